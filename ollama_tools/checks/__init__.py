@@ -1,0 +1,1 @@
+"""Questions put to a live server, with their answers and the evidence."""

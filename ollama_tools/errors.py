@@ -1,0 +1,88 @@
+"""One base error: what happened, what to do about it, and how the process ends."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command line, documented in the README."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    DRIFT = 3
+    CHECK_FAILED = 4
+    INTERRUPTED = 130
+
+
+class DevstralError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Attributes:
+        what: What happened, one line, without a full stop at the end.
+        fix: What to do about it, one line; empty where nothing useful can be said.
+        exit_code: The exit code with which the command line ends.
+    """
+
+    exit_code: ExitCode = ExitCode.FAILED
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.fix})" if self.fix else self.what
+
+
+class UsageError(DevstralError, ValueError):
+    """The caller asked for something that cannot be: a flag, a reference, a file."""
+
+    exit_code = ExitCode.USAGE
+
+
+class CatalogError(UsageError):
+    """The catalog file is broken; the message names file, line and reason."""
+
+
+class UnknownReference(UsageError):
+    """A reference names nothing that the catalog or the hub could have."""
+
+
+class ServerError(DevstralError):
+    """The Ollama server did not do what it was asked; it is as it was before."""
+
+
+class ServerUnreachable(ServerError, ConnectionError):
+    """Nothing answers at the server's address."""
+
+
+class NotOllama(ServerError):
+    """Something answers at the address, but it is not Ollama."""
+
+
+class ServerTooOld(ServerError):
+    """The server's version lacks what Devstral needs."""
+
+
+class ModelNotFound(ServerError):
+    """The server has no model of that name."""
+
+
+class PullFailed(ServerError):
+    """The server could not bring the bytes from the hub."""
+
+
+class HubError(DevstralError):
+    """The Hugging Face hub, or a mirror of it, refused or did not answer."""
+
+
+class FileProblem(UsageError):
+    """A local file cannot be read, or is not what it should be."""
+
+
+class CheckFailed(DevstralError):
+    """A check on a live server failed; what served before still serves."""
+
+    exit_code = ExitCode.CHECK_FAILED

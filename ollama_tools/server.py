@@ -1,0 +1,439 @@
+"""One live Ollama server, over its HTTP API.
+
+``ollama.Client`` is the transport where it can say what is needed (pull, copy, delete, chat). It
+cannot send a parser, ask whether a blob is there, or ask for the rendered prompt, and it takes a
+fifth of a second to import; the rest goes through httpx. Only this module knows which is which.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ollama_tools.errors import (
+    FileProblem,
+    ModelNotFound,
+    NotOllama,
+    PullFailed,
+    ServerError,
+    ServerUnreachable,
+    UsageError,
+)
+from ollama_tools.names import full_name, same_name
+
+if TYPE_CHECKING:
+    import httpx
+    import ollama
+
+DEFAULT_PORT = 11434
+_SCHEME_PORTS = {"http": 80, "https": 443}
+_UPLOAD_PIECE = 1024 * 1024
+
+Advance = Callable[[str, int, int | None], None]
+"""Called with a server's status text, bytes done, and bytes of the whole where known."""
+
+
+def resolve_host(text: str | None = None) -> str:
+    """The server's base URL, read as the ollama command line reads ``OLLAMA_HOST``.
+
+    ``gpu1``, ``gpu1:8080``, ``:8080``, ``http://gpu1``, ``https://gpu1/ollama`` and ``[::1]`` are
+    all understood. The port is 11434 unless a scheme is given without one. An address that means
+    "every interface" is where a server listens, so a client asks loopback.
+
+    Args:
+        text: What a person wrote; None for ``OLLAMA_HOST``, or 127.0.0.1 where that is unset.
+
+    Raises:
+        UsageError: The text is no address.
+    """
+    text = (os.environ.get("OLLAMA_HOST", "") if text is None else text).strip().strip("\"'")
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    scheme = scheme.lower()
+    if scheme not in _SCHEME_PORTS:
+        raise UsageError(f"{text!r} is not an address of a server", "use http:// or https://")
+    if rest.startswith(":"):
+        rest = f"127.0.0.1{rest}"
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+        port = parts.port
+    except ValueError:
+        raise UsageError(f"{text!r} is not an address of a server", "as in gpu1:11434") from None
+    if parts.username or parts.password:
+        raise UsageError(
+            "the server's address contains a password", "put the server behind a proxy instead"
+        )
+    host = parts.hostname or "127.0.0.1"
+    if not re.fullmatch(r"[\w.:%-]+", host):
+        raise UsageError(f"{text!r} is not an address of a server", "as in gpu1:11434")
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - replaced, not bound
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+    if ":" in host:
+        host = f"[{host}]"
+    if port is None:
+        port = _SCHEME_PORTS[scheme] if separator else DEFAULT_PORT
+    return f"{scheme}://{host}:{port}{parts.path.rstrip('/')}"
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledModel:
+    """A model as ``/api/tags`` lists it: ``digest`` in hex, ``bytes`` of all its layers."""
+
+    name: str
+    digest: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningModel:
+    """A loaded model as ``/api/ps`` lists it: ``context`` in tokens, sizes in bytes."""
+
+    name: str
+    digest: str
+    context: int | None
+    bytes: int
+    vram_bytes: int
+
+
+class Server:
+    """One live Ollama server.
+
+    Attributes:
+        url: Base URL, without a slash at its end.
+    """
+
+    def __init__(self, host: str | None = None) -> None:
+        self.url = resolve_host(host)
+
+    @cached_property
+    def _http(self) -> httpx.Client:
+        import httpx
+
+        # A proxy for the outside world must not swallow requests to a server in the next room.
+        return httpx.Client(
+            base_url=self.url, timeout=httpx.Timeout(30.0, read=None), trust_env=not self.is_local
+        )
+
+    @cached_property
+    def client(self) -> ollama.Client:
+        """The official client, for what it can say."""
+        import ollama
+
+        return ollama.Client(host=self.url, trust_env=not self.is_local)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine, as far as its address tells."""
+        host = urlsplit(self.url).hostname or ""
+        return host in ("localhost", "::1") or host.startswith("127.")
+
+    def close(self) -> None:
+        """Close connections."""
+        if "_http" in self.__dict__:
+            self._http.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What the server is and has
+
+    def version(self) -> str:
+        """The server's version.
+
+        Raises:
+            ServerUnreachable: Nothing answers.
+            NotOllama: Something else than Ollama answers.
+        """
+        with self._explained("/api/version"):
+            response = self._http.get("/api/version", timeout=10.0)
+        try:
+            version = response.json()["version"]
+        except (ValueError, KeyError, TypeError):
+            version = None
+        if response.status_code != 200 or not isinstance(version, str):
+            raise NotOllama(
+                f"{self.url} answers, but not as an Ollama server ({response.status_code})",
+                "check --host or OLLAMA_HOST",
+            )
+        return version
+
+    def models(self) -> list[InstalledModel]:
+        """All models on the server."""
+        found = self._json("GET", "/api/tags").get("models") or []
+        with self._well_formed("/api/tags"):
+            return [
+                InstalledModel(each["name"], each["digest"], int(each.get("size") or 0))
+                for each in found
+            ]
+
+    def model(self, name: str) -> InstalledModel | None:
+        """One model on the server, or None."""
+        return find_model(self.models(), name)
+
+    def show(self, name: str) -> dict[str, Any]:
+        """The answer of ``/api/show``.
+
+        Raises:
+            ModelNotFound: There is no such model.
+        """
+        return self._json("POST", "/api/show", {"model": name})
+
+    def running(self) -> list[RunningModel]:
+        """The models that are loaded now."""
+        found = self._json("GET", "/api/ps").get("models") or []
+        with self._well_formed("/api/ps"):
+            return [
+                RunningModel(
+                    each["name"],
+                    each.get("digest", ""),
+                    each.get("context_length"),
+                    int(each.get("size") or 0),
+                    int(each.get("size_vram") or 0),
+                )
+                for each in found
+            ]
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether ``sha256:…`` is among the server's blobs."""
+        path = f"/api/blobs/{digest}"
+        with self._explained(path):
+            return self._http.head(path, timeout=30.0).status_code == 200
+
+    # Changing what it has
+
+    def upload(self, path: Path, digest: str, advance: Advance) -> None:
+        """Send a file as a blob; the server checks the digest.
+
+        Raises:
+            ServerError: The server refuses it.
+            FileProblem: The file cannot be read, or changed since its digest was taken.
+        """
+        size = path.stat().st_size
+
+        def pieces() -> Iterator[bytes]:
+            done = 0
+            with path.open("rb") as file:
+                while piece := file.read(_UPLOAD_PIECE):
+                    yield piece
+                    done += len(piece)
+                    advance("uploading", done, size)
+            if done != size:
+                raise FileProblem(f"{path} changed while it was sent", "run the command again")
+
+        target = f"/api/blobs/{digest}"
+        with self._explained(target):
+            response = self._http.post(
+                target, content=pieces(), headers={"Content-Length": str(size)}
+            )
+        if response.status_code == 400 and "digest" in response.text:
+            raise FileProblem(f"{path} changed while it was sent", "run the command again")
+        self._raise_for_status(response)
+
+    def create(self, request: Mapping[str, Any], advance: Advance) -> None:
+        """``POST /api/create``; see :func:`ollama_tools.modelfile.create_request`."""
+        for line in self._stream("/api/create", request):
+            advance(str(line.get("status", "")), 0, None)
+
+    def pull(self, name: str, *, insecure: bool, advance: Advance) -> None:
+        """Let the server bring a model from its registry.
+
+        Raises:
+            PullFailed: It cannot; what was brought so far is kept for the next try.
+        """
+        import httpx
+        import ollama
+
+        # The layers come side by side; a person wants one figure.
+        done: dict[str, int] = {}
+        totals: dict[str, int] = {}
+        finished = False
+        try:
+            for each in self.client.pull(name, insecure=insecure, stream=True):
+                finished = each.status == "success"
+                if each.digest and each.total:
+                    done[each.digest] = each.completed or 0
+                    totals[each.digest] = each.total
+                advance(each.status or "", sum(done.values()), sum(totals.values()) or None)
+        except ollama.ResponseError as error:
+            raise _pull_failure(name, error.error) from error
+        except (httpx.HTTPError, ConnectionError) as error:
+            raise PullFailed(
+                f"the server broke off while it pulled {name}",
+                "check its log; what it has so far is used by a second run",
+            ) from error
+        if not finished:
+            raise PullFailed(f"the pull of {name} ended without a result", "run it again")
+
+    def copy(self, source: str, destination: str) -> None:
+        """Give a model a second name, or switch a name to it; only metadata moves."""
+        self._json("POST", "/api/copy", {"source": source, "destination": destination})
+
+    def delete(self, name: str) -> None:
+        """Remove a name; blobs that another model uses stay."""
+        self._json("DELETE", "/api/delete", {"model": name})
+
+    def unload(self, name: str) -> None:
+        """Let a model's runner go; the next request loads it again."""
+        self._json("POST", "/api/generate", {"model": name, "keep_alive": 0})
+
+    # Asking a model
+
+    def chat(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """``POST /api/chat`` without a stream, with every field that a request may have."""
+        return self._json("POST", "/api/chat", {**request, "stream": False})
+
+    def rendered_prompt(self, request: Mapping[str, Any]) -> str:
+        """The prompt that the server builds from a chat request; it loads the model.
+
+        Uses ``_debug_render_only`` (Ollama 0.11.5 and newer).
+        """
+        answer = self.chat({**request, "_debug_render_only": True})
+        with self._well_formed("/api/chat"):
+            return str(answer["_debug_info"]["rendered_template"])
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """One JSON answer of any of the server's surfaces."""
+        return self._json("POST", path, body)
+
+    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer, JSON lines or server-sent events."""
+        yield from self._stream(path, body)
+
+    # Transport
+
+    def _json(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        with self._explained(path):
+            response = self._http.request(method, path, json=body)
+        self._raise_for_status(response)
+        if not response.content:
+            return {}
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise NotOllama(f"{self.url}{path} gives no JSON object", "check --host or OLLAMA_HOST")
+        return answer
+
+    def _stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        with (
+            self._explained(path),
+            self._http.stream("POST", path, json={**body, "stream": True}) as response,
+        ):
+            if response.status_code >= 400:
+                response.read()
+                self._raise_for_status(response)
+            for line in response.iter_lines():
+                text = line.removeprefix("data:").strip()
+                if not text.startswith("{"):
+                    continue
+                with self._well_formed(path):
+                    event = json.loads(text)
+                if message := _error_text(event):
+                    raise ServerError(f"{path}: {message}")
+                yield event
+
+    def _raise_for_status(self, response: httpx.Response) -> None:
+        if response.status_code < 400:
+            return
+        try:
+            message = _error_text(response.json()) or response.text
+        except ValueError:
+            message = response.text
+        message = message.strip()[:500] or f"HTTP {response.status_code}"
+        path = response.request.url.path
+        if response.status_code == 404 and "not found" in message and path != "/api/create":
+            raise ModelNotFound(message, "see: devstral-ollama list")
+        if "no space left" in message:
+            raise ServerError(f"the server's disk is full: {message}", "free space, then run again")
+        raise ServerError(f"{path} answers {response.status_code}: {message}")
+
+    @contextmanager
+    def _explained(self, path: str) -> Iterator[None]:
+        import httpx
+
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            hint = "start it: devstral-ollama serve" if self.is_local else "check --host"
+            raise ServerUnreachable(f"no Ollama server answers at {self.url}", hint) from error
+        except httpx.TimeoutException as error:
+            raise ServerUnreachable(
+                f"{self.url}{path} does not answer in time", "check the server's log"
+            ) from error
+        except httpx.RemoteProtocolError as error:
+            raise NotOllama(
+                f"{self.url}{path} broke the connection or speaks no HTTP",
+                "check --host or OLLAMA_HOST, and the server's log",
+            ) from error
+        except httpx.HTTPError as error:
+            raise ServerError(
+                f"the connection to {self.url}{path} broke: {error}", "check the server's log"
+            ) from error
+
+    @contextmanager
+    def _well_formed(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise NotOllama(
+                f"{self.url}{path} answers in an unexpected form", "check --host or OLLAMA_HOST"
+            ) from error
+
+
+def find_model(models: list[InstalledModel], name: str) -> InstalledModel | None:
+    """The model of a name among those of a server, or None."""
+    return next((each for each in models if same_name(each.name, name)), None)
+
+
+def _error_text(event: Any) -> str:
+    """The message of an error object of any surface; empty where the event is none."""
+    error = event.get("error") if isinstance(event, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message") or json.dumps(error)
+    return str(error) if error else ""
+
+
+def _pull_failure(name: str, message: str) -> PullFailed:
+    """What went wrong in a pull, from the server's own words (seen on 0.34.4)."""
+    low = message.lower()
+    what = f"the server cannot pull {name}: {message.strip()[:300]}"
+    if "no space left" in low:
+        return PullFailed(f"the server's disk is full: {message}", "free space, then run again")
+    if "429" in low or "too many requests" in low:
+        return PullFailed(what, "the hub limits requests: wait a few minutes, then run again")
+    if "401" in low or "403" in low or "unauthorized" in low or "denied" in low:
+        return PullFailed(
+            what, "for a private or gated repository use --via upload, which uses your hub token"
+        )
+    if "not exist" in low or "not found" in low or "404" in low:
+        return PullFailed(what, "check the repository's and the quant's name on the hub")
+    if "location header" in low:
+        return PullFailed(what, "the mirror must answer a blob with a redirect to another host")
+    return PullFailed(what, "what the server has so far is used by a second run")
+
+
+__all__ = [
+    "DEFAULT_PORT",
+    "Advance",
+    "InstalledModel",
+    "RunningModel",
+    "Server",
+    "find_model",
+    "full_name",
+    "resolve_host",
+]

@@ -1,0 +1,272 @@
+"""The desired model, complete and frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from ollama_tools.catalog import Release
+from ollama_tools.errors import UsageError
+from ollama_tools.names import build_name
+from ollama_tools.system import SystemPrompt
+from ollama_tools.template import Carrier, PromptLayers, prompt_layers
+
+Scalar: TypeAlias = int | float | bool | str
+Parameters: TypeAlias = Mapping[str, Scalar | tuple[str, ...]]
+
+SMALLEST_CONTEXT = 1024
+"""Tokens; below it not even a chat with one tool fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """A quant in a repository on the hub.
+
+    Attributes:
+        repository: ``owner/name``.
+        tag: The quant's name, as in ``hf.co/owner/name:tag``.
+        filename: The GGUF's name in the repository, where it is known.
+        revision: Branch, tag or commit; None for the default branch.
+        bytes: Size of the file, where it is known or estimated.
+    """
+
+    repository: str
+    tag: str
+    filename: str | None = None
+    revision: str | None = None
+    bytes: int | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells this source from others, wherever the bytes come from."""
+        return f"hub:{self.repository.casefold()}:{self.tag.casefold()}@{self.revision or ''}"
+
+    def pull_name(self, registry: str = "hf.co") -> str:
+        """The name that makes a server pull this quant from a registry."""
+        return f"{registry}/{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A GGUF on this machine.
+
+    Attributes:
+        path: Where it lies.
+        sha256: Hex digest of the whole file.
+    """
+
+    path: Path
+    sha256: str
+
+    @property
+    def identity(self) -> str:
+        """What tells this source from others, wherever the bytes come from."""
+        return f"sha256:{self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSource:
+    """The weights of a model that is on the server already.
+
+    Attributes:
+        name: The model's name there.
+        digests: ``sha256:…`` of its GGUF blobs (weights, then projector or adapters).
+    """
+
+    name: str
+    digests: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """What tells this source from others, wherever the bytes come from."""
+        return " ".join(self.digests)
+
+
+Source: TypeAlias = HubSource | FileSource | ServerSource
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A model as it shall be: equal specs give equal models.
+
+    Attributes:
+        name: The public name, with its tag.
+        release: The Devstral whose format and figures hold.
+        source: Where the weights come from.
+        carrier: Where the chat template lives.
+        system: The system prompt.
+        parameters: Ollama's model parameters, ``num_ctx`` (tokens) always among them.
+        native: Whether the server could apply the file's own Jinja. It is part of the spec so that
+            a model made before a server's upgrade is looked at again after it.
+    """
+
+    name: str
+    release: Release
+    source: Source
+    carrier: Carrier
+    system: SystemPrompt
+    parameters: Parameters
+    native: bool = True
+
+    @property
+    def context(self) -> int:
+        """Context in tokens."""
+        context = self.parameters["num_ctx"]
+        assert isinstance(context, int)  # noqa: S101 - merge_parameters has seen to it
+        return context
+
+    @property
+    def layers(self) -> PromptLayers:
+        """Template and parser that go into the model's manifest."""
+        return prompt_layers(self.carrier, self.release.tokenizer)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that name this spec among the builds of its public name."""
+        layers = self.layers
+        facts = {
+            "source": self.source.identity,
+            "carrier": self.carrier.value,
+            "template": layers.template,
+            "parser": layers.parser,
+            "requires": self.release.minimum_server,
+            "system": self.system.sha256,
+            "parameters": {key: self.parameters[key] for key in sorted(self.parameters)},
+            "native": self.native,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def build(self) -> str:
+        """The name under which this build is kept beside the public one."""
+        return build_name(self.name, self.fingerprint)
+
+    def with_system(self, system: SystemPrompt) -> Spec:
+        """The same spec with another system prompt."""
+        return replace(self, system=system)
+
+
+_TYPES: Mapping[str, type[int] | type[float] | type[str]] = {
+    "num_ctx": int,
+    "num_keep": int,
+    "num_predict": int,
+    "num_batch": int,
+    "num_gpu": int,
+    "num_thread": int,
+    "main_gpu": int,
+    "seed": int,
+    "top_k": int,
+    "repeat_last_n": int,
+    "temperature": float,
+    "top_p": float,
+    "min_p": float,
+    "typical_p": float,
+    "repeat_penalty": float,
+    "presence_penalty": float,
+    "frequency_penalty": float,
+    "stop": str,
+}
+"""Model parameters of Ollama and their types (``api.Options`` and ``api.Runner`` of its source).
+
+The server takes an unknown name or a wrong type without a word and fails at the first chat, so
+both are refused here."""
+
+
+def parse_parameters(assignments: list[str]) -> dict[str, Scalar | tuple[str, ...]]:
+    """``["temperature=0.2", "stop=END"]`` as typed parameters; ``stop`` may come several times.
+
+    Raises:
+        UsageError: An assignment is malformed, its name unknown, or its value of another type.
+    """
+    parameters: dict[str, Scalar | tuple[str, ...]] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{assignment!r} is not NAME=VALUE", "as in temperature=0.2")
+        kind = _kind(key)
+        if kind is str:
+            earlier = parameters.get(key, ())
+            assert isinstance(earlier, tuple)  # noqa: S101 - only this branch writes to it
+            parameters[key] = (*earlier, value)
+            continue
+        try:
+            parameters[key] = kind(value)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise UsageError(f"the parameter {key} wants {wanted}, not {value!r}") from None
+    return parameters
+
+
+def _kind(key: str) -> type[int] | type[float] | type[str]:
+    if key not in _TYPES:
+        import difflib
+
+        near = difflib.get_close_matches(key, _TYPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_TYPES)}"
+        raise UsageError(f"Ollama has no model parameter {key!r}", hint)
+    return _TYPES[key]
+
+
+def merge_parameters(
+    release: Release,
+    context: int | None,
+    overrides: Parameters,
+    *,
+    longest: int | None = None,
+) -> dict[str, Scalar | tuple[str, ...]]:
+    """The release's recommended parameters, a person's own over them, and the context.
+
+    Args:
+        release: The release whose recommendations hold.
+        context: Context in tokens; None for the release's default, or what the overrides say.
+        overrides: Parameters that a person asked for.
+        longest: The model's own longest context in tokens; None for the release's.
+
+    Raises:
+        UsageError: A parameter is unknown or of a wrong type, or the context is impossible.
+    """
+    for key, value in overrides.items():
+        kind = _kind(key)
+        fits = (
+            isinstance(value, tuple | str)
+            if kind is str
+            else isinstance(value, (int, float) if kind is float else int)
+            and not isinstance(value, bool)
+        )
+        if not fits:
+            raise UsageError(f"the parameter {key} has the value {value!r} of a wrong type")
+    if context is None:
+        asked = overrides.get("num_ctx", release.default_context)
+        assert isinstance(asked, int)  # noqa: S101 - the loop above has seen to it
+        context = asked
+    elif overrides.get("num_ctx", context) != context:
+        raise UsageError(
+            f"the context is given twice: {context} and num_ctx={overrides['num_ctx']}",
+            "give it once, by --context",
+        )
+    check_context(context, longest or release.architecture.context, release.name)
+    return {**release.parameters, **overrides, "num_ctx": context}
+
+
+def check_context(context: int, longest: int, label: str) -> None:
+    """Refuse a context that the model does not have.
+
+    The server would cut it to the model's own without a word (measured on 0.34.4).
+
+    Raises:
+        UsageError: The context is too large or too small.
+    """
+    if context > longest:
+        raise UsageError(
+            f"a context of {context} tokens is more than the {longest} of {label}",
+            f"use --context {longest} or less",
+        )
+    if context < SMALLEST_CONTEXT:
+        raise UsageError(
+            f"a context of {context} tokens is too small for any tool call",
+            "agents start with prompts of up to 18,000 tokens: use --context 32768 or more",
+        )

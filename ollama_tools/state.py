@@ -1,0 +1,95 @@
+"""What this machine remembers between runs; losing it costs time, never correctness."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ollama_tools.errors import FileProblem
+from ollama_tools.progress import Progress
+
+_APP = "devstral-ollama"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Replace a file whole, so that an interrupted run leaves the old one or the new one."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+        Path(name).replace(path)
+    except OSError:
+        return
+
+
+def _digests() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir(_APP)) / "digests.json"
+
+
+def _bases() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir(_APP)) / "bases.json"
+
+
+def file_sha256(path: Path, progress: Progress) -> str:
+    """Hex SHA-256 of a file, remembered until its size, time or inode changes.
+
+    Raises:
+        FileProblem: The file cannot be read, or changes while it is read.
+    """
+    try:
+        before = path.stat()
+        key = str(path.resolve())
+        mark = [before.st_size, before.st_mtime_ns, before.st_ino]
+        known = _read(_digests())
+        if isinstance(entry := known.get(key), dict) and entry.get("mark") == mark:
+            return str(entry["sha256"])
+        progress.step(f"hashing {path}")
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        after = path.stat()
+    except OSError as error:
+        raise FileProblem(f"cannot read {path}: {error.strerror}", "check the path") from error
+    if [after.st_size, after.st_mtime_ns, after.st_ino] != mark:
+        raise FileProblem(f"{path} changed while it was read", "wait until it is complete")
+    known[key] = {"mark": mark, "sha256": sha256}
+    _write(_digests(), known)
+    return sha256
+
+
+def note_base(url: str, name: str) -> None:
+    """Remember that a base name on a server is there because this package is pulling it."""
+    content = _read(_bases())
+    content.setdefault(url, [])
+    if name not in content[url]:
+        content[url].append(name)
+        _write(_bases(), content)
+
+
+def is_noted_base(url: str, name: str) -> bool:
+    """Whether this package pulled a base name, and not a person."""
+    return name in _read(_bases()).get(url, [])
+
+
+def forget_base(url: str, name: str) -> None:
+    """The base name is gone."""
+    content = _read(_bases())
+    if name in content.get(url, []):
+        content[url].remove(name)
+        _write(_bases(), content)

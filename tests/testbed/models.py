@@ -1,0 +1,167 @@
+"""The files of the stand-in hub: miniatures under the names of the real releases."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_tools import miniature
+from tests.testbed.cache import cached
+from tests.testbed.repository import Content, Repository
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+# The quants that Unsloth publishes for this family.
+QUANTS = (
+    "BF16",
+    "IQ4_NL",
+    "IQ4_XS",
+    "Q2_K",
+    "Q2_K_L",
+    "Q3_K_M",
+    "Q3_K_S",
+    "Q4_0",
+    "Q4_1",
+    "Q4_K_M",
+    "Q4_K_S",
+    "Q5_K_M",
+    "Q5_K_S",
+    "Q6_K",
+    "Q8_0",
+    "UD-IQ1_M",
+    "UD-IQ1_S",
+    "UD-IQ2_M",
+    "UD-IQ2_XXS",
+    "UD-IQ3_XXS",
+    "UD-Q2_K_XL",
+    "UD-Q3_K_XL",
+    "UD-Q4_K_XL",
+    "UD-Q5_K_XL",
+    "UD-Q6_K_XL",
+    "UD-Q8_K_XL",
+)
+PROJECTOR = "mmproj-F16.gguf"
+SYSTEM_PROMPT = "You are Devstral as the test bed knows it.\n"
+
+# In the manner of the template that the hub derives by itself: no tools, and a second <s>.
+GO_TEMPLATE = (
+    "<s>{{ if .System }}[SYSTEM_PROMPT]{{ .System }}[/SYSTEM_PROMPT]{{ end }}"
+    "{{ if .Prompt }}[INST]{{ .Prompt }}[/INST]{{ end }}{{ .Response }}</s>"
+)
+
+
+@dataclass(frozen=True)
+class _Release:
+    name: str
+    architecture: str
+    form: miniature.CallForm
+    template: str
+
+    @property
+    def repository(self) -> str:
+        return f"unsloth/{self.name}-GGUF"
+
+
+_RELEASES = (
+    _Release("Devstral-Small-2507", "llama", "v13", "published.jinja"),
+    _Release("Devstral-Small-2505", "llama", "v7", "published-v7.jinja"),
+    _Release("Devstral-Small-2-24B-Instruct-2512", "mistral3", "v13", "published.jinja"),
+    _Release("Devstral-2-123B-Instruct-2512", "mistral3", "v13", "published.jinja"),
+)
+
+
+def devstral_repositories(
+    *,
+    layers: int = 2,
+    heads: int = 8,
+    kv_heads: int = 8,
+    filler: int = 0,
+    chat_templates: Mapping[str, str] | None = None,
+    go_template: str | None = GO_TEMPLATE,
+    params: str | None = None,
+    system_prompt: str = SYSTEM_PROMPT,
+) -> list[Repository]:
+    """Makes the repositories of all releases, out of the cache where it has them.
+
+    Every file of a repository is a miniature of its own name and so has a digest of its own.
+
+    Args:
+        layers: Transformer blocks of every miniature.
+        heads: Query heads.
+        kv_heads: Heads of keys and values.
+        filler: Zero bytes at the end of every GGUF, for tests of long transfers.
+        chat_templates: Jinja by repository (``unsloth/Devstral-Small-2507-GGUF``); the others
+            get our stand-in for the published one.
+        go_template: Template layer of the registry's manifests; None leaves it out.
+        params: Parameter layer of the registry's manifests as JSON text; None leaves it out.
+        system_prompt: Text of ``SYSTEM_PROMPT.txt``.
+    """
+    prompt = Content.of(system_prompt.encode())
+    repositories = []
+    for release in _RELEASES:
+        template = (chat_templates or {}).get(release.repository)
+        if template is None:
+            template = (TEMPLATES / release.template).read_text()
+        files = _release_files(
+            release, template, layers=layers, heads=heads, kv_heads=kv_heads, filler=filler
+        )
+        tags = {quant: f"{release.name}-{quant}.gguf" for quant in QUANTS}
+        repositories.append(
+            Repository(
+                name=release.repository,
+                files={**files, "SYSTEM_PROMPT.txt": prompt},
+                tags={**tags, "latest": tags["Q4_K_M"]},
+                family=release.architecture,
+                go_template=go_template,
+                params=params,
+            )
+        )
+    original = Repository("mistralai/Devstral-Small-2507", {"SYSTEM_PROMPT.txt": prompt})
+    return [*repositories, original]
+
+
+def _release_files(
+    release: _Release, template: str, *, layers: int, heads: int, kv_heads: int, filler: int
+) -> dict[str, Content]:
+    def make(into: Path) -> None:
+        for quant in QUANTS:
+            name = f"{release.name}-{quant}"
+            miniature.write_miniature(
+                into / f"{name}.gguf",
+                layers=layers,
+                heads=heads,
+                kv_heads=kv_heads,
+                chat_template=template,
+                architecture=release.architecture,
+                name=name,
+                filler=filler,
+                script=miniature.Script(form=release.form),
+            )
+        (into / PROJECTOR).write_bytes(_projector(release.name))
+        contents = {path.name: Content.of(path) for path in sorted(into.glob("*.gguf"))}
+        index = {name: [content.size, content.sha256] for name, content in contents.items()}
+        (into / "index.json").write_text(json.dumps(index))
+
+    inputs = [inspect.getsource(miniature), repr(release), template]
+    inputs += [f"{layers} {heads} {kv_heads} {filler}"]
+    key = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
+    directory = cached(f"models/{release.name}-{key}", make)
+    index = json.loads((directory / "index.json").read_text())
+    return {name: Content(directory / name, size, digest) for name, (size, digest) in index.items()}
+
+
+def _projector(name: str) -> bytes:
+    """A GGUF without tensors that says it is a projector; no server can load it."""
+
+    def text(value: str) -> bytes:
+        return len(value.encode()).to_bytes(8, "little") + value.encode()
+
+    header = b"GGUF" + (3).to_bytes(4, "little") + (0).to_bytes(8, "little")
+    string = (8).to_bytes(4, "little")
+    fields = {"general.architecture": "clip", "general.type": "mmproj", "general.name": name}
+    body = b"".join(text(key) + string + text(value) for key, value in fields.items())
+    return header + len(fields).to_bytes(8, "little") + body + bytes(-len(header + body) % 32)

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_tools.catalog import Catalog, load_catalog
+from ollama_tools.data import data_path
+from ollama_tools.errors import ExitCode, UnknownReference
+from ollama_tools.reference import (
+    FileReference,
+    HubReference,
+    QuantReference,
+    ServerReference,
+    describe_forms,
+    guess_release,
+    parse_reference,
+)
+
+CATALOG = load_catalog(data_path("catalog.yaml"))
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return CATALOG
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("UD-Q4_K_XL", "devstral-small-2507:UD-Q4_K_XL"),
+        ("  ud-q4_k_xl\n", "devstral-small-2507:UD-Q4_K_XL"),
+        ("bf16", "devstral-small-2507:BF16"),
+        ("2505:Q4_K_M", "devstral-small-2505:Q4_K_M"),
+        ("Devstral-Small-2505:q4_k_m", "devstral-small-2505:Q4_K_M"),
+        ("devstral-small-2507:UD-Q4_K_XL", "devstral-small-2507:UD-Q4_K_XL"),
+        ("2505", "devstral-small-2505:UD-Q4_K_XL"),
+        ("1.1", "devstral-small-2507:UD-Q4_K_XL"),
+        ("devstral-small-2507", "devstral-small-2507:UD-Q4_K_XL"),
+        ("123b:Q2_K", "devstral-2-123b-instruct-2512:Q2_K"),
+        ("hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0", "devstral-small-2507:Q8_0"),
+        ("HF.co/Unsloth/devstral-small-2507-gguf:q8_0", "devstral-small-2507:Q8_0"),
+        ("hf.co/unsloth/Devstral-Small-2505-GGUF", "devstral-small-2505:UD-Q4_K_XL"),
+        ("unsloth/Devstral-Small-2507-GGUF:Q8_0", "devstral-small-2507:Q8_0"),
+        ("unsloth/Devstral-Small-2507-GGUF@main:Q8_0", "devstral-small-2507:Q8_0"),
+        (
+            "unsloth/Devstral-Small-2507-GGUF:Devstral-Small-2507-Q8_0.gguf",
+            "devstral-small-2507:Q8_0",
+        ),
+        (
+            "https://huggingface.co/unsloth/Devstral-Small-2507-GGUF",
+            "devstral-small-2507:UD-Q4_K_XL",
+        ),
+        (
+            "https://huggingface.co/unsloth/Devstral-Small-2507-GGUF/tree/main",
+            "devstral-small-2507:UD-Q4_K_XL",
+        ),
+        (
+            "https://huggingface.co/unsloth/Devstral-Small-2507-GGUF/resolve/main/"
+            "Devstral-Small-2507-Q5_K_M.gguf?download=true",
+            "devstral-small-2507:Q5_K_M",
+        ),
+        (
+            "https://huggingface.co/unsloth/Devstral-Small-2507-GGUF"
+            "?show_file_info=Devstral-Small-2507-UD-Q3_K_XL.gguf",
+            "devstral-small-2507:UD-Q3_K_XL",
+        ),
+        (
+            "huggingface.co/unsloth/Devstral-2-123B-Instruct-2512-GGUF/blob/main/Q4_K_M/"
+            "Devstral-2-123B-Instruct-2512-Q4_K_M-00001-of-00002.gguf",
+            "devstral-2-123b-instruct-2512:Q4_K_M",
+        ),
+    ],
+)
+def test_a_quant_of_a_known_release_is_recognised(
+    catalog: Catalog, text: str, expected: str
+) -> None:
+    found = parse_reference(text, catalog)
+    assert isinstance(found, QuantReference)
+    assert str(found) == expected
+
+
+def test_every_quant_is_recognised_in_each_of_its_forms(catalog: Catalog) -> None:
+    for release in catalog.releases:
+        for quant in release.quants:
+            expected = QuantReference(release, quant)
+            for head in (*release.names, release.slug, release.repository):
+                assert parse_reference(f"{head}:{quant.name.lower()}", catalog) == expected
+            assert parse_reference(expected.pull_name, catalog) == expected
+            assert parse_reference(str(expected), catalog) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "release"),
+    [
+        (
+            "hf.co/me/my-devstral-2505-GGUF:Q4_K_M",
+            HubReference("me/my-devstral-2505-GGUF", "Q4_K_M", None, None),
+            "2505",
+        ),
+        ("huggingface.co/me/tune", HubReference("me/tune", None, None, None), None),
+        ("https://hf.co/me/tune/", HubReference("me/tune", None, None, None), None),
+        (
+            "hf.co/me/tune@0123abc:My-Own-Quant",
+            HubReference("me/tune", "My-Own-Quant", "0123abc", None),
+            None,
+        ),
+        (
+            "https://www.huggingface.co/me/tune/blob/v2/devstral-2507-q4.gguf",
+            HubReference("me/tune", "devstral-2507-q4.gguf", "v2", None),
+            "2507",
+        ),
+        (
+            "hf.co/unsloth/devstral-small-2507-gguf@0123abc:q8_0",
+            HubReference("unsloth/Devstral-Small-2507-GGUF", "Q8_0", "0123abc", None),
+            "2507",
+        ),
+    ],
+)
+def test_other_hub_repositories_keep_what_was_typed(
+    catalog: Catalog, text: str, expected: HubReference, release: str | None
+) -> None:
+    found = parse_reference(text, catalog)
+    assert isinstance(found, HubReference)
+    assert (found.repository, found.tag, found.revision) == (
+        expected.repository,
+        expected.tag,
+        expected.revision,
+    )
+    assert found.release == (catalog.release(release) if release else None)
+
+
+@pytest.mark.parametrize(
+    "text", ["hf.co/me/tune", "hf.co/me/tune:Q4_0", "hf.co/me/tune@0123abc:Q4_0"]
+)
+def test_a_hub_reference_prints_as_it_is_typed(catalog: Catalog, text: str) -> None:
+    assert str(parse_reference(text, catalog)) == text
+
+
+def test_the_pull_name_leaves_out_the_revision(catalog: Catalog) -> None:
+    found = parse_reference("hf.co/me/tune@0123abc:Q4_0", catalog)
+    assert isinstance(found, HubReference)
+    assert found.pull_name == "hf.co/me/tune:Q4_0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["./x.gguf", "../x.gguf", "/models/my tune.gguf", "x.gguf", "UD-Q4_K_XL.gguf", "a/B.GGUF"],
+)
+def test_a_gguf_path_is_a_file(catalog: Catalog, text: str) -> None:
+    assert parse_reference(text, catalog) == FileReference(Path(text))
+
+
+def test_the_home_folder_is_filled_in(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert parse_reference("~/x.gguf", catalog) == FileReference(Path("/home/ann/x.gguf"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "my-devstral",
+        "my-devstral:latest",
+        "devstral",
+        "devstral:24b",
+        "devstral-small-2:24b",
+        "devstral-2:123b-cloud",
+        "devstral-small-2507-mine:v2",
+        "me:Q4_K_M",
+        "me/model:Q4_K_M",
+        "registry.local/team/model:q4",
+        "127.0.0.1:5000/me/model:tag",
+        "llama3.2",
+        "gpt-oss:20b",
+        "qwen3",
+    ],
+)
+def test_any_other_well_formed_name_is_a_model_on_the_server(catalog: Catalog, text: str) -> None:
+    assert parse_reference(text, catalog) == ServerReference(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Q4_K_XL", "UD-Q4_K_XL"),
+        ("UD-Q4_K_X", "UD-Q4_K_XL"),
+        ("UD_Q4_K_XL", "UD-Q4_K_XL"),
+        ("4_K_M", "Q4_K_M"),
+        ("q4km", "Q4_K_M"),
+        ("Q5_0", "Q4_0"),
+        ("f16", "BF16"),
+        ("MXFP4", ""),
+        ("2505:Q4_K_X", "Q4_K_S"),
+        ("2507:latest", ""),
+        ("unsloth/Devstral-Small-2507-GGUF:Q8", "Q8_0"),
+        ("hf.co/unsloth/Devstral-Small-2507-GGUF:Q4-K-M", "Q4_K_M"),
+    ],
+)
+def test_a_mistyped_quant_is_never_a_model_on_the_server(
+    catalog: Catalog, text: str, meant: str
+) -> None:
+    with pytest.raises(UnknownReference) as caught:
+        parse_reference(text, catalog)
+    assert meant in caught.value.fix
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize("text", ["2508", "2508:Q4_K_M", "devstral-small-2506", "small-2506:Q8_0"])
+def test_a_mistyped_release_is_refused(catalog: Catalog, text: str) -> None:
+    with pytest.raises(UnknownReference, match="there is no release"):
+        parse_reference(text, catalog)
+
+
+def test_the_original_repository_points_to_its_release(catalog: Catalog) -> None:
+    with pytest.raises(UnknownReference) as caught:
+        parse_reference("hf.co/mistralai/Devstral-Small-2507", catalog)
+    assert caught.value.fix == "use devstral-small-2507"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n\t",
+        "a\x00b",
+        "x\x1b[31m.gguf",
+        "two words",
+        "hf.co/x",
+        "hf.co/",
+        "hf.co",
+        "hf.co/a/b/c",
+        "hf.co/me/../x",
+        "hf.co/me/x:y:z",
+        "hf.co/me/x y",
+        "https://example.org/me/model",
+        "a:b:c",
+        "a:b:c:d",
+        "me/../model",
+        "../model",
+        "/models/devstral",
+        "~",
+        "~no-such-user/x.gguf",
+        ":tag",
+        "2507:",
+        "model:",
+        "m" * 301,
+        "модель",
+    ],
+)
+def test_a_malformed_reference_is_refused_with_the_forms(catalog: Catalog, text: str) -> None:
+    with pytest.raises(UnknownReference) as caught:
+        parse_reference(text, catalog)
+    assert "UD-Q4_K_XL" in caught.value.fix
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+@given(st.text(max_size=310) | st.from_regex(r"[a-zA-Z0-9:/@._~?#-]{1,40}", fullmatch=True))
+def test_any_text_is_a_reference_or_refused(text: str) -> None:
+    try:
+        found = parse_reference(text, CATALOG)
+    except UnknownReference:
+        return
+    assert str(found)
+
+
+def test_every_described_form_is_one_that_parses(catalog: Catalog) -> None:
+    kinds = {type(parse_reference(form.example, catalog)) for form in describe_forms()}
+    assert kinds == {QuantReference, FileReference, ServerReference}
+    assert all(form.form and form.meaning for form in describe_forms())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("me/my-devstral-2505-GGUF", "2505"),
+        ("Devstral_Small_2507.Q4_K_M.gguf", "2507"),
+        ("bartowski/mistralai_Devstral-Small-2-24B-Instruct-2512-GGUF", "2512"),
+        ("devstral-small-2-tuned.gguf", "2512"),
+        ("Devstral-2-123B-Instruct-2512-UD-Q4_K_XL-00001-of-00002.gguf", "123b"),
+        ("devstral-2512-123B", "123b"),
+        ("Devstral-Small-1.1", "2507"),
+        ("devstral-tune-v1.1", None),
+        ("devstral", None),
+        ("Devstral-25051", None),
+        ("Qwen3-30B-A3B-Instruct-2507-GGUF", None),
+    ],
+)
+def test_the_release_is_guessed_from_whole_words(
+    catalog: Catalog, text: str, expected: str | None
+) -> None:
+    assert guess_release(text, catalog) == (catalog.release(expected) if expected else None)
