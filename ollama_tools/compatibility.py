@@ -37,7 +37,7 @@ NATIVE_JINJA = Version(0, 30, 0)
 """The first version that applies the GGUF's own Jinja, by a llama-server of its own."""
 
 UNQUOTED_FILES = Version(0, 34, 0)
-"""The first of the newer generation that takes an uploaded GGUF as it is, without llama-quantize."""
+"""The first of the newer generation that takes a GGUF as it is, without llama-quantize."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,9 @@ ADVISORIES = (
     Advisory("CVE-2025-51471", None, Version(0, 14, 3), "token sent to another registry"),
     Advisory("CVE-2026-7482", None, Version(0, 17, 1)),
     Advisory("CVE-2026-86289", None, Version(0, 31, 2)),
-    Advisory("CVE-2026-85180", Version(0, 30, 0), Version(0, 33, 3), "server-side requests on pull"),
+    Advisory(
+        "CVE-2026-85180", Version(0, 30, 0), Version(0, 33, 3), "server-side requests on pull"
+    ),
 )
 """Known faults, from public vulnerability trackers (read in November 2026); the list grows."""
 

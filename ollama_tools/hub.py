@@ -96,17 +96,17 @@ def download(file: HubFile, advance: Advance | None = None) -> Path:
 
 def _progress(advance: Advance | None) -> Any:
     """A tqdm class that reports to ``advance`` and prints nothing itself."""
-    from tqdm.auto import tqdm
+    from tqdm.std import tqdm
 
-    class Quiet(tqdm):  # type: ignore[type-arg]
+    class Quiet(tqdm):  # type: ignore[type-arg] # generic in its stubs only
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             kwargs["disable"] = False
             kwargs["gui"] = True  # keeps tqdm from writing to the terminal
             super().__init__(*args, **kwargs)
 
-        def display(self, *_: Any, **__: Any) -> bool:
-            return True
+        def display(self, *_: Any, **__: Any) -> None:
+            return
 
         def update(self, n: float | None = 1) -> bool | None:
             self.n += n or 0
@@ -155,9 +155,7 @@ def _explained(file: HubFile) -> Iterator[None]:
                 "wait a few minutes, or log in: hf auth login",
             ) from error
         if status in (401, 403):
-            raise HubError(
-                f"the hub refuses {file} ({status})", "log in: hf auth login"
-            ) from error
+            raise HubError(f"the hub refuses {file} ({status})", "log in: hf auth login") from error
         raise HubError(f"the hub answers {status or 'with an error'} for {file}") from error
     except errors.HFValidationError as error:
         raise HubError(f"{file.repository!r} is not a repository's name") from error

@@ -133,7 +133,11 @@ def differences(spec: Spec, shown: Mapping[str, Any]) -> list[str]:
     if found.directive("PARSER") != (layers.parser or ""):
         different.append("parser")
     for key, value in spec.parameters.items():
-        wanted = sorted(value) if isinstance(value, tuple) else [f"{value:g}" if isinstance(value, float) else str(value)]
+        wanted = (
+            sorted(value)
+            if isinstance(value, tuple)
+            else [f"{value:g}" if isinstance(value, float) else str(value)]
+        )
         if sorted(found.parameters.get(key, [])) != wanted:
             different.append(f"parameter {key}")
     return different

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ def _listening_inodes(port: int) -> Iterator[str]:
 def _socket_inodes(directory: Path) -> Iterator[str]:
     try:
         for entry in directory.iterdir():
-            if match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry)):
+            if match := re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink())):
                 yield match[1]
     except OSError:
         return
@@ -82,11 +81,10 @@ def _socket_inodes(directory: Path) -> Iterator[str]:
 def _describe(directory: Path) -> ServerProcess | None:
     try:
         raw = (directory / "environ").read_bytes()
-        target = os.readlink(directory / "fd" / "2")
+        log = (directory / "fd" / "2").readlink()
     except OSError:
         return None
     pairs = (entry.partition("=") for entry in raw.decode(errors="replace").split("\0"))
-    log = Path(target)
     return ServerProcess(
         pid=int(directory.name),
         environment={key: value for key, equals, value in pairs if equals},

@@ -27,7 +27,7 @@ from ollama_tools.errors import (
     ServerUnreachable,
     UsageError,
 )
-from ollama_tools.names import full_name, same_name
+from ollama_tools.names import same_name
 
 if TYPE_CHECKING:
     import httpx
@@ -400,6 +400,20 @@ def find_model(models: list[InstalledModel], name: str) -> InstalledModel | None
     return next((each for each in models if same_name(each.name, name)), None)
 
 
+def blob_digests(shown: Mapping[str, Any]) -> tuple[str, ...]:
+    """``sha256:…`` of a model's GGUF blobs: weights, then projector or adapters.
+
+    ``/api/show`` has no field for them; the Modelfile in it names the files of the store.
+
+    Args:
+        shown: The answer of ``/api/show``.
+    """
+    found = re.findall(
+        r"^(?:FROM|ADAPTER) \S*sha256-([0-9a-f]{64})$", str(shown.get("modelfile") or ""), re.M
+    )
+    return tuple(f"sha256:{each}" for each in found)
+
+
 def _error_text(event: Any) -> str:
     """The message of an error object of any surface; empty where the event is none."""
     error = event.get("error") if isinstance(event, dict) else None
@@ -425,15 +439,3 @@ def _pull_failure(name: str, message: str) -> PullFailed:
     if "location header" in low:
         return PullFailed(what, "the mirror must answer a blob with a redirect to another host")
     return PullFailed(what, "what the server has so far is used by a second run")
-
-
-__all__ = [
-    "DEFAULT_PORT",
-    "Advance",
-    "InstalledModel",
-    "RunningModel",
-    "Server",
-    "find_model",
-    "full_name",
-    "resolve_host",
-]

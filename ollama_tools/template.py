@@ -33,7 +33,7 @@ CONTROL_TOKENS = (
     "[ARGS]",
     "[CALL_ID]",
 )
-"""Texts that the tokenizer turns into control tokens wherever they stand (mistral-common, tekken)."""
+"""Texts that the tokenizer turns into control tokens wherever they stand (mistral-common)."""
 
 
 class Carrier(StrEnum):

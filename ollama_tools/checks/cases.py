@@ -1,4 +1,4 @@
-"""What the checks ask a model, in the form of the OpenAI chat API, and the prompt it must become."""
+"""What the checks ask, in the form of the OpenAI chat API, and the prompt it must become."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,7 @@ def devstral_repositories(
     heads: int = 8,
     kv_heads: int = 8,
     filler: int = 0,
+    quants: Sequence[str] = QUANTS,
     chat_templates: Mapping[str, str] | None = None,
     go_template: str | None = GO_TEMPLATE,
     params: str | None = None,
@@ -94,6 +95,7 @@ def devstral_repositories(
         heads: Query heads.
         kv_heads: Heads of keys and values.
         filler: Zero bytes at the end of every GGUF, for tests of long transfers.
+        quants: Which quants there are.
         chat_templates: Jinja by repository (``unsloth/Devstral-Small-2507-GGUF``); the others
             get our stand-in for the published one.
         go_template: Template layer of the registry's manifests; None leaves it out.
@@ -106,15 +108,16 @@ def devstral_repositories(
         template = (chat_templates or {}).get(release.repository)
         if template is None:
             template = (TEMPLATES / release.template).read_text()
-        files = _release_files(
-            release, template, layers=layers, heads=heads, kv_heads=kv_heads, filler=filler
-        )
-        tags = {quant: f"{release.name}-{quant}.gguf" for quant in QUANTS}
+        shape = {"layers": layers, "heads": heads, "kv_heads": kv_heads, "filler": filler}
+        files = _release_files(release, template, quants, shape)
+        tags = {quant: f"{release.name}-{quant}.gguf" for quant in quants}
+        if "Q4_K_M" in tags:
+            tags["latest"] = tags["Q4_K_M"]
         repositories.append(
             Repository(
                 name=release.repository,
                 files={**files, "SYSTEM_PROMPT.txt": prompt},
-                tags={**tags, "latest": tags["Q4_K_M"]},
+                tags=tags,
                 family=release.architecture,
                 go_template=go_template,
                 params=params,
@@ -125,29 +128,25 @@ def devstral_repositories(
 
 
 def _release_files(
-    release: _Release, template: str, *, layers: int, heads: int, kv_heads: int, filler: int
+    release: _Release, template: str, quants: Sequence[str], shape: Mapping[str, int]
 ) -> dict[str, Content]:
     def make(into: Path) -> None:
-        for quant in QUANTS:
+        for quant in quants:
             name = f"{release.name}-{quant}"
             miniature.write_miniature(
                 into / f"{name}.gguf",
-                layers=layers,
-                heads=heads,
-                kv_heads=kv_heads,
                 chat_template=template,
                 architecture=release.architecture,
                 name=name,
-                filler=filler,
                 script=miniature.Script(form=release.form),
+                **shape,
             )
         (into / PROJECTOR).write_bytes(_projector(release.name))
         contents = {path.name: Content.of(path) for path in sorted(into.glob("*.gguf"))}
         index = {name: [content.size, content.sha256] for name, content in contents.items()}
         (into / "index.json").write_text(json.dumps(index))
 
-    inputs = [inspect.getsource(miniature), repr(release), template]
-    inputs += [f"{layers} {heads} {kv_heads} {filler}"]
+    inputs = [inspect.getsource(miniature), repr(release), template, repr(quants), repr(shape)]
     key = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
     directory = cached(f"models/{release.name}-{key}", make)
     index = json.loads((directory / "index.json").read_text())

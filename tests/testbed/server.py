@@ -195,7 +195,7 @@ class OllamaServer:
 def _start_guard(group: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
     """Starts a shell that kills ``group`` once the pipe to us closes, which our death does."""
     return subprocess.Popen(
-        ["/bin/sh", "-c", f"read _; kill -KILL -- -{group}"],
+        ["/bin/sh", "-c", f"read _; kill -9 -{group}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=log,

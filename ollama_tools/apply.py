@@ -1,0 +1,364 @@
+"""Carry out a plan: bring the bytes, build, check, and only then switch the public name."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from ollama_tools import gguf, hub, state, system
+from ollama_tools.checks.result import Report
+from ollama_tools.checks.smoke import prompt_difference, smoke_server
+from ollama_tools.compatibility import NATIVE_JINJA, UNQUOTED_FILES, Version
+from ollama_tools.errors import CheckFailed, HubError, ServerError, UsageError
+from ollama_tools.modelfile import create_request, differences
+from ollama_tools.names import build_name, is_build_of, same_name
+from ollama_tools.plan import Plan, Via, base_name, describe
+from ollama_tools.process import find_server_process
+from ollama_tools.progress import Progress
+from ollama_tools.server import Server, find_model
+from ollama_tools.spec import FileSource, HubSource, ServerSource, Spec, check_context
+from ollama_tools.system import SystemOrigin
+from ollama_tools.template import Carrier
+
+_SPARE = 512 * 1024**2
+"""Bytes that must stay free on a disk beside a model's own."""
+
+_UNLOAD_SECONDS = 30.0
+
+Weights = str | dict[str, str]
+
+
+def apply(
+    plan: Plan,
+    server: Server,
+    version: Version,
+    *,
+    check: bool,
+    force: bool,
+    prompt_tokens: int,
+    progress: Progress,
+) -> tuple[Spec, Report | None]:
+    """Carry out a plan that has something to do.
+
+    Whatever happens, the public name stands for what it stood for until its successor has passed.
+
+    Args:
+        plan: The plan; see :func:`ollama_tools.plan.make_plan`.
+        server: The server it was made for.
+        version: The server's version.
+        check: Whether the build must pass the smoke checks before the name is switched to it.
+        force: Pull again, even where the base is on the server.
+        prompt_tokens: Tokens of the long prompt of the checks.
+        progress: Hears of each step.
+
+    Returns:
+        The spec that is served now, and the report of its checks.
+
+    Raises:
+        CheckFailed: The build did not pass; the public name is as it was.
+        ServerError: The server did not do its part; the public name is as it was.
+        HubError: The hub did not; the public name is as it was.
+    """
+    candidates = _with_system_text(plan.candidates, progress)
+    _check_disk(server, candidates[0], plan, progress)
+    bring = _Bytes(plan, server, version, force, progress)
+    weights = bring(candidates[0])
+    if candidates[0].carrier is Carrier.HUB:
+        _unload_family(server, plan, progress)
+    spec = _build_first_that_fits(server, candidates, weights, progress)
+    report = None
+    if check:
+        report = _checked(server, spec, prompt_tokens, progress)
+    _switch(server, spec, progress)
+    bring.clean_up(spec)
+    return spec, report
+
+
+def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple[Spec, ...]:
+    """The candidates with a system prompt whose text is here.
+
+    Candidates differ in their system prompt only where the default was asked for; the hub's comes
+    first then, and the bundled one takes its place where the hub does not give it.
+    """
+    first = candidates[0].system
+    if first.text is not None:
+        return candidates
+    alternatives = [each for each in candidates if each.system.origin is not SystemOrigin.HUB]
+    try:
+        text = system.from_hub(candidates[0].release)
+    except (HubError, UsageError) as error:
+        if not alternatives:
+            raise
+        progress.warn(f"{error.what}; the bundled system prompt is used")
+        return tuple(alternatives)
+    return tuple(
+        replace(each, system=text) for each in candidates if each.system.origin is SystemOrigin.HUB
+    )
+
+
+def _check_disk(server: Server, spec: Spec, plan: Plan, progress: Progress) -> None:
+    """Refuse what cannot fit, where the server's disk can be seen from here."""
+    size = spec.source.bytes if isinstance(spec.source, HubSource) else None
+    if isinstance(spec.source, FileSource):
+        size = spec.source.path.stat().st_size
+    process = find_server_process(server.url) if server.is_local else None
+    directory = process.models_directory if process else None
+    if size is None or directory is None:
+        return
+    while not directory.exists():
+        directory = directory.parent
+    free = shutil.disk_usage(directory).free
+    base = base_name(spec, plan.registry)
+    if free < size + _SPARE and (base is None or find_model(server.models(), base) is None):
+        message = (
+            f"{plan.name} takes {size / 1024**3:.1f} GiB, "
+            f"and {free / 1024**3:.1f} GiB are free at {directory}"
+        )
+        # The blob may be there already under another name, which only the pull will tell.
+        if any(is_build_of(each.name, plan.name) for each in server.models()):
+            progress.warn(message)
+            return
+        raise ServerError(message, "free space, choose a smaller quant, or move OLLAMA_MODELS")
+
+
+class _Bytes:
+    """Brings a spec's weights to the server, and leaves nothing behind that could do harm."""
+
+    def __init__(
+        self, plan: Plan, server: Server, version: Version, force: bool, progress: Progress
+    ) -> None:
+        self._plan = plan
+        self._server = server
+        self._version = version
+        self._force = force
+        self._progress = progress
+
+    def __call__(self, spec: Spec) -> Weights:
+        """See to it that the server has the weights; says what a create request calls them."""
+        match spec.source:
+            case HubSource() as source if self._plan.via is Via.SERVER:
+                return self._pulled(spec, source)
+            case HubSource() as source:
+                return self._uploaded_from_hub(spec, source)
+            case FileSource(path=path, sha256=sha256):
+                self._check_header(spec, gguf.read_header(path))
+                return self._uploaded(path, sha256, path.name)
+            case ServerSource(name=name, digests=digests):
+                self._check_shown(spec, name)
+                if NATIVE_JINJA <= self._version < UNQUOTED_FILES:
+                    return name
+                return {f"{number}.gguf": each for number, each in enumerate(digests)}
+
+    def _pulled(self, spec: Spec, source: HubSource) -> str:
+        base = source.pull_name(self._plan.registry.host)
+        found = self._server.model(base)
+        if found is None:
+            # Noted before the pull, so that a run after an interrupted one still knows it.
+            state.note_base(self._server.url, base)
+        if found is None or self._force:
+            self._progress.step(f"pulling {base}")
+            self._server.pull(
+                base,
+                insecure=self._plan.registry.insecure,
+                advance=self._progress.transfer,
+            )
+        self._check_shown(spec, base)
+        return base
+
+    def _uploaded_from_hub(self, spec: Spec, source: HubSource) -> dict[str, str]:
+        file = hub.HubFile(source.repository, _filename(source), source.revision)
+        facts = hub.facts(file)
+        name = Path(file.filename).name
+        if facts.sha256 is not None and self._server.has_blob(f"sha256:{facts.sha256}"):
+            self._progress.step(f"the server has {file} already")
+            return {name: f"sha256:{facts.sha256}"}
+        self._progress.step(f"downloading {file}")
+        path = hub.download(
+            replace(file, revision=facts.commit or file.revision),
+            lambda done, total: self._progress.transfer(name, done, total or facts.bytes),
+        )
+        self._check_header(spec, gguf.read_header(path))
+        sha256 = facts.sha256 or state.file_sha256(path, self._progress)
+        return self._uploaded(path, sha256, name)
+
+    def _uploaded(self, path: Path, sha256: str, name: str) -> dict[str, str]:
+        digest = f"sha256:{sha256}"
+        if not self._server.has_blob(digest):
+            self._progress.step(f"uploading {path.name}")
+            self._server.upload(
+                path,
+                digest,
+                self._progress.transfer,
+            )
+        return {name: digest}
+
+    def _check_header(self, spec: Spec, header: gguf.GgufHeader) -> None:
+        longest = header.value("context_length")
+        _check_architecture(
+            spec, header.label, header.architecture, longest if isinstance(longest, int) else None
+        )
+
+    def _check_shown(self, spec: Spec, name: str) -> None:
+        info = self._server.show(name).get("model_info") or {}
+        architecture = str(info.get("general.architecture") or "")
+        longest = info.get(f"{architecture}.context_length")
+        _check_architecture(spec, name, architecture, longest if isinstance(longest, int) else None)
+
+    def clean_up(self, spec: Spec) -> None:
+        """Leave no base name that could start an engine which breaks the built model.
+
+        Engines are kept by blob: a model with TEMPLATE and PARSER starts one that the base, which
+        has neither, cannot use for tools (HTTP 500 on 0.34.4).
+        """
+        base = base_name(spec, self._plan.registry)
+        if base is None or self._plan.via is not Via.SERVER or same_name(base, spec.name):
+            return
+        if state.is_noted_base(self._server.url, base):
+            if self._server.model(base) is not None:
+                self._server.delete(base)
+            state.forget_base(self._server.url, base)
+        elif spec.carrier is Carrier.MODELFILE and self._version >= NATIVE_JINJA:
+            self._progress.warn(
+                f"{base} was on the server before; asked with tools while {spec.name} is loaded it "
+                f"answers HTTP 500, so remove it if nobody needs it: ollama rm {base}"
+            )
+
+
+def _filename(source: HubSource) -> str:
+    """The name of the source's GGUF in its repository."""
+    if source.filename is not None and "*" not in source.filename:
+        return source.filename
+    names = hub.gguf_files(source.repository, source.revision)
+    wanted = source.tag.casefold()
+    found = [
+        name
+        for name in names
+        if Path(name).stem.casefold().endswith(f"-{wanted}") or Path(name).stem.casefold() == wanted
+    ]
+    if len(found) == 1:
+        return found[0]
+    if any(f"-{wanted}-0000" in name.casefold() for name in names):
+        raise UsageError(
+            f"{source.repository}:{source.tag} is split into several files, which Ollama cannot "
+            "take from the hub",
+            "merge it with llama-gguf-split --merge, then create from the file",
+        )
+    raise UsageError(
+        f"{source.repository} has no GGUF for {source.tag!r}",
+        "it has: " + ", ".join(sorted(names)[:30]) if names else "it has no GGUF at all",
+    )
+
+
+def _check_architecture(spec: Spec, label: str, architecture: str, longest: int | None) -> None:
+    """Refuse weights that are none of the release's.
+
+    Raises:
+        UsageError: Another architecture, or a context that the file does not have.
+    """
+    wanted = spec.release.architecture.name
+    if architecture != wanted:
+        raise UsageError(
+            f"{label} has the architecture {architecture!r}; {spec.release.name} has {wanted!r}",
+            "it is no Devstral of that release: choose another file, or name its --release",
+        )
+    if longest is not None:
+        check_context(spec.context, longest, label)
+
+
+def _unload_family(server: Server, plan: Plan, progress: Progress) -> None:
+    """Let engines go that an older build with TEMPLATE and PARSER may have started.
+
+    Such an engine knows no Jinja, and would answer the new build's requests with an error.
+    """
+    base = base_name(plan.candidates[0], plan.registry)
+
+    def loaded() -> list[str]:
+        return [
+            each.name
+            for each in server.running()
+            if same_name(each.name, plan.name)
+            or is_build_of(each.name, plan.name)
+            or (base is not None and same_name(each.name, base))
+        ]
+
+    for name in loaded():
+        progress.step(f"unloading {name}")
+        server.unload(name)
+    deadline = time.monotonic() + _UNLOAD_SECONDS
+    while loaded() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _build_first_that_fits(
+    server: Server, candidates: tuple[Spec, ...], weights: Weights, progress: Progress
+) -> Spec:
+    """Build candidates until one's prompt is right on the live server; the last needs no proof."""
+    rejected: list[str] = []
+    for spec in candidates:
+        _build(server, spec, weights, progress)
+        last = spec is candidates[-1]
+        if not last:
+            progress.step(f"comparing the prompt of carrier {spec.carrier.value}")
+            why = _template_fault(server, spec)
+            if why:
+                progress.warn(f"carrier {spec.carrier.value} is not taken: {why}")
+                rejected.append(spec.build)
+                continue
+        # Only now, since a rejected build may have been the only one to hold the weights.
+        for name in rejected:
+            server.delete(name)
+        return spec
+    raise AssertionError("a plan has candidates")
+
+
+def _template_fault(server: Server, spec: Spec) -> str:
+    """Why a build's template is not Devstral's; empty where it is."""
+    try:
+        difference, key_order_only = prompt_difference(server, spec.build, spec.release.tokenizer)
+    except ServerError as error:
+        return error.what
+    return "" if key_order_only else difference
+
+
+def _build(server: Server, spec: Spec, weights: Weights, progress: Progress) -> None:
+    existing = find_model(server.models(), spec.build)
+    if existing is not None and not differences(spec, server.show(spec.build)):
+        return
+    progress.step(f"creating {spec.build} ({describe(spec)})")
+    server.create(
+        create_request(spec, spec.build, weights),
+        progress.transfer,
+    )
+
+
+def _checked(server: Server, spec: Spec, prompt_tokens: int, progress: Progress) -> Report:
+    report = smoke_server(
+        server,
+        spec.build,
+        spec.release.tokenizer,
+        prompt_tokens=min(prompt_tokens, max(256, spec.context - 2_304)),
+        progress=progress,
+    )
+    if not report.passed:
+        first = report.failures[0]
+        raise CheckFailed(
+            f"{spec.build} fails {len(report.failures)} of {len(report.checks)} checks, first "
+            f"{first.id}: {first.saw}; {spec.name} is as it was",
+            first.fix or f"see: devstral-ollama smoke {spec.build}",
+        )
+    return report
+
+
+def _switch(server: Server, spec: Spec, progress: Progress) -> None:
+    """Let the public name stand for the build; what it stood for is kept as a build."""
+    models = server.models()
+    current = find_model(models, spec.name)
+    if current is not None:
+        builds = [each for each in models if is_build_of(each.name, spec.name)]
+        if all(each.digest != current.digest for each in builds):
+            mark = current.digest.removeprefix("sha256:")[:12]
+            server.copy(spec.name, build_name(spec.name, mark))
+    progress.step(f"switching {spec.name} to {spec.build}")
+    server.copy(spec.build, spec.name)

@@ -1,0 +1,79 @@
+"""Which type a server's KV cache really has. No endpoint says it, so evidence is gathered.
+
+The strongest comes first: what the engine logged when it made the cache, then the command line
+with which the server started the engine, then the environment of the server's process.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from ollama_tools.process import ServerProcess
+
+_LOG_TAIL = 8 * 1024 * 1024
+_CACHE_LINE = re.compile(r"K \((?P<type>\w+)\):\s*(?P<size>[\d.]+) MiB")
+
+
+@dataclass(frozen=True, slots=True)
+class KvEvidence:
+    """What is known of a server's KV cache type.
+
+    Attributes:
+        type: The type in force, as ``q8_0``; None where nothing shows it.
+        source: What shows it.
+        asked: The type that the server's environment asks for; None where that is unknown.
+    """
+
+    type: str | None
+    source: str
+    asked: str | None
+
+
+def kv_evidence(process: ServerProcess | None, log: Path | None, blob: str | None) -> KvEvidence:
+    """Gather evidence of the KV cache type for a loaded model.
+
+    Args:
+        process: The server's process, where it can be seen.
+        log: The server's log, where a person named it; else the process's own is read.
+        blob: ``sha256-…`` of the model's weights, to find its engine among several.
+    """
+    asked = process.environment.get("OLLAMA_KV_CACHE_TYPE") or "f16" if process else None
+    log = log or (process.log if process else None)
+    if log is not None and (found := _logged(log, blob)):
+        return KvEvidence(found[0], f"log: K ({found[0]}): {found[1]} MiB", asked)
+    if process is not None:
+        for command in reversed(process.runners):
+            if "--model" in command and (blob is None or any(blob in each for each in command)):
+                kind = _argument(command, "--cache-type-k") or "f16"
+                return KvEvidence(kind, f"engine's command line: --cache-type-k {kind}", asked)
+        if process.environment.get("OLLAMA_KV_CACHE_TYPE"):
+            return KvEvidence(None, f"environment asks for {asked}; no engine is seen", asked)
+    return KvEvidence(None, "neither log nor process can be seen from here", asked)
+
+
+def _logged(log: Path, blob: str | None) -> tuple[str, str] | None:
+    """Type and size of the newest KV cache in a log, after the newest load of the blob."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _LOG_TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    if blob is not None:
+        start = max(
+            (i for i, line in enumerate(lines) if blob in line and "start" in line), default=0
+        )
+        lines = lines[start:]
+    found = [match for line in lines if (match := _CACHE_LINE.search(line))]
+    return (found[0]["type"], found[0]["size"]) if found else None
+
+
+def _argument(command: tuple[str, ...], flag: str) -> str | None:
+    for word, value in pairwise(command):
+        if word == flag:
+            return value
+    return None

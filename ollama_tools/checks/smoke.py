@@ -1,0 +1,398 @@
+"""Smoke: does a model on a live server do what a coding agent needs of it?"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.checks import cases
+from ollama_tools.checks.evidence import kv_evidence
+from ollama_tools.checks.result import CheckResult, Report, Status
+from ollama_tools.checks.surfaces import SURFACES, Surface
+from ollama_tools.compatibility import advisories, require_supported
+from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld, UsageError
+from ollama_tools.names import is_build_of, same_name
+from ollama_tools.process import ServerProcess, find_server_process
+from ollama_tools.progress import Progress, Silence
+from ollama_tools.server import InstalledModel, Server, blob_digests, find_model
+
+AGENT_PROMPT = 18_500
+"""Tokens of the longest first prompt that a coding agent was seen to send (Claude Code, recorded
+against a real server in 2026, began with 18,287)."""
+
+AGENT_ROOM = 2_048
+"""Tokens that must be left for the first answer."""
+
+_BOS_MESSAGES: list[cases.Message] = [
+    {"role": "system", "content": "a"},
+    {"role": "user", "content": "a"},
+]
+_BOS_TOKENS = 7
+"""``<s>[SYSTEM_PROMPT]a[/SYSTEM_PROMPT][INST]a[/INST]``: each letter and control token is one."""
+
+_CONTROL = re.compile(r"\[/?(?:INST|TOOL_CALLS|ARGS|CALL_ID|TOOL_RESULTS|AVAILABLE_TOOLS)\]|</?s>")
+
+
+@dataclass
+class _Subject:
+    """A model on a live server, and what several checks want to know of it."""
+
+    server: Server
+    name: str
+    tokenizer: TokenizerVersion
+    prompt_tokens: int
+    log: Path | None
+    version: str = ""
+    models: list[InstalledModel] = field(default_factory=list)
+
+    @cached_property
+    def shown(self) -> dict[str, Any]:
+        return self.server.show(self.name)
+
+    @cached_property
+    def blob(self) -> str | None:
+        """``sha256-…`` of the weights, as a file of the server's store is named."""
+        digests = blob_digests(self.shown)
+        return digests[0].replace(":", "-") if digests else None
+
+    @cached_property
+    def process(self) -> ServerProcess | None:
+        return find_server_process(self.server.url) if self.server.is_local else None
+
+    def context(self) -> int | None:
+        """The context in force in tokens; the model must be loaded.
+
+        Engines are kept by blob: one that another name on the same weights started serves this
+        name too, and is listed under the other.
+        """
+        running = self.server.running()
+        for each in running:
+            if same_name(each.name, self.name):
+                return each.context
+        weights = blob_digests(self.shown)
+        for each in running:
+            if blob_digests(self.server.show(each.name)) == weights:
+                return each.context
+        return None
+
+    def prompt_size(self, messages: list[cases.Message]) -> int:
+        """Tokens that the server counts for a chat's prompt."""
+        answer = self.server.chat(
+            {
+                "model": self.name,
+                "messages": messages,
+                "options": {"num_predict": 1, "temperature": 0},
+            }
+        )
+        return int(answer.get("prompt_eval_count") or 0)
+
+
+Answer = tuple[Status, str, str]
+Check = Callable[[_Subject], Answer]
+
+
+def _ok(saw: str) -> Answer:
+    return Status.PASS, saw, ""
+
+
+def _fail(saw: str, fix: str) -> Answer:
+    return Status.FAIL, saw, fix
+
+
+def _check_version(subject: _Subject) -> Answer:
+    try:
+        version = require_supported(subject.version)
+    except ServerTooOld as error:
+        return _fail(error.what, error.fix)
+    if known := advisories(version):
+        names = ", ".join(each.identifier for each in known)
+        newest = max(each.fixed for each in known)
+        return Status.WARN, f"Ollama {version}: {names}", f"upgrade to {newest} or newer"
+    return _ok(f"Ollama {subject.version}, no known CVE")
+
+
+def _check_digest(subject: _Subject) -> Answer:
+    model = find_model(subject.models, subject.name)
+    if model is None:
+        raise ModelNotFound(f"the server has no model {subject.name!r}")
+    short = model.digest.removeprefix("sha256:")[:12]
+    builds = [each for each in subject.models if is_build_of(each.name, subject.name)]
+    if not builds:
+        return _ok(short)
+    for build in builds:
+        if build.digest == model.digest:
+            return _ok(f"{short}, build {build.name.rsplit('-', 1)[-1]}")
+    return _fail(
+        f"{short} is none of its {len(builds)} builds: the name was changed after its creation",
+        "run devstral-ollama create again",
+    )
+
+
+def prompt_difference(server: Server, name: str, tokenizer: TokenizerVersion) -> tuple[str, bool]:
+    """How the prompt that a live model builds differs from the reference.
+
+    Returns:
+        One line, empty where the prompts are the same; and whether they differ in nothing but the
+        order of keys inside JSON, which is the engine's doing and not the template's.
+    """
+    found = server.rendered_prompt(
+        {
+            "model": name,
+            "messages": [_native(each) for each in cases.CONVERSATION],
+            "tools": cases.TOOLS,
+        }
+    )
+    expected = cases.expected_prompt(tokenizer)
+    difference = cases.compare_prompts(expected, found)
+    return difference, bool(difference) and cases.same_but_for_key_order(expected, found)
+
+
+def _native(message: cases.Message) -> cases.Message:
+    """A message as ``/api/chat`` takes it: arguments as an object, ids kept."""
+    import json
+
+    if "tool_calls" not in message:
+        return message
+    return {
+        **message,
+        "tool_calls": [
+            {
+                "id": call["id"],
+                "function": {
+                    "name": call["function"]["name"],
+                    "arguments": json.loads(call["function"]["arguments"]),
+                },
+            }
+            for call in message["tool_calls"]
+        ],
+    }
+
+
+def _check_prompt(subject: _Subject) -> Answer:
+    difference, key_order_only = prompt_difference(subject.server, subject.name, subject.tokenizer)
+    reference = f"mistral-common's {subject.tokenizer.value}"
+    if not difference:
+        return _ok(f"equal to {reference}, character by character")
+    if key_order_only:
+        return _ok(f"equal to {reference} but for the order of keys in JSON")
+    return _fail(
+        f"not {reference}: {difference}",
+        "the template in force is another: run devstral-ollama create",
+    )
+
+
+def _check_bos(subject: _Subject) -> Answer:
+    tokens = subject.prompt_size(_BOS_MESSAGES)
+    if tokens == _BOS_TOKENS:
+        return _ok(f"{tokens} tokens for a prompt of {_BOS_TOKENS} with one BOS")
+    extra = tokens - _BOS_TOKENS
+    if extra == 1:
+        return _fail(
+            f"{tokens} tokens, one too many: BOS stands twice",
+            "take <s> out of the template: run devstral-ollama create",
+        )
+    return _fail(
+        f"{tokens} tokens for a prompt of {_BOS_TOKENS}",
+        "template or tokenizer is not Devstral's: run devstral-ollama create",
+    )
+
+
+def _check_context(subject: _Subject) -> Answer:
+    context = subject.context()
+    asked = re.search(r"^num_ctx\s+(\d+)", subject.shown.get("parameters") or "", re.M)
+    wanted = int(asked[1]) if asked else None
+    if context is None:
+        return Status.UNKNOWN, "/api/ps does not say it", ""
+    if wanted is not None and context != wanted:
+        return _fail(
+            f"{context} tokens in force, the model asks for {wanted}",
+            "the model's own context is smaller, or another client set num_ctx",
+        )
+    needed = subject.prompt_tokens + AGENT_ROOM
+    if context < needed:
+        return _fail(
+            f"{context} tokens; an agent's first prompt and its answer need {needed}",
+            "run devstral-ollama create --context 32768",
+        )
+    return _ok(f"{context} tokens in force" + ("" if wanted else ", from the server's default"))
+
+
+def _long_messages(repeats: int) -> list[cases.Message]:
+    """A conversation in several messages, so that a server that drops the oldest is found out."""
+    text = " agent" * repeats
+    return [
+        {"role": "system", "content": "a"},
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": text},
+    ]
+
+
+def _check_long_prompt(subject: _Subject) -> Answer:
+    # Nothing is known of the vocabulary, so two short prompts tell what a repeat costs.
+    few, more = 8, 40
+    base = subject.prompt_size(_long_messages(few))
+    each = (subject.prompt_size(_long_messages(more)) - base) / (more - few)
+    if each <= 0:
+        return _fail("the server counts no tokens for a longer prompt", "check the server's log")
+    repeats = few + round((subject.prompt_tokens - base) / each)
+    expected = round(base + each * (repeats - few))
+    context = subject.context()
+    if context is not None and expected >= context:
+        return _fail(
+            f"not sent: {expected} tokens do not fit a context of {context}",
+            "run devstral-ollama create --context 32768",
+        )
+    found = subject.prompt_size(_long_messages(repeats))
+    if found != expected:
+        return _fail(
+            f"{expected} tokens sent, {found} evaluated: the prompt was cut without a word",
+            "run devstral-ollama create --context 32768",
+        )
+    return _ok(f"{found} tokens sent and evaluated, none cut")
+
+
+def _check_kv(subject: _Subject) -> Answer:
+    evidence = kv_evidence(subject.process, subject.log, subject.blob)
+    if evidence.type is None:
+        return (
+            Status.UNKNOWN,
+            evidence.source,
+            "run smoke on the server's own machine, or give --log FILE",
+        )
+    if evidence.asked is not None and evidence.asked != evidence.type:
+        return _fail(
+            f"{evidence.type} in force, {evidence.asked} asked for ({evidence.source})",
+            "set OLLAMA_FLASH_ATTENTION=1 beside OLLAMA_KV_CACHE_TYPE, see devstral-ollama env",
+        )
+    return _ok(f"{evidence.type} ({evidence.source})")
+
+
+_MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
+    ("server-version", _check_version),
+    ("digest", _check_digest),
+    ("prompt", _check_prompt),
+    ("bos", _check_bos),
+    ("context", _check_context),
+    ("long-prompt", _check_long_prompt),
+    ("kv-cache", _check_kv),
+)
+
+
+def _round_trip(subject: _Subject, surface: Surface, stream: bool) -> Iterator[Answer]:
+    """A tool call, then the answer to its result."""
+    reply = surface.ask(subject.server, subject.name, cases.QUESTION, cases.TOOLS, stream=stream)
+    fix = "run devstral-ollama create; if it stays, the model is not a Devstral"
+    if not reply.calls:
+        yield _fail(f"no tool call arrived, but the text {reply.text[:80]!r}", fix)
+        return
+    call = reply.calls[0]
+    if call.name != cases.TOOL or call.arguments is None:
+        yield _fail(f"the call arrived as {call.name!r} with {call.arguments!r}", fix)
+        return
+    if cases.CITY not in str(call.arguments.get("city")):
+        yield _fail(f"the call's arguments are {dict(call.arguments)}", fix)
+        return
+    yield _ok(f"{call.name}({dict(call.arguments)})")
+
+    messages = [
+        *cases.QUESTION,
+        reply.as_message(),
+        *(
+            {
+                "role": "tool",
+                "tool_call_id": each.id,
+                "name": each.name,
+                "content": cases.RESULT,
+            }
+            for each in reply.calls
+        ),
+    ]
+    answer = surface.ask(subject.server, subject.name, messages, cases.TOOLS, stream=stream)
+    if leaked := _CONTROL.search(answer.text):
+        yield _fail(f"the answer contains {leaked[0]}: {answer.text[:80]!r}", fix)
+    elif not answer.text.strip():
+        yield _fail("the answer to the tool's result is empty", fix)
+    else:
+        yield _ok(repr(answer.text.strip()[:60]))
+
+
+def _run_model_checks(subject: _Subject, progress: Progress) -> Iterator[CheckResult]:
+    for identifier, check in _MODEL_CHECKS:
+        progress.step(f"checking {identifier}")
+        started = time.monotonic()
+        try:
+            status, saw, fix = check(subject)
+        except ModelNotFound:
+            raise
+        except ServerError as error:
+            status, saw, fix = Status.FAIL, error.what, error.fix
+        yield CheckResult(identifier, status, saw, fix, time.monotonic() - started)
+
+
+def _run_round_trips(subject: _Subject, progress: Progress) -> Iterator[CheckResult]:
+    for surface in SURFACES:
+        for stream in (False, True):
+            mode = "streamed" if stream else "plain"
+            where = f"{surface.path} {mode}"
+            progress.step(f"checking tool calls on {where}")
+            names = iter((f"tool-call {where}", f"tool-result {where}"))
+            started = time.monotonic()
+            try:
+                for status, saw, fix in _round_trip(subject, surface, stream):
+                    yield CheckResult(next(names), status, saw, fix, time.monotonic() - started)
+                    started = time.monotonic()
+            except ServerError as error:
+                yield CheckResult(
+                    next(names), Status.FAIL, error.what, error.fix, time.monotonic() - started
+                )
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                yield CheckResult(
+                    next(names),
+                    Status.FAIL,
+                    f"the answer has an unexpected form ({type(error).__name__}: {error})",
+                    "check the server's version",
+                    time.monotonic() - started,
+                )
+
+
+def smoke_server(
+    server: Server,
+    name: str,
+    tokenizer: TokenizerVersion,
+    *,
+    prompt_tokens: int = AGENT_PROMPT,
+    log: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Run every smoke check on a model of a live server.
+
+    Args:
+        server: The server.
+        name: The model's name there.
+        tokenizer: The tokenizer version whose prompt the model must build.
+        prompt_tokens: Tokens of the long prompt; the default is an agent's first.
+        log: The server's log file, where it is at hand.
+        progress: Hears of each check.
+
+    Raises:
+        ModelNotFound: The server has no such model.
+        ServerUnreachable: The server does not answer at all.
+        UsageError: The long prompt is too short to prove anything.
+    """
+    if prompt_tokens < 256:
+        raise UsageError(
+            f"a long prompt of {prompt_tokens} tokens proves nothing", "use 256 or more"
+        )
+    subject = _Subject(server, name, tokenizer, prompt_tokens, log)
+    subject.version = server.version()
+    subject.models = server.models()
+    quiet = progress or Silence()
+    checks = [*_run_model_checks(subject, quiet), *_run_round_trips(subject, quiet)]
+    return Report(name, server.url, subject.version, tuple(checks))

@@ -1,0 +1,345 @@
+"""The four ways in which clients talk to an Ollama server, told apart by their path.
+
+The checks think in the form of the OpenAI chat API; each surface says a conversation in its own
+form, and its answer back in one form for all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ollama_tools.checks.cases import Message
+from ollama_tools.errors import ServerError
+from ollama_tools.server import Server
+
+ANSWER_TOKENS = 512
+"""Tokens of the longest answer asked for; a check must end even where a model rambles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call as it reached the client; ``arguments`` is None where they are no JSON object."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] | None
+
+    @classmethod
+    def from_text(cls, id_: str, name: str, arguments: str) -> Call:
+        """A call whose arguments came as JSON text."""
+        try:
+            value = json.loads(arguments)
+        except ValueError:
+            value = None
+        return cls(id_, name, value if isinstance(value, dict) else None)
+
+    def as_message_part(self) -> dict[str, Any]:
+        """The call as part of an assistant's message."""
+        return {
+            "id": self.id,
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "arguments": json.dumps(self.arguments, ensure_ascii=False),
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered, as it reached the client."""
+
+    text: str
+    calls: tuple[Call, ...]
+
+    def as_message(self) -> Message:
+        """The reply as a message to send back."""
+        message: Message = {"role": "assistant", "content": self.text}
+        if self.calls:
+            message["tool_calls"] = [each.as_message_part() for each in self.calls]
+        return message
+
+
+class Surface(Protocol):
+    """One of the server's chat APIs."""
+
+    path: str
+
+    def ask(
+        self,
+        server: Server,
+        model: str,
+        messages: list[Message],
+        tools: list[dict[str, Any]],
+        *,
+        stream: bool,
+    ) -> Reply:
+        """Ask a model; raises ServerError where the server answers with an error."""
+
+
+class OllamaChat:
+    """``/api/chat``, through the official Python client."""
+
+    path = "/api/chat"
+
+    def ask(
+        self,
+        server: Server,
+        model: str,
+        messages: list[Message],
+        tools: list[dict[str, Any]],
+        *,
+        stream: bool,
+    ) -> Reply:
+        """See :class:`Surface`."""
+        import ollama
+
+        options = {"temperature": 0, "num_predict": ANSWER_TOKENS}
+        own = [_ollama_message(each) for each in messages]
+        try:
+            if stream:
+                parts = list(
+                    server.client.chat(model, own, tools=tools, stream=True, options=options)
+                )
+            else:
+                parts = [server.client.chat(model, own, tools=tools, options=options)]
+        except ollama.ResponseError as error:
+            raise ServerError(f"{self.path} answers {error.status_code}: {error.error}") from error
+        return Reply(
+            text="".join(part.message.content or "" for part in parts),
+            calls=tuple(
+                Call("", call.function.name, dict(call.function.arguments))
+                for part in parts
+                for call in part.message.tool_calls or ()
+            ),
+        )
+
+
+def _ollama_message(message: Message) -> dict[str, Any]:
+    own: dict[str, Any] = {key: message[key] for key in ("role", "content") if key in message}
+    if calls := message.get("tool_calls"):
+        own["tool_calls"] = [
+            {
+                "function": {
+                    "name": call["function"]["name"],
+                    "arguments": json.loads(call["function"]["arguments"]),
+                }
+            }
+            for call in calls
+        ]
+    if message["role"] == "tool" and "name" in message:
+        own["tool_name"] = message["name"]
+    return own
+
+
+class ChatCompletions:
+    """``/v1/chat/completions``, as OpenAI's chat clients use it."""
+
+    path = "/v1/chat/completions"
+
+    def ask(
+        self,
+        server: Server,
+        model: str,
+        messages: list[Message],
+        tools: list[dict[str, Any]],
+        *,
+        stream: bool,
+    ) -> Reply:
+        """See :class:`Surface`."""
+        body = {
+            "model": model,
+            "messages": messages,
+            "tools": tools,
+            "temperature": 0,
+            "max_tokens": ANSWER_TOKENS,
+        }
+        if not stream:
+            message = server.post(self.path, body)["choices"][0]["message"]
+            return Reply(
+                message.get("content") or "",
+                tuple(
+                    Call.from_text(
+                        each["id"], each["function"]["name"], each["function"]["arguments"]
+                    )
+                    for each in message.get("tool_calls") or ()
+                ),
+            )
+        text = ""
+        calls: dict[int, dict[str, str]] = {}
+        for event in server.events(self.path, body):
+            for choice in event.get("choices") or ():
+                delta = choice.get("delta") or {}
+                text += delta.get("content") or ""
+                for part in delta.get("tool_calls") or ():
+                    call = calls.setdefault(part["index"], {"id": "", "name": "", "arguments": ""})
+                    function = part.get("function") or {}
+                    call["id"] = part.get("id") or call["id"]
+                    call["name"] += function.get("name") or ""
+                    call["arguments"] += function.get("arguments") or ""
+        return Reply(
+            text,
+            tuple(
+                Call.from_text(each["id"], each["name"], each["arguments"])
+                for _, each in sorted(calls.items())
+            ),
+        )
+
+
+class Responses:
+    """``/v1/responses``, as Codex and the newer OpenAI clients use it."""
+
+    path = "/v1/responses"
+
+    def ask(
+        self,
+        server: Server,
+        model: str,
+        messages: list[Message],
+        tools: list[dict[str, Any]],
+        *,
+        stream: bool,
+    ) -> Reply:
+        """See :class:`Surface`."""
+        body = {
+            "model": model,
+            "input": [item for message in messages for item in _response_items(message)],
+            "tools": [{"type": "function", **each["function"]} for each in tools],
+            "temperature": 0,
+            "max_output_tokens": ANSWER_TOKENS,
+        }
+        if not stream:
+            return _reply_of_items(server.post(self.path, body)["output"])
+        items = []
+        for event in server.events(self.path, body):
+            if event.get("type") == "response.output_item.done":
+                items.append(event["item"])
+            elif event.get("type") == "response.failed":
+                error = (event.get("response") or {}).get("error") or {}
+                raise ServerError(f"{self.path}: {error.get('message', 'response.failed')}")
+        return _reply_of_items(items)
+
+
+def _response_items(message: Message) -> Iterable[dict[str, Any]]:
+    if message["role"] == "tool":
+        yield {
+            "type": "function_call_output",
+            "call_id": message["tool_call_id"],
+            "output": message["content"],
+        }
+        return
+    if message.get("content"):
+        yield {"type": "message", "role": message["role"], "content": message["content"]}
+    for call in message.get("tool_calls", ()):
+        yield {"type": "function_call", "call_id": call["id"], **call["function"]}
+
+
+def _reply_of_items(items: Iterable[Mapping[str, Any]]) -> Reply:
+    items = list(items)
+    return Reply(
+        text="".join(
+            part.get("text") or ""
+            for item in items
+            if item.get("type") == "message"
+            for part in item.get("content") or ()
+        ),
+        calls=tuple(
+            Call.from_text(item["call_id"], item["name"], item["arguments"])
+            for item in items
+            if item.get("type") == "function_call"
+        ),
+    )
+
+
+class Messages:
+    """``/v1/messages``, as Anthropic's clients use it."""
+
+    path = "/v1/messages"
+
+    def ask(
+        self,
+        server: Server,
+        model: str,
+        messages: list[Message],
+        tools: list[dict[str, Any]],
+        *,
+        stream: bool,
+    ) -> Reply:
+        """See :class:`Surface`."""
+        body = {
+            "model": model,
+            "system": "\n".join(each["content"] for each in messages if each["role"] == "system"),
+            "messages": [_anthropic_message(each) for each in messages if each["role"] != "system"],
+            "tools": [
+                {
+                    "name": each["function"]["name"],
+                    "description": each["function"]["description"],
+                    "input_schema": each["function"]["parameters"],
+                }
+                for each in tools
+            ],
+            "temperature": 0,
+            "max_tokens": ANSWER_TOKENS,
+        }
+        if not stream:
+            return _reply_of_blocks(server.post(self.path, body)["content"])
+        blocks: dict[int, dict[str, Any]] = {}
+        for event in server.events(self.path, body):
+            if event.get("type") == "content_block_start":
+                blocks[event["index"]] = {"text": "", "partial": "", **event["content_block"]}
+            elif event.get("type") == "content_block_delta":
+                delta = event["delta"]
+                blocks[event["index"]]["text"] += delta.get("text") or ""
+                blocks[event["index"]]["partial"] += delta.get("partial_json") or ""
+        for block in blocks.values():
+            if block["partial"]:
+                block["input"] = block["partial"]
+        return _reply_of_blocks(block for _, block in sorted(blocks.items()))
+
+
+def _anthropic_message(message: Message) -> dict[str, Any]:
+    if message["role"] == "tool":
+        result = {
+            "type": "tool_result",
+            "tool_use_id": message["tool_call_id"],
+            "content": message["content"],
+        }
+        return {"role": "user", "content": [result]}
+    blocks: list[dict[str, Any]] = []
+    if message.get("content"):
+        blocks.append({"type": "text", "text": message["content"]})
+    blocks += [
+        {
+            "type": "tool_use",
+            "id": call["id"],
+            "name": call["function"]["name"],
+            "input": json.loads(call["function"]["arguments"]),
+        }
+        for call in message.get("tool_calls", ())
+    ]
+    return {"role": message["role"], "content": blocks}
+
+
+def _reply_of_blocks(blocks: Iterable[Mapping[str, Any]]) -> Reply:
+    blocks = list(blocks)
+    return Reply(
+        text="".join(block.get("text") or "" for block in blocks if block["type"] == "text"),
+        calls=tuple(
+            Call.from_text(
+                block["id"],
+                block["name"],
+                block["input"]
+                if isinstance(block["input"], str)
+                else json.dumps(block["input"], ensure_ascii=False),
+            )
+            for block in blocks
+            if block["type"] == "tool_use"
+        ),
+    )
+
+
+SURFACES: tuple[Surface, ...] = (OllamaChat(), ChatCompletions(), Responses(), Messages())
+"""Every surface, in the order in which reports show them."""

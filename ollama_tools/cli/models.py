@@ -1,0 +1,301 @@
+"""``create``, ``smoke`` and ``render``: what is done with one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from ollama_tools.cli.command import command
+from ollama_tools.cli.options import HostOption, JunitOption
+from ollama_tools.cli.output import Output
+from ollama_tools.errors import ExitCode
+
+_PANEL = "Models"
+
+commands = typer.Typer()
+
+_Reference: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="REFERENCE",
+        help=(
+            "UD-Q4_K_XL · 2505:Q4_K_M · hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0 · "
+            "./my-tune.gguf · the name of a model on the server"
+        ),
+    ),
+]
+_Name: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="The model's name; else <release>:<quant>."),
+]
+_Release: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--release",
+        metavar="RELEASE",
+        help="The Devstral whose format holds, where the reference does not tell: 2507, 2505 …",
+    ),
+]
+_Context: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--context", metavar="TOKENS", help="Context in tokens; 32768 if absent."),
+]
+_Parameter: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parameter",
+        "-p",
+        metavar="NAME=VALUE",
+        help="A model parameter over the recommended one, as temperature=0.3; repeatable.",
+    ),
+]
+_System: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--system",
+        metavar="hub|bundled|FILE",
+        help="The system prompt: the hub's, this package's, or a file's.",
+    ),
+]
+_NoSystem: TypeAlias = Annotated[
+    bool, typer.Option("--no-system", help="No system prompt in the model.")
+]
+_Registry: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        metavar="HOST",
+        help="Mirror that the server pulls from instead of hf.co; http://HOST for plain HTTP.",
+    ),
+]
+_PromptTokens: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--prompt-tokens",
+        metavar="TOKENS",
+        help="Size of the long prompt of the checks; 18500 if absent, as a coding agent's first.",
+    ),
+]
+
+
+def _system(system: str | None, no_system: bool) -> str | None:
+    from ollama_tools.errors import UsageError
+
+    if no_system and system is not None:
+        raise UsageError("--system and --no-system contradict each other", "give one of them")
+    return "" if no_system else system
+
+
+@command(commands, "create", panel=_PANEL)
+def create(
+    output: Output,
+    reference: _Reference,
+    host: HostOption = None,
+    name: _Name = None,
+    release: _Release = None,
+    context: _Context = None,
+    parameter: _Parameter = None,
+    system: _System = None,
+    no_system: _NoSystem = False,
+    template_in: Annotated[
+        str,
+        typer.Option(
+            "--template-in",
+            metavar="CARRIER",
+            help="Where the chat template lives: auto, hub (in the GGUF) or modelfile.",
+        ),
+    ] = "auto",
+    via: Annotated[
+        str | None,
+        typer.Option(
+            "--via",
+            metavar="WAY",
+            help="upload: download here, then upload; server: the server pulls. "
+            "upload if absent and the server is on this machine, else server.",
+        ),
+    ] = None,
+    registry: _Registry = None,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Switch to the new build without checking it.")
+    ] = False,
+    prompt_tokens: _PromptTokens = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Pull and build again even if nothing differs.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+    ] = False,
+) -> ExitCode | None:
+    """Make a Devstral on a server: bring it, build it, check it, then switch the name to it."""
+    from ollama_tools.checks.smoke import AGENT_PROMPT
+    from ollama_tools.ensure import carry_out, plan_for
+    from ollama_tools.plan import as_json
+    from ollama_tools.server import Server
+    from ollama_tools.spec import parse_parameters
+    from ollama_tools.wish import Wish
+
+    wish = Wish(
+        reference,
+        name,
+        release,
+        context,
+        parse_parameters(parameter or []),
+        _system(system, no_system),
+        template_in,
+        via,
+        registry,
+    )
+    check = not no_check
+    with Server(host) as server:
+        plan, version = plan_for(server, wish, check=check, force=force, progress=output)
+        if dry_run:
+            lines = [f"{each.sign} {each.text}" for each in plan.steps] or ["unchanged"]
+            title = f"{plan.name} on {server.url} (Ollama {version})"
+            if plan.reason:
+                title += f": {plan.reason}"
+            output.result(as_json(plan), "\n  ".join([title, *lines]), plan.name)
+            return None
+        model = carry_out(
+            server,
+            plan,
+            version,
+            check=check,
+            force=force,
+            prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
+            progress=output,
+        )
+    where = f"on {model.server} (Ollama {model.version})"
+    facts = f"{model.digest[:12]}, carrier {model.carrier.value}, context {model.context}"
+    if not model.changed:
+        text = f"{model.name} is unchanged {where}: {facts}"
+    elif model.report is not None:
+        text = f"{model.name} is ready {where}: {facts}; {len(model.report.checks)} checks passed"
+    else:
+        text = f"{model.name} is ready {where}: {facts}; not checked"
+    output.result(model.as_json(), text, model.name)
+    return None
+
+
+@command(commands, "smoke", panel=_PANEL)
+def smoke(
+    output: Output,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A model on the server, or UD-Q4_K_XL and the like."),
+    ],
+    host: HostOption = None,
+    release: _Release = None,
+    prompt_tokens: _PromptTokens = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log", metavar="FILE", help="The server's log, as evidence of the KV cache type."
+        ),
+    ] = None,
+    junit: JunitOption = None,
+) -> ExitCode | None:
+    """Check a model on a live server: prompt, context, KV cache, tool calls on every surface."""
+    from ollama_tools import ensure
+    from ollama_tools.checks.smoke import AGENT_PROMPT
+    from ollama_tools.report.junit import write_junit
+    from ollama_tools.report.table import print_report
+
+    report = ensure.smoke(
+        name,
+        host=host,
+        release=release,
+        prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
+        log=log,
+        progress=output,
+    )
+    if junit is not None:
+        write_junit(report, junit)
+    output.result(
+        report.as_json(),
+        lambda: print_report(report, output),
+        [each.id for each in report.failures],
+    )
+    return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED
+
+
+@command(commands, "render", panel=_PANEL)
+def render(
+    output: Output,
+    reference: Annotated[
+        str | None,
+        typer.Argument(metavar="REFERENCE", help="UD-Q4_K_XL and the like; see create."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Write the Modelfile of every quant of every release.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail with a diff where written Modelfiles are stale.")
+    ] = False,
+    directory: Annotated[
+        Path, typer.Option("--directory", metavar="DIR", help="Where --all and --check look.")
+    ] = Path("modelfiles/rendered"),
+    name: _Name = None,
+    release: _Release = None,
+    context: _Context = None,
+    parameter: _Parameter = None,
+    system: _System = "bundled",
+    no_system: _NoSystem = False,
+    template_in: Annotated[
+        str,
+        typer.Option(
+            "--template-in",
+            metavar="CARRIER",
+            help="Where the chat template lives: modelfile or hub (in the GGUF).",
+        ),
+    ] = "modelfile",
+    registry: _Registry = None,
+) -> ExitCode | None:
+    """Print a Modelfile; nothing is asked of any server."""
+    from ollama_tools import rendering
+    from ollama_tools.catalog import load_catalog
+    from ollama_tools.errors import UsageError
+    from ollama_tools.spec import parse_parameters
+    from ollama_tools.wish import Wish
+
+    if sum((reference is not None, everything, check)) != 1:
+        raise UsageError(
+            "render takes one of REFERENCE, --all and --check", "as in render UD-Q4_K_XL"
+        )
+    catalog = load_catalog()
+    if everything:
+        changed = [str(path) for path in rendering.write_rendered(directory, catalog)]
+        output.result(
+            {"directory": str(directory), "changed": changed},
+            f"{len(changed)} Modelfiles changed in {directory}",
+            changed,
+        )
+        return None
+    if check:
+        diffs = rendering.stale_rendered(directory, catalog)
+        output.result(
+            {"directory": str(directory), "stale": len(diffs), "diffs": diffs},
+            "\n".join(diffs) or f"every Modelfile in {directory} is as the catalog says",
+            (),
+        )
+        if diffs:
+            output.hint(f"run: devstral-ollama render --all --directory {directory}")
+        return ExitCode.FAILED if diffs else None
+    prompt = None if no_system and system == "bundled" else system
+    text = rendering.render_wish(
+        Wish(
+            reference or "",
+            name,
+            release,
+            context,
+            parse_parameters(parameter or []),
+            _system(prompt, no_system),
+            template_in,
+            None,
+            registry,
+        ),
+        catalog,
+    )
+    output.result({"modelfile": text}, text.rstrip("\n"), text.rstrip("\n"))
+    return None

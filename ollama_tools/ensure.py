@@ -1,0 +1,267 @@
+"""``ensure_model``: see to it that a server serves a Devstral as it should be."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ollama_tools.apply import apply
+from ollama_tools.catalog import Catalog, Release, load_catalog
+from ollama_tools.checks.result import Report
+from ollama_tools.checks.smoke import AGENT_PROMPT, smoke_server
+from ollama_tools.compatibility import Version, require_supported
+from ollama_tools.errors import ModelNotFound, ServerError, UsageError
+from ollama_tools.plan import Plan, Via, make_plan
+from ollama_tools.progress import Progress, Silence
+from ollama_tools.reference import QuantReference, parse_reference
+from ollama_tools.server import Server, find_model
+from ollama_tools.spec import Parameters, Spec
+from ollama_tools.template import AUTO, Carrier
+from ollama_tools.wish import Wish, candidates, choose_release, find_source, offline_facts
+
+
+@dataclass(frozen=True, slots=True)
+class EnsuredModel:
+    """A model that a server serves as it should be.
+
+    Attributes:
+        name: The public name, to be used in requests.
+        digest: Hex digest of its manifest.
+        changed: Whether the public name stands for something else than before.
+        carrier: Where its chat template lives.
+        context: Its context in tokens.
+        build: The name under which this build is kept.
+        server: The server's URL.
+        version: The server's version.
+        report: The answers of the checks; None where nothing was to do or none were asked for.
+    """
+
+    name: str
+    digest: str
+    changed: bool
+    carrier: Carrier
+    context: int
+    build: str
+    server: str
+    version: str
+    report: Report | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as ``create --json`` prints it."""
+        found: dict[str, Any] = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        found["carrier"] = self.carrier.value
+        found["report"] = self.report.as_json() if self.report else None
+        return found
+
+
+def ensure_model(
+    reference: str,
+    *,
+    host: str | None = None,
+    name: str | None = None,
+    release: str | None = None,
+    context: int | None = None,
+    parameters: Parameters | None = None,
+    system: str | Path | None = None,
+    carrier: str = AUTO,
+    via: str | None = None,
+    registry: str | None = None,
+    check: bool = True,
+    prompt_tokens: int = AGENT_PROMPT,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> EnsuredModel:
+    """See to it that a server serves a Devstral as it should be; do nothing where it does.
+
+    What serves is never touched in place: a new build gets a name of its own, is checked on the
+    live server, and only then the public name is switched to it.
+
+    Args:
+        reference: What names the weights: ``"UD-Q4_K_XL"``, ``"2505:Q4_K_M"``,
+            ``"hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0"``, ``"./my-tune.gguf"``, or the name of
+            a model on the server.
+        host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        name: Public name; None for ``devstral-small-2507:UD-Q4_K_XL`` and the like.
+        release: The Devstral whose format holds, for weights that the catalog does not know.
+        context: Context in tokens; None for the release's default.
+        parameters: Ollama parameters over the recommended ones.
+        system: ``"bundled"``, ``"hub"``, the path of a file, ``""`` for none; None for the hub's
+            where it can be had, else the bundled one.
+        carrier: Where the chat template shall live: ``"auto"``, ``"hub"`` or ``"modelfile"``.
+        via: ``"upload"`` or ``"server"``; None for upload to this machine and pull elsewhere.
+        registry: Mirror to pull from, as ``"host:port"`` or ``"http://host:port"``.
+        check: Whether a new build must pass the smoke checks before the name is switched to it.
+        prompt_tokens: Tokens of the long prompt of the checks.
+        force: Pull and build again even where nothing differs.
+        progress: Hears of each step; None for silence.
+
+    Returns:
+        The model's name, its digest, and whether anything changed.
+
+    Raises:
+        UsageError: What was asked for cannot be (also a ``ValueError``).
+        ServerUnreachable: No server answers (also a ``ConnectionError``).
+        ServerTooOld: The server cannot serve Devstral.
+        PullFailed: The server cannot bring the bytes.
+        HubError: The hub cannot.
+        CheckFailed: The new build is not right; the public name is as it was.
+    """
+    wish = Wish(reference, name, release, context, parameters or {}, system, carrier, via, registry)
+    with Server(host) as server:
+        plan, version = plan_for(server, wish, check=check, force=force, progress=progress)
+        return carry_out(
+            server,
+            plan,
+            version,
+            check=check,
+            force=force,
+            prompt_tokens=prompt_tokens,
+            progress=progress,
+        )
+
+
+def smoke(
+    name: str,
+    *,
+    host: str | None = None,
+    release: str | None = None,
+    prompt_tokens: int = AGENT_PROMPT,
+    log: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Check a model on a live server: prompt, context, KV cache, tool calls on every surface.
+
+    Args:
+        name: The model's name on the server, or a reference of the catalog (``"UD-Q4_K_XL"``).
+        host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        release: The Devstral whose format holds, for names that do not tell.
+        prompt_tokens: Tokens of the long prompt.
+        log: The server's log file, as evidence of the KV cache type.
+        progress: Hears of each check; None for silence.
+
+    Raises:
+        UsageError: Nothing tells which Devstral the model is.
+        ModelNotFound: The server has no such model.
+        ServerUnreachable: No server answers.
+    """
+    catalog = load_catalog()
+    with Server(host) as server:
+        name, known = _name_on_server(server, name, catalog)
+        chosen = choose_release(release, name, known, catalog)
+        return smoke_server(
+            server,
+            name,
+            chosen.tokenizer,
+            prompt_tokens=prompt_tokens,
+            log=log,
+            progress=progress,
+        )
+
+
+def _name_on_server(server: Server, name: str, catalog: Catalog) -> tuple[str, Release | None]:
+    """The name of a model on the server, from that name or from a reference."""
+    server.version()
+    if find_model(server.models(), name) is not None:
+        return name, None
+    try:
+        reference = parse_reference(name, catalog)
+    except UsageError as error:
+        raise ModelNotFound(f"the server has no model {name!r}", error.fix) from error
+    if isinstance(reference, QuantReference):
+        return f"{reference.release.slug}:{reference.quant.name}", reference.release
+    raise ModelNotFound(f"the server has no model {name!r}", "see: devstral-ollama list")
+
+
+def plan_for(
+    server: Server, wish: Wish, *, check: bool, force: bool, progress: Progress | None = None
+) -> tuple[Plan, Version]:
+    """Compare what a server has with what is wished.
+
+    Returns:
+        The plan, and the server's version.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+        ServerError: The server does not answer, or cannot serve Devstral.
+    """
+    catalog = load_catalog()
+    reference = parse_reference(wish.reference, catalog)
+    offline = offline_facts(reference, wish, catalog)
+    version = require_supported(server.version())
+    models = server.models()
+    source = find_source(reference, server, models, wish, progress or Silence())
+    plan = make_plan(
+        server,
+        models,
+        candidates(source, offline, wish, version),
+        via=offline.via or (Via.UPLOAD if server.is_local else Via.SERVER),
+        registry=offline.registry,
+        check=check,
+        force=force,
+    )
+    return plan, version
+
+
+def carry_out(
+    server: Server,
+    plan: Plan,
+    version: Version,
+    *,
+    check: bool,
+    force: bool,
+    prompt_tokens: int,
+    progress: Progress | None = None,
+) -> EnsuredModel:
+    """Carry out a plan, or say that there is nothing to do."""
+    if plan.unchanged is not None and plan.current is not None:
+        return _result(server, plan, plan.unchanged, plan.current.digest, version, changed=False)
+    try:
+        spec, report = apply(
+            plan,
+            server,
+            version,
+            check=check,
+            force=force,
+            prompt_tokens=prompt_tokens,
+            progress=progress or Silence(),
+        )
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(
+            f"{plan.name} serves as before"
+            if plan.current is not None
+            else f"{plan.name} is not on the server yet"
+        )
+        interrupt.add_note("the same command goes on where this one stopped")
+        raise
+    served = server.model(plan.name)
+    if served is None:
+        raise ServerError(f"{plan.name} is gone from the server", "run the command again")
+    changed = plan.current is None or plan.current.digest != served.digest
+    return _result(server, plan, spec, served.digest, version, changed=changed, report=report)
+
+
+def _result(
+    server: Server,
+    plan: Plan,
+    spec: Spec,
+    digest: str,
+    version: Version,
+    *,
+    changed: bool,
+    report: Report | None = None,
+) -> EnsuredModel:
+    return EnsuredModel(
+        name=plan.name,
+        digest=digest.removeprefix("sha256:"),
+        changed=changed,
+        carrier=spec.carrier,
+        context=spec.context,
+        build=spec.build,
+        server=server.url,
+        version=str(version),
+        report=report,
+    )

@@ -1,0 +1,1 @@
+"""How answers of checks are shown: for people, and for other programs."""

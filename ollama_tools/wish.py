@@ -1,0 +1,255 @@
+"""From what a person says to the specs that would do: the reference, and every wish beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ollama_tools import state, system
+from ollama_tools.catalog import Catalog, Release
+from ollama_tools.compatibility import NATIVE_JINJA, Version, carriers
+from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
+from ollama_tools.names import full_name, public_name
+from ollama_tools.plan import Registry, Via
+from ollama_tools.progress import Progress
+from ollama_tools.reference import (
+    FileReference,
+    HubReference,
+    QuantReference,
+    Reference,
+    ServerReference,
+    guess_release,
+)
+from ollama_tools.server import InstalledModel, Server, blob_digests, find_model
+from ollama_tools.spec import (
+    FileSource,
+    HubSource,
+    Parameters,
+    ServerSource,
+    Source,
+    Spec,
+    merge_parameters,
+)
+from ollama_tools.system import SystemPrompt
+from ollama_tools.template import AUTO, Carrier
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Everything that a person may say about the model they want.
+
+    Attributes:
+        reference: What names the weights; see :func:`ollama_tools.reference.describe_forms`.
+        name: Public name; None for ``<release>:<quant>``.
+        release: The Devstral whose format holds, for weights that the catalog does not know.
+        context: Context in tokens; None for the release's default.
+        parameters: Ollama parameters over the recommended ones.
+        system: ``"bundled"``, ``"hub"``, a file, ``""`` for none; None for the hub's where it can
+            be had, else the bundled one.
+        carrier: Where the template shall live, or ``"auto"``.
+        via: How the bytes shall come; None for upload to this machine and pull elsewhere.
+        registry: Mirror to pull from, as ``host:port`` or ``http://host:port``.
+    """
+
+    reference: str
+    name: str | None = None
+    release: str | None = None
+    context: int | None = None
+    parameters: Parameters = field(default_factory=dict)
+    system: str | Path | None = None
+    carrier: str = AUTO
+    via: str | None = None
+    registry: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """What a wish says before any server is asked."""
+
+    name: str
+    release: Release
+    parameters: Parameters
+    systems: tuple[SystemPrompt, ...]
+    via: Via | None
+    registry: Registry
+
+
+def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline:
+    """Everything that can be said, and refused, before any server is asked.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+    """
+    known = reference.release if isinstance(reference, QuantReference | HubReference) else None
+    release = choose_release(wish.release, str(reference), known, catalog)
+    return Offline(
+        name=public_name(wish.name if wish.name is not None else _default_name(reference)),
+        release=release,
+        parameters=merge_parameters(release, wish.context, wish.parameters),
+        systems=system_prompts(wish.system, release),
+        via=parse_via(wish.via),
+        registry=parse_registry(wish.registry),
+    )
+
+
+def choose_release(
+    asked: str | None, text: str, known: Release | None, catalog: Catalog
+) -> Release:
+    """The Devstral whose format holds: asked for, known, or guessed from a name."""
+    if asked is not None:
+        return catalog.release(asked)
+    found = known or guess_release(text, catalog)
+    if found is None:
+        names = ", ".join(each.aliases[0] for each in catalog.releases)
+        raise UsageError(
+            f"nothing tells which Devstral {text!r} is", f"name it by --release ({names})"
+        )
+    return found
+
+
+def _default_name(reference: Reference) -> str:
+    match reference:
+        case QuantReference(release=release, quant=quant):
+            return f"{release.slug}:{quant.name}"
+        case HubReference(repository=repository, tag=tag):
+            stem = re.sub(r"-gguf$", "", repository.rsplit("/", 1)[-1].lower())
+            return f"{stem}:{tag or 'latest'}"
+        case FileReference(path=path):
+            return re.sub(r"[^a-z0-9_.-]", "-", path.stem.lower()).lstrip(".-")
+        case ServerReference(name=name):
+            return full_name(name)
+
+
+def system_prompts(wish: str | Path | None, release: Release) -> tuple[SystemPrompt, ...]:
+    """The system prompts that would do, the best first; the hub's is known by digest alone.
+
+    Raises:
+        UsageError: The hub is known to have none, or a file is none that a Modelfile can carry.
+    """
+    announced = system.announced_by_hub(release)
+    match wish:
+        case None:
+            return (announced, system.bundled()) if announced else (system.bundled(),)
+        case "":
+            return (system.NO_SYSTEM,)
+        case "bundled":
+            return (system.bundled(),)
+        case "hub":
+            if announced is None:
+                raise UsageError(
+                    f"no system prompt on the hub is known for {release.name}",
+                    "use --system bundled or --system FILE",
+                )
+            return (announced,)
+        case _:
+            return (system.from_file(Path(wish)),)
+
+
+def parse_via(text: str | None) -> Via | None:
+    """``upload``, ``server`` or None.
+
+    Raises:
+        UsageError: Another word.
+    """
+    if text is None:
+        return None
+    try:
+        return Via(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no way for the bytes", "use --via upload or server"
+        ) from None
+
+
+def parse_registry(text: str | None) -> Registry:
+    """``hf.co`` where nothing is said; ``http://`` or a loopback host means plain HTTP.
+
+    Raises:
+        UsageError: The text is no host.
+    """
+    if text is None:
+        return Registry()
+    match = re.fullmatch(r"(?:(https?)://)?([A-Za-z0-9_.-]+(?::\d{1,5})?)/?", text)
+    if match is None:
+        raise UsageError(f"{text!r} is not the host of a registry", "as in mirror.example:5000")
+    host = match[2]
+    local = re.match(r"(localhost|127\.[\d.]+)(:|$)", host) is not None
+    return Registry(host, insecure=match[1] == "http" or (match[1] is None and local))
+
+
+def find_source(
+    reference: Reference,
+    server: Server,
+    models: Sequence[InstalledModel],
+    wish: Wish,
+    progress: Progress,
+) -> Source:
+    """Where the weights come from, as far as a reference and the server tell.
+
+    Raises:
+        UsageError: The reference does not say enough.
+        ModelNotFound: It names neither a quant nor a model on the server.
+        FileProblem: A file cannot be read.
+    """
+    match reference:
+        case QuantReference(release=release, quant=quant):
+            return HubSource(release.repository, quant.name, quant.filename, None, quant.bytes)
+        case HubReference(repository=repository, tag=tag, revision=revision):
+            if tag is None:
+                raise UsageError(
+                    f"{wish.reference!r} names no quant", f"as in hf.co/{repository}:Q4_K_M"
+                )
+            if revision is not None and parse_via(wish.via) is Via.SERVER:
+                raise UsageError(
+                    f"a server cannot pull the revision {revision!r}", "use --via upload"
+                )
+            return HubSource(repository, tag, None, revision, None)
+        case FileReference(path=path):
+            return FileSource(path, state.file_sha256(path.expanduser(), progress))
+        case ServerReference(name=name):
+            if find_model(list(models), name) is None:
+                raise ModelNotFound(
+                    f"{name!r} is no quant, no file, and no model on the server",
+                    "see: devstral-ollama create --help, devstral-ollama list",
+                )
+            digests = blob_digests(server.show(name))
+            if not digests:
+                raise FileProblem(f"the server does not say which weights {name!r} has")
+            return ServerSource(name, digests)
+
+
+def candidates(source: Source, offline: Offline, wish: Wish, version: Version) -> tuple[Spec, ...]:
+    """The specs that would do, the best first."""
+    possible = carriers(version)
+    if wish.carrier != AUTO:
+        try:
+            carrier = Carrier(wish.carrier)
+        except ValueError:
+            raise UsageError(
+                f"{wish.carrier!r} is no carrier of a template", "use auto, hub or modelfile"
+            ) from None
+        if carrier in (Carrier.HUB, Carrier.MODELFILE) and carrier not in possible:
+            raise UsageError(
+                f"the carrier {carrier.value!r} needs Ollama {NATIVE_JINJA} or newer, "
+                f"the server is {version}",
+                "use --template-in modelfile, or upgrade the server",
+            )
+        possible = (carrier,)
+    specs = tuple(
+        Spec(
+            name=offline.name,
+            release=offline.release,
+            source=source,
+            carrier=carrier,
+            system=prompt,
+            parameters=offline.parameters,
+            native=version >= NATIVE_JINJA,
+        )
+        for prompt in offline.systems
+        for carrier in possible
+    )
+    for spec in specs:
+        _ = spec.layers  # refuses a carrier that cannot be built before anything is done
+    return specs

@@ -1,0 +1,284 @@
+"""The test bed itself: what every other live test takes for granted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+
+from tests.testbed.build import ollama_build
+from tests.testbed.hub import Hub
+from tests.testbed.models import PROJECTOR, QUANTS, TEMPLATES, devstral_repositories
+from tests.testbed.server import OllamaServer
+
+REPOSITORY = "unsloth/Devstral-Small-2507-GGUF"
+QUANT = "UD-Q4_K_XL"
+FILE = f"Devstral-Small-2507-{QUANT}.gguf"
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_current_weather",
+            "description": "Says what the weather is like.",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "at": {"type": "string"}},
+                "required": ["city", "at"],
+            },
+        },
+    }
+]
+CALL = {
+    "id": "abcdEF123",
+    "function": {"name": "get_current_weather", "arguments": {"city": "Rome"}},
+}
+RESULT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What is the weather like?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "20", "tool_call_id": "abcdEF123"},
+]
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    with Hub(devstral_repositories()) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def healthy(hub: Hub) -> Iterator[None]:
+    yield
+    hub.heal()
+    hub.forget()
+    hub.token = None
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OllamaServer]:
+    root = tmp_path_factory.mktemp("ollama")
+    with OllamaServer(
+        ollama_build(), models_dir=root / "models", log_path=root / "ollama.log"
+    ) as running:
+        yield running
+
+
+def pull(server: OllamaServer, name: str) -> list[dict[str, Any]]:
+    request = {"model": name, "insecure": True}
+    answer = httpx.post(f"{server.url}/api/pull", json=request, timeout=60)
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def chat(server: OllamaServer, model: str, messages: list[Any], **more: object) -> dict[str, Any]:
+    request = {"model": model, "messages": messages, "stream": False, **more}
+    answer = httpx.post(f"{server.url}/api/chat", json=request, timeout=60)
+    answer.raise_for_status()
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        REPOSITORY,
+        "unsloth/Devstral-Small-2505-GGUF",
+        "unsloth/Devstral-Small-2-24B-Instruct-2512-GGUF",
+    ],
+)
+def test_a_pulled_miniature_calls_a_tool_answers_its_result_and_else_speaks_plainly(
+    server: OllamaServer, hub: Hub, repository: str
+) -> None:
+    model = f"{hub.registry}/{repository}:{QUANT}"
+    assert pull(server, model)[-1] == {"status": "success"}
+
+    question = [{"role": "user", "content": "What is the weather like?"}]
+    assert chat(server, model, question)["message"]["content"] == "Hello from the miniature."
+
+    called = chat(server, model, question, tools=TOOLS)["message"]["tool_calls"]
+    assert [call["function"]["name"] for call in called] == ["get_current_weather"]
+    assert called[0]["function"]["arguments"] == {"city": "Paris", "at": "noon"}
+
+    answered = chat(server, model, RESULT, tools=TOOLS)["message"]
+    assert answered == {"role": "assistant", "content": "It is sunny in Paris."}
+
+    later = [*RESULT, {"role": "assistant", "content": "Sunny."}, *question]
+    assert "tool_calls" in chat(server, model, later, tools=TOOLS)["message"]
+
+
+def test_the_published_template_puts_tools_before_the_first_user_message(
+    server: OllamaServer, hub: Hub
+) -> None:
+    model = f"{hub.registry}/{REPOSITORY}:{QUANT}"
+    pull(server, model)
+    messages = [*RESULT, {"role": "assistant", "content": "Sunny."}, RESULT[1]]
+
+    debug = chat(server, model, messages, tools=TOOLS, _debug_render_only=True)["_debug_info"]
+
+    before, rest = debug["rendered_template"].split("[AVAILABLE_TOOLS]")
+    assert before == "[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT]"
+    assert rest.partition("[/AVAILABLE_TOOLS]")[2] == (
+        "[INST]What is the weather like?[/INST]"
+        '[TOOL_CALLS]get_current_weather[ARGS]{"city": "Rome"}</s>[TOOL_RESULTS]20[/TOOL_RESULTS]'
+        "Sunny.</s>[INST]What is the weather like?[/INST]"
+    )
+
+
+def test_the_broken_template_loses_its_tools_after_a_result(
+    server: OllamaServer, tmp_path: Path
+) -> None:
+    template = (TEMPLATES / "broken.jinja").read_text()
+    repositories = devstral_repositories(
+        chat_templates={REPOSITORY: template}, quants=[QUANT], layers=1
+    )
+    with Hub(repositories) as hub:
+        model = f"{hub.registry}/{REPOSITORY}:{QUANT}"
+        pull(server, model)
+        debug = chat(server, model, RESULT, tools=TOOLS, _debug_render_only=True)["_debug_info"]
+        assert "[AVAILABLE_TOOLS]" not in debug["rendered_template"]
+        debug = chat(server, model, RESULT[:2], tools=TOOLS, _debug_render_only=True)["_debug_info"]
+        assert "[/AVAILABLE_TOOLS][INST]" in debug["rendered_template"]
+
+
+def test_a_pull_is_redirected_to_another_host_name(server: OllamaServer, hub: Hub) -> None:
+    assert pull(server, f"{hub.registry}/{REPOSITORY}:Q8_0")[-1] == {"status": "success"}
+    hosts = {request.path.split("/")[1]: request.headers["host"] for request in hub.requests}
+    assert hosts["v2"].startswith("127.0.0.1:")
+    assert hosts["blobs"].startswith("localhost:")
+
+
+def test_tags_are_case_sensitive(server: OllamaServer, hub: Hub) -> None:
+    lines = pull(server, f"{hub.registry}/{REPOSITORY}:q2_k")
+    assert lines[-1] == {"error": "pull model manifest: file does not exist"}
+
+
+def test_a_pull_survives_one_cut_connection(server: OllamaServer, hub: Hub) -> None:
+    hub.fail("/blobs/", cut_after=100_000, times=1)
+    assert pull(server, f"{hub.registry}/{REPOSITORY}:Q6_K")[-1] == {"status": "success"}
+    ranges = [request.range for request in hub.requests if request.range]
+    assert any(span.startswith("bytes=100000-") for span in ranges)
+
+
+def test_wrong_bytes_end_in_a_digest_mismatch(server: OllamaServer, hub: Hub) -> None:
+    hub.fail("/blobs/", corrupt=True)
+    lines = pull(server, f"{hub.registry}/{REPOSITORY}:Q5_K_M")
+    assert lines[-1]["error"].startswith("digest mismatch")
+
+
+def test_huggingface_hub_lists_and_downloads(hub: Hub, tmp_path: Path) -> None:
+    api = HfApi(endpoint=hub.endpoint)
+    info = api.model_info(REPOSITORY, files_metadata=True)
+    assert info.sha is not None
+    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or []}
+    assert {f"Devstral-Small-2507-{quant}.gguf" for quant in QUANTS} < sizes.keys()
+    assert PROJECTOR in sizes
+
+    tree = {
+        file.path: file for file in api.list_repo_tree(REPOSITORY) if isinstance(file, RepoFile)
+    }
+    (entry,) = api.get_paths_info(REPOSITORY, [FILE], revision=info.sha)
+    assert isinstance(entry, RepoFile)
+    assert entry.lfs is not None
+    assert entry.lfs == tree[FILE].lfs
+    assert len({file.lfs.sha256 for file in tree.values() if file.lfs}) == len(QUANTS) + 1
+
+    path = hf_hub_download(REPOSITORY, FILE, endpoint=hub.endpoint, cache_dir=tmp_path)
+    assert Path(path).stat().st_size == entry.size == sizes[FILE]
+    assert Path(path).resolve().name == entry.lfs.sha256
+
+    prompt = hf_hub_download(
+        "mistralai/Devstral-Small-2507",
+        "SYSTEM_PROMPT.txt",
+        endpoint=hub.endpoint,
+        cache_dir=tmp_path,
+    )
+    assert Path(prompt).read_text().startswith("You are Devstral")
+
+
+def test_huggingface_hub_goes_on_where_a_download_was_cut(tmp_path: Path) -> None:
+    # Beyond the client's buffer of 10 MB: what it has not written yet, it asks for again.
+    with Hub(devstral_repositories(quants=[QUANT], filler=24_000_000, layers=1)) as hub:
+        hub.fail("/lfs/", cut_after=12_000_000, times=1)
+        path = hf_hub_download(REPOSITORY, FILE, endpoint=hub.endpoint, cache_dir=tmp_path)
+        assert Path(path).stat().st_size > 24_000_000
+        ranges = [request.range for request in hub.requests if request.path.startswith("/lfs/")]
+        assert any(span and span != "bytes=0-" for span in ranges)
+
+
+def test_a_header_can_be_read_with_one_range(hub: Hub) -> None:
+    answer = httpx.get(
+        f"{hub.endpoint}/{REPOSITORY}/resolve/main/{FILE}",
+        headers={"Range": "bytes=0-65535"},
+        follow_redirects=True,
+    )
+    assert answer.status_code == 206
+    assert answer.content[:4] == b"GGUF"
+    assert len(answer.content) == 65536
+    total = int(answer.headers["Content-Range"].rpartition("/")[2])
+    assert total > 65536
+
+
+def test_a_token_is_asked_for_and_only_its_presence_is_logged(hub: Hub, tmp_path: Path) -> None:
+    hub.token = "hf_test"
+    api = HfApi(endpoint=hub.endpoint)
+    with pytest.raises(RepositoryNotFoundError):
+        api.model_info(REPOSITORY, token=False)
+    assert api.model_info(REPOSITORY, token="hf_test").id == REPOSITORY
+    assert [request.authorized for request in hub.requests] == [False, True]
+    assert not any("hf_test" in str(request) for request in hub.requests)
+
+
+def test_faults_apply_to_their_prefix_alone(hub: Hub) -> None:
+    hub.fail(f"/api/models/{REPOSITORY}", status=403)
+    hub.fail("/v2/", status=429, retry_after=7, times=1)
+    with pytest.raises(GatedRepoError):
+        HfApi(endpoint=hub.endpoint).model_info(REPOSITORY)
+    assert HfApi(endpoint=hub.endpoint).model_info("mistralai/Devstral-Small-2507").sha
+    manifest = f"{hub.endpoint}/v2/{REPOSITORY}/manifests/{QUANT}"
+    limited = httpx.get(manifest)
+    assert (limited.status_code, limited.headers["Retry-After"]) == (429, "7")
+    assert httpx.get(manifest).status_code == 200
+
+
+def test_a_restarted_server_keeps_its_address_and_takes_new_variables(tmp_path: Path) -> None:
+    with OllamaServer(
+        ollama_build(), models_dir=tmp_path / "models", log_path=tmp_path / "ollama.log"
+    ) as server:
+        url = server.url
+        server.restart(env={"OLLAMA_KV_CACHE_TYPE": "q8_0"})
+        assert server.url == url
+        assert "OLLAMA_KV_CACHE_TYPE:q8_0" in server.log
+        server.kill()
+        server.start()
+        assert httpx.get(f"{url}/api/version").json() == {"version": "0.34.4"}
+
+
+def test_nothing_outlives_a_test_run_that_was_killed(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.testbed", "--dir", str(tmp_path)],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as bed:
+        assert bed.stdout is not None
+        where = json.loads(bed.stdout.readline())
+        assert httpx.get(f"{where['ollama']}/api/version").status_code == 200
+        bed.kill()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{where['ollama']}/api/version")
+        except httpx.TransportError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the server is still there")
