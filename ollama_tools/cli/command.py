@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, get_type_hints
+from collections.abc import Callable, Iterator
+from typing import (
+    Annotated,
+    Any,
+    Concatenate,
+    NamedTuple,
+    ParamSpec,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import typer
 
@@ -25,6 +36,17 @@ class Globals(NamedTuple):
     debug: bool = False
 
 
+class FieldsOf(NamedTuple):
+    """Marks a parameter that stands for one option per field of a dataclass.
+
+    Written as ``Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]``; the function
+    gets those fields that were given. A field's ``metadata["why"]`` is its option's help.
+    """
+
+    dataclass: type[Any]
+    panel: str
+
+
 _GLOBAL_OPTIONS = {
     "json": JsonOption,
     "quiet": QuietOption,
@@ -39,8 +61,8 @@ def command(
     """Register a function as a command of an app.
 
     The function's first parameter gets the :class:`Output`; the others are options and arguments
-    as typer reads them. What it returns becomes the exit code; None is 0. People write global
-    options wherever they like, so every command has them beside the app itself.
+    as typer reads them, or :class:`FieldsOf`. What it returns becomes the exit code; None is 0.
+    People write global options wherever they like, so every command has them beside the app itself.
 
     Args:
         app: The app.
@@ -49,33 +71,72 @@ def command(
     """
 
     def register(function: Command[P]) -> Command[P]:
+        groups = _groups(function)
+
         def run(ctx: typer.Context, **arguments: Any) -> ExitCode | None:
             early = ctx.obj if isinstance(ctx.obj, Globals) else Globals()
             late = Globals(**{option: arguments.pop(option) for option in _GLOBAL_OPTIONS})
             given = Globals(*(one or other for one, other in zip(early, late, strict=True)))
+            for parameter, group in groups.items():
+                names = [each.name for each in dataclasses.fields(group.dataclass)]
+                values = {each: arguments.pop(each) for each in names}
+                arguments[parameter] = {
+                    each: tuple(value) if isinstance(value, list) else value
+                    for each, value in values.items()
+                    if value not in (None, [])
+                }
             with Output(json=given.json, quiet=given.quiet, color=not given.no_color) as output:
                 return function(output, **arguments)  # type: ignore[call-arg]
 
-        _give_signature(run, function)
+        parameters = list(_parameters(function, groups))
+        run.__doc__ = function.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
         app.command(name, rich_help_panel=panel)(run)
         return function
 
     return register
 
 
-def _give_signature(run: Callable[..., Any], function: Callable[..., Any]) -> None:
-    """Let typer see the parameters of a function, without its output but with global options."""
+def _groups(function: Callable[..., Any]) -> dict[str, FieldsOf]:
+    return {
+        name: extra
+        for name, hint in get_type_hints(function, include_extras=True).items()
+        if get_origin(hint) is Annotated
+        for extra in hint.__metadata__
+        if isinstance(extra, FieldsOf)
+    }
+
+
+def _parameters(
+    function: Callable[..., Any], groups: dict[str, FieldsOf]
+) -> Iterator[inspect.Parameter]:
+    """What typer shall see: no output, an option per field of a group, and the global options."""
     hints = get_type_hints(function, include_extras=True)
-    own = list(inspect.signature(function).parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [
-        inspect.Parameter("ctx", keyword, annotation=typer.Context),
-        *(each.replace(kind=keyword, annotation=hints[each.name]) for each in own),
-        *(
-            inspect.Parameter(option, keyword, default=False, annotation=annotation)
-            for option, annotation in _GLOBAL_OPTIONS.items()
-        ),
-    ]
-    run.__doc__ = function.__doc__
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    yield inspect.Parameter("ctx", keyword, annotation=typer.Context)
+    for each in list(inspect.signature(function).parameters.values())[1:]:
+        if each.name in groups:
+            yield from _options(groups[each.name])
+        else:
+            yield each.replace(kind=keyword, annotation=hints[each.name])
+    for option, annotation in _GLOBAL_OPTIONS.items():
+        yield inspect.Parameter(option, keyword, default=False, annotation=annotation)
+
+
+def _options(group: FieldsOf) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(group.dataclass)
+    for each in dataclasses.fields(group.dataclass):
+        kind = hints[each.name]
+        option = typer.Option(
+            help=each.metadata["why"],
+            show_default=str(each.default) if each.default not in (None, ()) else False,
+            rich_help_panel=group.panel,
+        )
+        kind = list[str] if get_args(kind) == (str, ...) else kind
+        yield inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind | None, option],
+        )

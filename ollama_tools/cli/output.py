@@ -140,6 +140,11 @@ class Output:
         """Say what a person should know, in every mode."""
         self._say(text, mark="warning", color="33")
 
+    def note(self, text: str) -> None:
+        """Say something beside the result; not in quiet mode."""
+        if not self.quiet:
+            self._say(text)
+
     def hint(self, text: str) -> None:
         """Say what could be done next; not in quiet mode."""
         if not self.quiet:

@@ -2,40 +2,134 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Annotated, Any, TypeAlias
+
 import typer
 
-from ollama_tools.cli.command import command
-from ollama_tools.cli.options import HostOption
-from ollama_tools.cli.output import Output
+from ollama_tools.cli.command import FieldsOf, command
+from ollama_tools.cli.options import HostOption, JunitOption
+from ollama_tools.cli.output import Output, size_text
+from ollama_tools.errors import ExitCode
+from ollama_tools.settings import ServerSettings
 
 commands = typer.Typer()
-PANEL = "Servers"
+_PANEL = "Servers"
+
+SettingsOptions: TypeAlias = Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]
 
 
-@command(commands, "list", panel=PANEL)
-def list_models(output: Output, host: HostOption = None) -> None:
+class EnvironmentFormat(StrEnum):
+    """How ``env`` writes the environment."""
+
+    SHELL = "shell"
+    ENV = "env"
+
+
+@command(commands, "list", panel=_PANEL)
+def list_models(
+    output: Output,
+    host: HostOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Other models as well.")] = False,
+) -> None:
     """Show the Devstral models on a server."""
-    output.result({}, host or "x")
+    from ollama_tools.listing import list_models as listed
+    from ollama_tools.server import Server
+
+    with Server(host) as server:
+        entries = listed(server, everything=everything)
+
+    def human() -> None:
+        if not entries:
+            output.write(f"no {'model' if everything else 'Devstral'} on {server.url}")
+            output.hint("devstral-ollama create makes one; list --all shows every model")
+            return
+        rows = [row for entry in entries for row in entry.rows(size_text)]
+        output.table(("NAME", "DIGEST", "SIZE", "CONTEXT", "CARRIER", "STATE"), rows)
+
+    output.result(
+        {"server": server.url, "models": [entry.as_json() for entry in entries]},
+        human,
+        [entry.name for entry in entries],
+    )
 
 
-@command(commands, "list2", panel=PANEL)
-def list_models2(output: Output, host: HostOption = None) -> None:
-    """Show the Devstral models on a server."""
-    import time
+@command(commands, "env", panel=_PANEL)
+def env(
+    output: Output,
+    settings: SettingsOptions,
+    form: Annotated[
+        EnvironmentFormat,
+        typer.Option("--format", help="Lines for a shell, or for an environment file."),
+    ] = EnvironmentFormat.SHELL,
+) -> None:
+    """Print the environment that an Ollama server should have for Devstral, with reasons."""
+    import shlex
 
-    output.step("one")
-    output.transfer("up", 0, 1000)
-    time.sleep(0.3)
-    output.transfer("up", 500, 1000)
-    time.sleep(0.3)
-    output.warn("foo")
-    output.transfer("up", 600, 1000)
-    time.sleep(0.3)
-    output.transfer("up", 1000, 1000)
-    time.sleep(0.3)
-    output.step("two")
-    time.sleep(1)
-    if host:
-        raise ValueError("abc")
-    output.hint("two")
-    output.result({}, host or "x")
+    from ollama_tools.settings import environment, explain
+
+    wanted = ServerSettings(**settings)
+    plain = [f"{variable}={value}" for variable, value in environment(wanted).items()]
+    lines = []
+    for variable, value, why in explain(wanted):
+        assignment = f"{variable}={value}"
+        if form is EnvironmentFormat.SHELL:
+            assignment = f"export {variable}={shlex.quote(value)}"
+        lines += [f"# {why}", assignment]
+    output.result(
+        {
+            "environment": environment(wanted),
+            "reasons": {variable: why for variable, _, why in explain(wanted)},
+        },
+        "\n".join(lines),
+        plain,
+    )
+
+
+@command(commands, "serve", panel=_PANEL)
+def serve(
+    output: Output,
+    settings: SettingsOptions,
+    ollama: Annotated[
+        str, typer.Option(metavar="PATH", help="The ollama program; else that of PATH.")
+    ] = "ollama",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
+) -> None:
+    """Start ollama serve with the environment that Devstral wants.
+
+    What your own environment sets wins over a default, and an option wins over both.
+    """
+    from ollama_tools.serving import exec_server, plan_server
+
+    plan = plan_server(settings, ollama)
+    command_line = " ".join(plan.arguments)
+    lines = [f"{variable}={value}  # {why}" for variable, value, why in plan.variables]
+    if not dry_run:
+        for line in (*lines, command_line):
+            output.note(line)
+        exec_server(plan)
+    output.result(
+        {"command": list(plan.arguments), "environment": plan.changes},
+        "\n".join((*lines, command_line)),
+        command_line,
+    )
+
+
+@command(commands, "doctor", panel=_PANEL)
+def doctor(output: Output, host: HostOption = None, junit: JunitOption = None) -> ExitCode:
+    """Find what is wrong with a server and the Devstral models on it, and how to mend it."""
+    from ollama_tools.checks.doctor import doctor as examine
+    from ollama_tools.report.junit import write_junit
+    from ollama_tools.report.table import print_report
+    from ollama_tools.server import Server
+
+    with Server(host) as server:
+        report = examine(server)
+    if junit is not None:
+        write_junit(report, junit)
+    output.result(
+        report.as_json(),
+        lambda: print_report(report, output),
+        [each.id for each in report.failures],
+    )
+    return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED

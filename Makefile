@@ -1,0 +1,46 @@
+# Everything runs in a virtual environment beside this file; PYTHON may name another interpreter.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+OLLAMA ?= 0.34.4
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-old lint types testbed bench clean
+
+help:  ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/ready  ## Make the virtual environment with everything for work on the package
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[miniature]' --group dev
+	touch $@
+
+demo: setup  ## Make a miniature Devstral on a real Ollama server, and check it
+	$(BIN)/python -m examples.demo
+
+test: setup  ## Run the tests, on a real server of the newest release
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not old_server'
+
+test-old: setup  ## Run the tests that need a real server of the older generation
+	$(BIN)/python -m pytest -m old_server
+
+lint: setup  ## Check style, and that generated files are up to date
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/devstral-ollama render --check
+
+types: setup  ## Check types
+	$(BIN)/mypy
+
+testbed: setup  ## Start a server and the hub, and print where they are (OLLAMA=0.24.0 for the older)
+	@$(BIN)/python -m tests.testbed --ollama $(OLLAMA)
+
+bench: setup  ## Print the benchmarks' ratios
+	$(BIN)/python -m benchmarks.start_up
+
+clean:  ## Remove the virtual environment and caches beside this file
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

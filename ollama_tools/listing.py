@@ -1,0 +1,116 @@
+"""The models of a server, each public name with the builds that are kept for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ollama_tools.names import is_build_of, same_name
+from ollama_tools.server import InstalledModel, Server
+from ollama_tools.shown import Shown
+
+_DIGEST_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One build of a public name; ``serving`` if the name stands for it now."""
+
+    name: str
+    digest: str
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name on a server.
+
+    Attributes:
+        name: The name.
+        digest: The manifest's digest, shortened as the ollama command line does.
+        bytes: Size of all layers.
+        context: ``num_ctx`` in tokens; None where the server's default holds.
+        carrier: Where its chat template lives.
+        loaded: Whether it is in memory now.
+        builds: The builds kept for the name.
+    """
+
+    name: str
+    digest: str
+    bytes: int
+    context: int | None
+    carrier: str
+    loaded: bool
+    builds: tuple[Build, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry as JSON has it."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "bytes": self.bytes,
+            "context": self.context,
+            "carrier": self.carrier,
+            "loaded": self.loaded,
+            "builds": [
+                {"name": each.name, "digest": each.digest, "serving": each.serving}
+                for each in self.builds
+            ],
+        }
+
+    def rows(self, size_text: Callable[[int], str]) -> Iterator[tuple[str, ...]]:
+        """The entry as rows of a table: the name, then its builds."""
+        yield (
+            self.name,
+            self.digest,
+            size_text(self.bytes),
+            str(self.context) if self.context else "server's",
+            self.carrier,
+            "loaded" if self.loaded else "",
+        )
+        for each in self.builds:
+            state = "serving" if each.serving else "kept for rollback"
+            yield f"  {each.name}", each.digest, "", "", "", state
+
+
+def list_models(server: Server, *, everything: bool = False) -> list[Entry]:
+    """The Devstral models of a server.
+
+    Args:
+        server: The server.
+        everything: Whether other models are listed as well.
+    """
+    models = server.models()
+    builds = {
+        model.name: [each for each in models if is_build_of(each.name, model.name)]
+        for model in models
+    }
+    grouped = {each.name for found in builds.values() for each in found}
+    loaded = [each.name for each in server.running()]
+    entries = []
+    for model in models:
+        if model.name in grouped:
+            continue
+        shown = Shown(model.name, server.show(model.name))
+        if everything or shown.is_devstral:
+            is_loaded = any(same_name(model.name, each) for each in loaded)
+            entries.append(_entry(model, shown, builds[model.name], loaded=is_loaded))
+    return entries
+
+
+def _entry(
+    model: InstalledModel, shown: Shown, builds: list[InstalledModel], *, loaded: bool
+) -> Entry:
+    return Entry(
+        name=model.name,
+        digest=model.digest[:_DIGEST_LENGTH],
+        bytes=model.bytes,
+        context=shown.context,
+        carrier=shown.carrier,
+        loaded=loaded,
+        builds=tuple(
+            Build(each.name, each.digest[:_DIGEST_LENGTH], each.digest == model.digest)
+            for each in builds
+        ),
+    )

@@ -1,0 +1,119 @@
+"""Becoming ``ollama serve`` with the right environment."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from ollama_tools.errors import DevstralError, ServerError, UsageError
+from ollama_tools.server import Server, resolve_host
+from ollama_tools.settings import ServerSettings, explain
+
+FROM_ENVIRONMENT = "as your environment says"
+
+
+@dataclass(frozen=True, slots=True)
+class ServePlan:
+    """What will run.
+
+    Attributes:
+        arguments: Program and arguments.
+        variables: Each variable with its value, and the reason for it.
+    """
+
+    arguments: tuple[str, ...]
+    variables: tuple[tuple[str, str, str], ...]
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """The variables and their values."""
+        return {variable: value for variable, value, _ in self.variables}
+
+
+def plan_server(
+    given: Mapping[str, Any], program: str, surroundings: Mapping[str, str] = os.environ
+) -> ServePlan:
+    """Work out what to run; nothing is started.
+
+    What a person asks for wins over the environment, and that over the defaults.
+
+    Args:
+        given: Fields of :class:`ServerSettings` that a person asked for.
+        program: Name or path of the ollama program.
+        surroundings: The environment that is already there.
+
+    Raises:
+        UsageError: A setting is impossible, or there is no such program.
+    """
+    settings = ServerSettings(**given)
+    asked = {each.metadata["variable"] for each in fields(settings) if each.name in given}
+    variables = [
+        (variable, inherited, FROM_ENVIRONMENT)
+        if variable not in asked and (inherited := surroundings.get(variable))
+        else (variable, value, why)
+        for variable, value, why in explain(settings)
+    ]
+    path = shutil.which(program)
+    if path is None:
+        raise UsageError(
+            f"there is no program {program!r}",
+            "install Ollama (https://ollama.com/download), or name it with --ollama PATH",
+        )
+    return ServePlan((path, "serve"), tuple(variables))
+
+
+def exec_server(plan: ServePlan) -> NoReturn:
+    """Replace this process by the server.
+
+    Raises:
+        DevstralError: Its address is taken, or the program cannot run.
+    """
+    _require_free(plan.changes["OLLAMA_HOST"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python ignores this signal, and what is ignored stays so in the program that follows.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        os.execve(plan.arguments[0], plan.arguments, {**os.environ, **plan.changes})  # noqa: S606
+    except OSError as error:
+        raise DevstralError(
+            f"cannot run {plan.arguments[0]}: {error.strerror}", "check --ollama PATH"
+        ) from error
+
+
+def _require_free(host: str) -> None:
+    url = resolve_host(host)
+    parts = urlsplit(url)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            parts.hostname, parts.port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise DevstralError(
+                f"{_who(url)} at {url} already",
+                "stop it (systemctl stop ollama), or choose another port with --host",
+            ) from error
+        raise DevstralError(
+            f"this machine cannot listen at {url}: {error.strerror}",
+            "give an address of this machine with --host; OLLAMA_HOST may name a remote one",
+        ) from error
+
+
+def _who(url: str) -> str:
+    try:
+        with Server(url) as server:
+            return f"Ollama {server.version()} serves"
+    except ServerError:
+        return "something listens"

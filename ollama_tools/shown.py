@@ -1,0 +1,103 @@
+"""What a server says of one model (``POST /api/show``), as plain values."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+# A model's own words: the header's names, and the file or model it was made of.
+_LABELS = ("general.name", "general.basename", "general.base_model.0.name")
+_LONG_TEXT = re.compile(r'"""[\s\S]*?"""')
+_BLOB = re.compile(r"^FROM .*?sha256[-:]([0-9a-f]{64})", re.MULTILINE)
+
+
+class Shown:
+    """One model as its server shows it.
+
+    Attributes:
+        name: The model's name.
+        template: The template that runs: Go, or the GGUF's Jinja where the server uses that.
+    """
+
+    def __init__(self, name: str, answer: Mapping[str, Any]) -> None:
+        self.name = name
+        self._answer = answer
+        self.template = str(answer.get("template") or "")
+
+    @property
+    def label(self) -> str:
+        """What the model calls itself, in one line; empty where it says nothing."""
+        info = self._answer.get("model_info") or {}
+        details = self._answer.get("details") or {}
+        words = [*(info.get(key) for key in _LABELS), details.get("parent_model")]
+        return " ".join(str(each) for each in words if each)
+
+    @property
+    def is_devstral(self) -> bool:
+        """Whether its name, or its own words, say that it is a Devstral."""
+        return "devstral" in f"{self.name} {self.label}".casefold()
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What the server thinks the model can do: completion, tools, vision."""
+        return tuple(self._answer.get("capabilities") or ())
+
+    @cached_property
+    def parameters(self) -> dict[str, list[str]]:
+        """Model parameters as text; ``stop`` may have several values."""
+        found: dict[str, list[str]] = {}
+        for line in str(self._answer.get("parameters") or "").splitlines():
+            key, _, value = line.strip().partition(" ")
+            found.setdefault(key, []).append(_unquoted(value.strip()))
+        return found
+
+    @property
+    def context(self) -> int | None:
+        """``num_ctx`` in tokens, where the model sets it."""
+        values = self.parameters.get("num_ctx", [])
+        return int(values[-1]) if values and values[-1].isdigit() else None
+
+    @cached_property
+    def _directives(self) -> str:
+        """The Modelfile without its long texts, whose lines may look like directives."""
+        return _LONG_TEXT.sub('""', str(self._answer.get("modelfile") or ""))
+
+    @property
+    def parser(self) -> str:
+        """Name of the tool-call parser; empty where the model names none."""
+        match = re.search(r"^PARSER (.*)$", self._directives, re.MULTILINE)
+        return match[1].strip() if match else ""
+
+    @property
+    def weights(self) -> str | None:
+        """Hex digest of the blob that holds the weights; runners are keyed by it."""
+        match = _BLOB.search(self._directives)
+        return match[1] if match else None
+
+    @property
+    def is_jinja(self) -> bool:
+        """Whether the GGUF's own Jinja runs; Go templates have no such brackets."""
+        return "{%" in self.template and not self.parser
+
+    @property
+    def carrier(self) -> str:
+        """Where the chat template lives: ``modelfile`` is ours, ``file`` the GGUF's, or ``other``."""
+        from ollama_tools.catalog import TokenizerVersion
+        from ollama_tools.template import go_template
+
+        if self.is_jinja:
+            return "file"
+        ours = any(self.template == go_template(each) for each in TokenizerVersion)
+        return "modelfile" if ours else "other"
+
+
+def _unquoted(value: str) -> str:
+    if value.startswith('"'):
+        try:
+            return str(ast.literal_eval(value))
+        except (ValueError, SyntaxError):
+            return value.strip('"')
+    return value
