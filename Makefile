@@ -6,7 +6,7 @@ OLLAMA ?= 0.34.4
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-old lint types testbed bench clean
+.PHONY: help setup demo test test-old lint types testbed docs bench clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,7 +20,7 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 demo: setup  ## Make a miniature Devstral on a real Ollama server, and check it
-	$(BIN)/python -m examples.demo
+	$(BIN)/python -m tests.testbed.demo
 
 test: setup  ## Run the tests, on a real server of the newest release
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not old_server'
@@ -38,6 +38,10 @@ types: setup  ## Check types
 
 testbed: setup  ## Start a server and the hub, and print where they are (OLLAMA=0.24.0 for the older)
 	@$(BIN)/python -m tests.testbed --ollama $(OLLAMA)
+
+docs: setup  ## Write the command line reference and the rendered Modelfiles anew
+	$(BIN)/python -m docs.generate
+	$(BIN)/devstral-ollama render --all
 
 bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.start_up

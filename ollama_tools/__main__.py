@@ -116,7 +116,7 @@ def _explain(error: Exception) -> tuple[str, str, int]:
 
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else PROGRAM
-        message = _line(describe())
+        message = _line(str(describe())).replace("Value error, ", "")
         return message[:1].lower() + message[1:].rstrip("."), f"see: {path} --help", ExitCode.USAGE
     detail = _line(str(error))
     name = type(error).__name__

@@ -254,7 +254,7 @@ def close_matches(word: str, names: Iterable[str], cutoff: float = 0.6) -> list[
         At most three names, the most similar first; letter case and punctuation do not count.
     """
     # Imported here: most runs meet no typing mistake.
-    from difflib import get_close_matches  # noqa: PLC0415
+    from difflib import get_close_matches
 
     by_letters: dict[str, str] = {}
     for name in names:
@@ -313,7 +313,7 @@ def _read_catalog(path: Path) -> Catalog:
 
 def _compose(path: Path) -> yaml.Node | None:
     """Parse the file into YAML nodes, which know their line, rather than into plain values."""
-    import yaml  # noqa: PLC0415
+    import yaml
 
     try:
         with path.open("rb") as file:
@@ -341,7 +341,7 @@ def _compose(path: Path) -> yaml.Node | None:
 
 def _refuse_deep_nesting(path: Path, events: Iterable[yaml.Event]) -> None:
     """Look at the nesting before composing: libyaml's composer recurses until the stack is gone."""
-    import yaml  # noqa: PLC0415
+    import yaml
 
     depth = 0
     for event in events:

@@ -16,10 +16,9 @@ _PLAIN_TYPES = frozenset({KvType.F32, KvType.F16, KvType.BF16})
 _DURATION = re.compile(r"-?(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)")
 
 
-def _setting(default: Any, variable: str, why: str, *, negated: bool = False) -> Any:
-    """One setting: its default, the variable that carries it, and the reason for it."""
-    metadata = {"variable": variable, "why": why, "negated": negated}
-    return field(default=default, metadata=metadata)
+def _carry(variable: str, why: str, *, negated: bool = False) -> dict[str, Any]:
+    """What carries a setting to the server, and the reason for its default."""
+    return {"variable": variable, "why": why, "negated": negated}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,67 +28,82 @@ class ServerSettings:
     Each carries its environment variable and the reason for it: see :func:`explain`.
     """
 
-    host: str = _setting(
-        "127.0.0.1:11434",
-        "OLLAMA_HOST",
-        "no route of Ollama asks for a password, so only this machine may reach it",
+    host: str = field(
+        default="127.0.0.1:11434",
+        metadata=_carry(
+            "OLLAMA_HOST",
+            "no route of Ollama asks for a password, so only this machine may reach it",
+        ),
     )
-    kv_cache_type: KvType = _setting(
-        KvType.Q8_0,
-        "OLLAMA_KV_CACHE_TYPE",
-        "half the memory per token of f16; it holds for every model of the server",
+    kv_cache_type: KvType = field(
+        default=KvType.Q8_0,
+        metadata=_carry(
+            "OLLAMA_KV_CACHE_TYPE",
+            "half the memory per token of f16; it holds for every model of the server",
+        ),
     )
-    flash_attention: bool = _setting(
-        True,
-        "OLLAMA_FLASH_ATTENTION",
-        "a quantized KV cache needs it; without it Ollama up to 0.24 silently falls back to f16",
+    flash_attention: bool = field(
+        default=True,
+        metadata=_carry(
+            "OLLAMA_FLASH_ATTENTION",
+            "a quantized KV cache needs it; Ollama up to 0.24 silently uses f16 without it",
+        ),
     )
-    context: int = _setting(
-        32768,
-        "OLLAMA_CONTEXT_LENGTH",
-        "tokens for models that set none: Ollama may take 4096, and agents start with 18,000",
+    context: int = field(
+        default=32768,
+        metadata=_carry(
+            "OLLAMA_CONTEXT_LENGTH",
+            "tokens for models that set none: Ollama may take 4096, and agents start with 18,000",
+        ),
     )
-    parallel: int = _setting(
-        1,
-        "OLLAMA_NUM_PARALLEL",
-        "every further request at a time takes a KV cache of its own",
+    parallel: int = field(
+        default=1,
+        metadata=_carry(
+            "OLLAMA_NUM_PARALLEL", "every further request at a time takes a KV cache of its own"
+        ),
     )
-    keep_alive: str = _setting(
-        "30m",
-        "OLLAMA_KEEP_ALIVE",
-        "an agent may wait for its person longer than Ollama's 5 minutes; loading takes long",
+    keep_alive: str = field(
+        default="30m",
+        metadata=_carry(
+            "OLLAMA_KEEP_ALIVE",
+            "an agent may wait for its person longer than Ollama's 5 minutes; loading takes long",
+        ),
     )
-    max_loaded_models: int | None = _setting(
-        None,
-        "OLLAMA_MAX_LOADED_MODELS",
-        "how many models may share the memory at a time",
+    max_loaded_models: int | None = field(
+        default=None,
+        metadata=_carry(
+            "OLLAMA_MAX_LOADED_MODELS", "how many models may share the memory at a time"
+        ),
     )
-    max_queue: int | None = _setting(
-        None,
-        "OLLAMA_MAX_QUEUE",
-        "how many requests may wait before the server answers 503",
+    max_queue: int | None = field(
+        default=None,
+        metadata=_carry(
+            "OLLAMA_MAX_QUEUE", "how many requests may wait before the server answers 503"
+        ),
     )
-    origins: tuple[str, ...] = _setting(
-        (),
-        "OLLAMA_ORIGINS",
-        "web pages that a browser lets talk to the server, beside local ones",
+    origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_carry(
+            "OLLAMA_ORIGINS", "web pages that a browser lets talk to the server, beside local ones"
+        ),
     )
-    models: Path | None = _setting(
-        None,
-        "OLLAMA_MODELS",
-        "where models lie; a Devstral takes 14 GB and more",
+    models: Path | None = field(
+        default=None,
+        metadata=_carry("OLLAMA_MODELS", "where models lie; a Devstral takes 14 GB and more"),
     )
-    cloud: bool = _setting(
-        False,
-        "OLLAMA_NO_CLOUD",
-        "no prompt leaves this machine for a hosted model",
-        negated=True,
+    cloud: bool = field(
+        default=False,
+        metadata=_carry(
+            "OLLAMA_NO_CLOUD", "no prompt leaves this machine for a hosted model", negated=True
+        ),
     )
-    prune: bool = _setting(
-        False,
-        "OLLAMA_NOPRUNE",
-        "the server would drop partial downloads older than an hour when it starts",
-        negated=True,
+    prune: bool = field(
+        default=False,
+        metadata=_carry(
+            "OLLAMA_NOPRUNE",
+            "the server would drop partial downloads older than an hour when it starts",
+            negated=True,
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -165,8 +179,11 @@ def environment(settings: ServerSettings) -> dict[str, str]:
 
 
 def explain(settings: ServerSettings) -> list[tuple[str, str, str]]:
-    """The same with reasons: variable, value, why."""
-    return [
-        (each.metadata["variable"], value, each.metadata["why"])
-        for each, value in _carried(settings)
-    ]
+    """The same with reasons: variable, value, why; for another value than ours, why ours is so."""
+    ours = environment(ServerSettings())
+    explained = []
+    for each, value in _carried(settings):
+        variable, why = each.metadata["variable"], each.metadata["why"]
+        default = ours.get(variable, value)
+        explained.append((variable, value, why if value == default else f"not {default}: {why}"))
+    return explained

@@ -84,7 +84,7 @@ class Shown:
 
     @property
     def carrier(self) -> str:
-        """Where the chat template lives: ``modelfile`` is ours, ``file`` the GGUF's, or ``other``."""
+        """Whose template runs: ours (``modelfile``), the GGUF's (``file``), or ``other``."""
         from ollama_tools.catalog import TokenizerVersion
         from ollama_tools.template import go_template
 

@@ -31,7 +31,7 @@ def newest_build() -> Build:
 
 @pytest.fixture(scope="session")
 def session_hub() -> Iterator[Hub]:
-    with Hub(devstral_repositories()) as hub:
+    with Hub(devstral_repositories(heads=1, kv_heads=1)) as hub:
         yield hub
 
 

@@ -13,7 +13,7 @@ from ollama_tools.cli.options import DebugOption, JsonOption, NoColorOption, Qui
 
 app = typer.Typer(
     name=PROGRAM,
-    help="Makes Mistral's Devstral work on Ollama, provably: prompts, tool calls, context, KV cache.",
+    help="Makes Mistral's Devstral work on Ollama, provably: prompts, tools, context, KV cache.",
     context_settings={"help_option_names": ["--help", "-h"]},
     invoke_without_command=True,
     pretty_exceptions_enable=False,

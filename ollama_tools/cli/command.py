@@ -40,7 +40,7 @@ class FieldsOf(NamedTuple):
     """Marks a parameter that stands for one option per field of a dataclass.
 
     Written as ``Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]``; the function
-    gets those fields that were given. A field's ``metadata["why"]`` is its option's help.
+    gets those fields that were given. A field's ``metadata`` gives its option's help.
     """
 
     dataclass: type[Any]
@@ -128,12 +128,16 @@ def _options(group: FieldsOf) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(group.dataclass)
     for each in dataclasses.fields(group.dataclass):
         kind = hints[each.name]
+        if get_args(kind) == (str, ...):
+            kind = list[str]
+        text = f"{each.metadata['variable']}: {each.metadata['why']}"
+        if not isinstance(each.default, bool) and each.default not in (None, ()):
+            text += f" ({each.default} if absent)"
         option = typer.Option(
-            help=each.metadata["why"],
-            show_default=str(each.default) if each.default not in (None, ()) else False,
+            help=text,
+            metavar=None if kind is bool else each.name.rpartition("_")[2].upper(),
             rich_help_panel=group.panel,
         )
-        kind = list[str] if get_args(kind) == (str, ...) else kind
         yield inspect.Parameter(
             each.name,
             inspect.Parameter.KEYWORD_ONLY,

@@ -41,7 +41,8 @@ def junit(report: Report) -> bytes:
     for check in report.checks:
         suite.append(_case(report, check))
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
 
 
 def _case(report: Report, check: CheckResult) -> Element:

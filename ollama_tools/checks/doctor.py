@@ -1,0 +1,424 @@
+"""What is wrong with a server and the Devstral models on it, each finding with its fix.
+
+Nothing is loaded and nothing is changed: the doctor reads what the server says of itself, and its
+process where that runs on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ollama_tools.checks.result import CheckResult, Report, Status
+from ollama_tools.compatibility import (
+    NATIVE_JINJA,
+    Version,
+    advisories,
+    parse_version,
+    require_supported,
+)
+from ollama_tools.errors import ModelNotFound, ServerTooOld, UsageError
+from ollama_tools.memory import KvType
+from ollama_tools.process import ServerProcess, find_server_process
+from ollama_tools.server import Server
+from ollama_tools.settings import ServerSettings, is_quantized, parse_kv_type
+from ollama_tools.shown import Shown
+
+_ADVISED = ServerSettings()
+_GIB = 1024**3
+_ROOM_FOR_A_MODEL = 16 * _GIB
+_ROOM_FOR_ANYTHING = 1 * _GIB
+_KV_TYPES_BEFORE_NATIVE = frozenset({KvType.F16, KvType.Q8_0, KvType.Q4_0})
+_FALSE = frozenset({"0", "f", "false"})
+_SET_ENVIRONMENT = "set the server's environment as devstral-ollama env shows, then restart it"
+_LOOK_THERE = "run the doctor on the server's own machine, as its user or as root"
+_CREATE_AGAIN = "make it again with devstral-ollama create"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What the server's process shows of itself.
+
+    Attributes:
+        root: Its root folder as seen from here; a container has another than this machine.
+        executable: Its program, as it names it itself.
+        environment: Its environment, with values as Ollama reads them.
+        models: Where it keeps models, as it names it itself; None where that is unknown.
+    """
+
+    root: Path
+    executable: Path
+    environment: Mapping[str, str]
+    models: Path | None
+
+    def seen(self, path: Path) -> Path:
+        """A path of the process as this process reaches it."""
+        return self.root / path.relative_to("/") if path.is_absolute() else path
+
+    def flag(self, variable: str) -> bool | None:
+        """A switch as Ollama reads it: what is no boolean counts as true; None where unset."""
+        value = self.environment.get(variable, "").lower()
+        return None if not value else value not in _FALSE
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A server as the doctor sees it.
+
+    Attributes:
+        url: Its URL.
+        version_text: Its version as it says it.
+        version: The same to compare; None where it is none.
+        process: Its process; None where it cannot be seen.
+        models: All its models.
+    """
+
+    url: str
+    version_text: str
+    version: Version | None
+    process: Process | None
+    models: tuple[Shown, ...]
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it applies a GGUF's own Jinja, by a llama-server of its own."""
+        return self.version is not None and self.version >= NATIVE_JINJA
+
+
+def doctor(server: Server) -> Report:
+    """Examine a server.
+
+    Raises:
+        ServerError: The server cannot be reached, or goes away in the middle.
+    """
+    version = server.version()
+    patient = Patient(
+        url=server.url,
+        version_text=version,
+        version=parse_version(version),
+        process=_process(server),
+        models=tuple(_models(server)),
+    )
+    devstrals = [each for each in patient.models if each.is_devstral]
+    results = [result for check in _SERVER_CHECKS for result in check(patient)]
+    if not devstrals:
+        fix = "make one with devstral-ollama create"
+        results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
+    results += [
+        result for model in devstrals for check in _MODEL_CHECKS for result in check(patient, model)
+    ]
+    return Report(server.url, server.url, version, tuple(results))
+
+
+def _models(server: Server) -> Iterator[Shown]:
+    seen = set()
+    for each in sorted(server.models(), key=lambda model: len(model.name)):
+        # Builds and copies under other names are the same model; the shortest name speaks for all.
+        if each.digest not in seen:
+            seen.add(each.digest)
+            try:
+                yield Shown(each.name, server.show(each.name))
+            except ModelNotFound:
+                # Somebody removed it since it was listed.
+                continue
+
+
+def _process(server: Server) -> Process | None:
+    found = find_server_process(server.url) if server.is_local else None
+    return _look_into(found) if found else None
+
+
+def _look_into(found: ServerProcess) -> Process | None:
+    directory = Path("/proc") / str(found.pid)
+    try:
+        executable = (directory / "exe").readlink()
+    except OSError:
+        return None
+    if not executable.name.startswith("ollama"):
+        # A proxy listens for a server elsewhere, such as in a container; it knows no setting.
+        return None
+    return Process(
+        root=directory / "root",
+        executable=executable,
+        environment={
+            key: value.strip().strip("\"'").strip() for key, value in found.environment.items()
+        },
+        models=found.models_directory,
+    )
+
+
+# The server
+
+
+def _server_version(patient: Patient) -> Iterator[CheckResult]:
+    try:
+        version = require_supported(patient.version_text)
+    except ServerTooOld as error:
+        yield CheckResult("server-version", Status.FAIL, error.what, error.fix)
+        return
+    generation = "applies a GGUF's own Jinja" if patient.is_native else "needs a Go template"
+    yield CheckResult("server-version", Status.PASS, f"Ollama {version}, {generation}")
+
+
+def _security(patient: Patient) -> Iterator[CheckResult]:
+    if patient.version is None:
+        return
+    known = advisories(patient.version)
+    if not known:
+        yield CheckResult("security", Status.PASS, "no known fault of this version")
+        return
+    names = ", ".join(
+        f"{each.identifier} ({each.summary})" if each.summary else each.identifier for each in known
+    )
+    fix = f"upgrade to Ollama {max(each.fixed for each in known)} or newer"
+    yield CheckResult("security", Status.WARN, f"known faults: {names}", fix)
+
+
+def _reach(patient: Patient) -> Iterator[CheckResult]:
+    listens = patient.url
+    if patient.process:
+        listens = patient.process.environment.get("OLLAMA_HOST") or _ADVISED.host
+    if _is_loopback(listens):
+        yield CheckResult("reach", Status.PASS, f"listens at {listens}: this machine only")
+    elif patient.url.startswith("https:") and patient.process is None:
+        yield CheckResult("reach", Status.PASS, "reached by https, so by way of a proxy")
+    else:
+        yield CheckResult(
+            "reach",
+            Status.WARN,
+            f"{listens} is open to other machines, and no route asks for a password: whoever "
+            "reaches it can delete models",
+            "listen on 127.0.0.1 behind a proxy that checks who asks, or close the port to others",
+        )
+
+
+def _is_loopback(listens: str) -> bool:
+    """Whether an ``OLLAMA_HOST`` means this machine only; ``:11434`` means every interface."""
+    bare = listens.rpartition("://")[2]
+    name = urlsplit(f"//{bare}").hostname or ""
+    for text in (bare.strip("[]"), name):
+        try:
+            return ip_address(text).is_loopback
+        except ValueError:
+            continue
+    return name == "localhost"
+
+
+def _kv_cache(patient: Patient) -> Iterator[CheckResult]:
+    if patient.process is None:
+        yield _unseen("kv-cache", "the type of the KV cache is known to the server's process only")
+        return
+    word = patient.process.environment.get("OLLAMA_KV_CACHE_TYPE", "")
+    status, saw, fix = _judge_kv(
+        word, patient.process.flag("OLLAMA_FLASH_ATTENTION"), native=patient.is_native
+    )
+    yield CheckResult("kv-cache", status, saw, fix)
+
+
+def _judge_kv(word: str, flash: bool | None, *, native: bool) -> tuple[Status, str, str]:
+    """Status, what is seen, and fix for what a server's environment asks of its KV cache."""
+    asked = f"OLLAMA_KV_CACHE_TYPE={word}"
+    try:
+        kind = parse_kv_type(word or KvType.F16)
+    except UsageError as error:
+        outcome = "every load answers 500" if native else "the server silently uses f16"
+        return Status.FAIL, f"{asked} is unknown: {outcome}", error.fix
+    if not native and kind not in _KV_TYPES_BEFORE_NATIVE:
+        known = ", ".join(sorted(_KV_TYPES_BEFORE_NATIVE))
+        return (
+            Status.FAIL,
+            f"{asked} is unknown before Ollama 0.30: it silently uses f16",
+            f"use one of {known}",
+        )
+    if is_quantized(kind) and native and flash is False:
+        return (
+            Status.FAIL,
+            f"{asked} with OLLAMA_FLASH_ATTENTION=0: every load answers 500",
+            "set OLLAMA_FLASH_ATTENTION=1, then restart the server",
+        )
+    if is_quantized(kind) and not native and not flash:
+        return (
+            Status.FAIL,
+            f"{asked} without OLLAMA_FLASH_ATTENTION=1: the server silently uses f16",
+            "set OLLAMA_FLASH_ATTENTION=1, then restart the server",
+        )
+    if not is_quantized(kind):
+        return Status.WARN, f"{kind}: twice the memory per token of q8_0", _SET_ENVIRONMENT
+    return Status.PASS, f"{kind}, as the server's environment asks", ""
+
+
+def _default_context(patient: Patient) -> Iterator[CheckResult]:
+    if patient.process is None:
+        yield _unseen("default-context", "the default context is known to the process only")
+        return
+    text = patient.process.environment.get("OLLAMA_CONTEXT_LENGTH", "")
+    context = int(text) if text.isdigit() else 0
+    if context >= _ADVISED.context:
+        yield CheckResult("default-context", Status.PASS, f"{context} tokens")
+        return
+    saw = f"{context} tokens" if context else "unset: 4096 tokens below 23 GiB of GPU memory"
+    yield CheckResult(
+        "default-context",
+        Status.WARN,
+        f"{saw}; holds for models without num_ctx, and messages that do not fit are dropped",
+        _SET_ENVIRONMENT,
+    )
+
+
+def _engine(patient: Patient) -> Iterator[CheckResult]:
+    if not patient.is_native:
+        return
+    process = patient.process
+    if process is None:
+        yield _unseen("engine", "whether llama-server is installed shows on its machine only")
+        return
+    folder = process.executable.parent
+    for candidate in (folder.parent / "lib/ollama", folder, folder / "build/lib/ollama"):
+        binary = candidate / "llama-server"
+        if os.access(process.seen(binary), os.X_OK):
+            yield CheckResult("engine", Status.PASS, str(binary))
+            return
+    yield CheckResult(
+        "engine",
+        Status.FAIL,
+        f"no llama-server that can be run in {folder.parent / 'lib/ollama'}: no model can load",
+        "install Ollama whole (bin and lib) from https://ollama.com/download",
+    )
+
+
+def _disk(patient: Patient) -> Iterator[CheckResult]:
+    process = patient.process
+    if process is None or process.models is None:
+        yield _unseen("disk", "free space shows on the server's machine only")
+        return
+    place = process.seen(process.models)
+    while not place.exists() and place != process.root:
+        place = place.parent
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        yield _unseen("disk", f"{process.models} cannot be looked at: {error.strerror}")
+        return
+    saw = f"{free / _GIB:.1f} GiB free at {process.models}"
+    if free >= _ROOM_FOR_A_MODEL:
+        yield CheckResult("disk", Status.PASS, saw)
+    else:
+        status = Status.FAIL if free < _ROOM_FOR_ANYTHING else Status.WARN
+        fix = "free space, or move models with OLLAMA_MODELS; a Devstral takes 14 GiB and more"
+        yield CheckResult("disk", status, saw, fix)
+
+
+def _shared_weights(patient: Patient) -> Iterator[CheckResult]:
+    """Runners are keyed by blob: one started for a PARSER refuses tools to its neighbours."""
+    if not patient.is_native:
+        return
+    with_parser = {each.weights: each for each in patient.models if each.parser and each.weights}
+    clashes = [
+        (each, other)
+        for each in patient.models
+        if each.is_jinja and each.weights and (other := with_parser.get(each.weights))
+        if each.is_devstral or other.is_devstral
+    ]
+    for each, other in clashes:
+        yield CheckResult(
+            f"shared-weights {each.name}",
+            Status.FAIL,
+            f"{each.name} uses the weights of {other.name}, which has a PARSER: while that is "
+            "loaded, it answers tools with HTTP 500 (tools param requires --jinja flag)",
+            f"remove the one that is not needed: ollama rm {each.name}; the weights stay",
+        )
+    if not clashes:
+        saw = "no two models use the same weights in ways that exclude each other"
+        yield CheckResult("shared-weights", Status.PASS, saw)
+
+
+def _unseen(check: str, saw: str) -> CheckResult:
+    return CheckResult(check, Status.UNKNOWN, saw, _LOOK_THERE)
+
+
+# Each Devstral on it
+
+
+def _tools(_: Patient, model: Shown) -> Iterator[CheckResult]:
+    if "tools" in model.capabilities:
+        yield CheckResult(f"tools {model.name}", Status.PASS, "the server offers tools to it")
+    else:
+        yield CheckResult(
+            f"tools {model.name}",
+            Status.FAIL,
+            "the server refuses tools: the template, as the hub's generic one, has none",
+            _CREATE_AGAIN,
+        )
+
+
+def _template(_: Patient, model: Shown) -> Iterator[CheckResult]:
+    if not model.is_jinja and model.template.lstrip().startswith("<s>"):
+        yield CheckResult(
+            f"template {model.name}",
+            Status.FAIL,
+            "begins with <s>, which the tokenizer adds as well: every prompt begins twice",
+            _CREATE_AGAIN,
+        )
+
+
+def _parser(_: Patient, model: Shown) -> Iterator[CheckResult]:
+    if model.parser not in ("", "ministral"):
+        saw = f"PARSER {model.parser} does not read Devstral's tool calls; the server took it "
+        yield CheckResult(
+            f"parser {model.name}", Status.FAIL, f"{saw}without a word", _CREATE_AGAIN
+        )
+    elif model.parser and "2505" in f"{model.name} {model.label}":
+        yield CheckResult(
+            f"parser {model.name}",
+            Status.FAIL,
+            "PARSER ministral swallows the tool calls of Devstral 2505: replies come empty",
+            _CREATE_AGAIN,
+        )
+
+
+def _context(_: Patient, model: Shown) -> Iterator[CheckResult]:
+    context = model.context
+    if context is not None and context >= _ADVISED.context:
+        yield CheckResult(f"context {model.name}", Status.PASS, f"num_ctx {context}")
+        return
+    saw = "num_ctx is not set" if context is None else f"num_ctx {context}"
+    yield CheckResult(
+        f"context {model.name}",
+        Status.WARN,
+        f"{saw}; agents start with 18,000 tokens, and messages that do not fit are dropped",
+        f"{_CREATE_AGAIN} --context {_ADVISED.context}",
+    )
+
+
+def _repeat_penalty(_: Patient, model: Shown) -> Iterator[CheckResult]:
+    if "repeat_penalty" not in model.parameters:
+        yield CheckResult(
+            f"repeat-penalty {model.name}",
+            Status.WARN,
+            "not set; Ollama's default was 1.1 up to 0.32.10, which spoils code that repeats",
+            _CREATE_AGAIN,
+        )
+
+
+_SERVER_CHECKS: tuple[Callable[[Patient], Iterator[CheckResult]], ...] = (
+    _server_version,
+    _security,
+    _reach,
+    _kv_cache,
+    _default_context,
+    _engine,
+    _disk,
+    _shared_weights,
+)
+_MODEL_CHECKS: tuple[Callable[[Patient, Shown], Iterator[CheckResult]], ...] = (
+    _tools,
+    _template,
+    _parser,
+    _context,
+    _repeat_penalty,
+)
