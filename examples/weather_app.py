@@ -56,7 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-
-
-if __name__ == "__main__":
     sys.exit(main())

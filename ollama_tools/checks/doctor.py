@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,7 +26,7 @@ from ollama_tools.compatibility import (
 from ollama_tools.errors import ModelNotFound, ServerTooOld, UsageError
 from ollama_tools.memory import KvType
 from ollama_tools.process import ServerProcess, find_server_process
-from ollama_tools.server import Server
+from ollama_tools.server import InstalledModel, Server
 from ollama_tools.settings import ServerSettings, is_quantized, parse_kv_type
 from ollama_tools.shown import Shown
 
@@ -116,16 +117,19 @@ def doctor(server: Server) -> Report:
 
 
 def _models(server: Server) -> Iterator[Shown]:
+    """Every model once: builds and copies are one model under several names."""
     seen = set()
-    for each in sorted(server.models(), key=lambda model: len(model.name)):
-        # Builds and copies under other names are the same model; the shortest name speaks for all.
-        if each.digest not in seen:
-            seen.add(each.digest)
-            try:
-                yield Shown(each.name, server.show(each.name))
-            except ModelNotFound:
-                # Somebody removed it since it was listed.
-                continue
+    for each in sorted(server.models(), key=_speaks_for_others):
+        if each.digest in seen:
+            continue
+        seen.add(each.digest)
+        # Somebody may remove a model after it was listed.
+        with suppress(ModelNotFound):
+            yield Shown(each.name, server.show(each.name))
+
+
+def _speaks_for_others(model: InstalledModel) -> tuple[bool, int]:
+    return "devstral" not in model.name.casefold(), len(model.name)
 
 
 def _process(server: Server) -> Process | None:

@@ -1,0 +1,192 @@
+"""What goes to stdout, what to stderr, and what a bar leaves behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from ollama_tools.checks.result import CheckResult, Report, Status
+from ollama_tools.cli import output as module
+from ollama_tools.cli.output import Output, size_text
+from ollama_tools.report.table import print_report, report_text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A stderr that is a terminal."""
+    stream = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    return stream
+
+
+def speak(output: Output) -> None:
+    output.step("reading")
+    output.transfer("sending", 50, 100)
+    output.warn("careful")
+    output.hint("go on")
+    output.result({"a": "ü"}, "human", ["one", "two"])
+
+
+def test_people_get_the_text_on_stdout_and_everything_else_on_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    speak(Output())
+    said = capsys.readouterr()
+    assert said.out == "human\n"
+    assert said.err.splitlines() == [
+        "reading",
+        "  sending: 50 B of 100 B, 50%",
+        "warning: careful",
+        "hint: go on",
+    ]
+
+
+def test_json_is_one_document_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    speak(Output(json=True))
+    assert json.loads(capsys.readouterr().out) == {"a": "ü"}
+
+
+def test_quiet_prints_names_and_no_progress_but_warnings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    speak(Output(quiet=True))
+    said = capsys.readouterr()
+    assert said.out == "one\ntwo\n"
+    assert said.err == "warning: careful\n"
+
+
+def test_json_wins_over_quiet_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    speak(Output(json=True, quiet=True))
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"a": "ü"}
+    assert "reading" not in said.err
+
+
+def test_a_long_transfer_is_a_line_per_ten_percent(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output()
+    for done in range(0, 1001):
+        output.transfer("sending", done, 1000)
+    assert len(capsys.readouterr().err.splitlines()) == 10
+
+
+def test_a_slow_transfer_is_a_line_per_ten_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    output = Output()
+    for done in range(1, 61):
+        now = float(done)
+        output.transfer("pulling", done, None)
+    assert len(capsys.readouterr().err.splitlines()) == 6
+
+
+def test_a_status_without_bytes_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().transfer("writing manifest", 0, None)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(terminal: Terminal) -> None:
+    with Output() as output:
+        output.step("bringing [weights]")
+        output.transfer("sending", 5, 100)
+        output.warn("careful")
+        output.transfer("sending", 100, 100)
+    text = terminal.getvalue()
+    assert "━" in text
+    assert "careful" in text
+    assert text.endswith("bringing [weights]\x1b[0m\n")
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is shown again"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("broken")])
+def test_an_exception_takes_the_bar_off_the_terminal(
+    terminal: Terminal, error: BaseException
+) -> None:
+    with pytest.raises(type(error)), Output() as output:
+        output.step("working")
+        output.transfer("sending", 5, 100)
+        raise error
+    text = terminal.getvalue()
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert text.endswith("\x1b[2K"), "the bar's line is wiped, and nothing says that it finished"
+
+
+def test_a_dumb_terminal_gets_lines(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    speak(Output())
+    assert "\x1b" not in terminal.getvalue()
+    assert "reading\n" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_no_color_leaves_no_colours(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, by_option: bool
+) -> None:
+    if not by_option:
+        monkeypatch.setenv("NO_COLOR", "1")
+    with Output(color=not by_option) as output:
+        output.step("working")
+        output.warn("careful")
+    assert "\x1b[3" not in terminal.getvalue()
+
+
+def test_a_piped_table_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table(["NAME", "NOTE"], [["a", "x" * 300], ["long-name", "b\x1b[31m"]])
+    assert capsys.readouterr().out == (
+        f"NAME       NOTE\na          {'x' * 300}\nlong-name  b\\x1b[31m\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (14_333_915_904, "14.3 GB"), (10**14, "100 TB")],
+)
+def test_sizes(count: int, text: str) -> None:
+    assert size_text(count) == text
+
+
+REPORT = Report(
+    "devstral:latest",
+    "http://127.0.0.1:11434",
+    "0.34.4",
+    (
+        CheckResult("chat", Status.PASS, "answers", fix="nothing"),
+        CheckResult("tools", Status.FAIL, "none\x1b[2J" + "x" * 200, fix="make it again"),
+        CheckResult("kv", Status.UNKNOWN, "not seen", fix="look there"),
+    ),
+)
+
+
+def test_a_piped_report_names_model_server_and_version_and_loses_nothing() -> None:
+    lines = report_text(REPORT).splitlines()
+    assert lines[0] == "devstral:latest on http://127.0.0.1:11434, Ollama 0.34.4"
+    assert lines[1] == "pass     chat   answers"
+    assert lines[2] == "fail     tools  none\\x1b[2J" + "x" * 200
+    assert lines[3] == "                fix: make it again"
+    assert lines[-1] == "1 passed, 1 failed, 1 unknown"
+
+
+def test_a_report_on_a_terminal_is_wrapped_and_escapes_nothing_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    print_report(REPORT, Output(color=False))
+    text = stream.getvalue()
+    assert "✗" in text
+    assert "\x1b[2J" not in text
+    assert text.count("x") >= 200
+    assert all(len(line) <= 60 for line in text.splitlines() if "\x1b" not in line)

@@ -1,0 +1,115 @@
+"""Settings become an environment, and impossible ones are refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_tools.errors import UsageError
+from ollama_tools.memory import KvType
+from ollama_tools.serving import FROM_ENVIRONMENT, plan_server
+from ollama_tools.settings import ServerSettings, environment, explain
+
+
+def test_the_recommended_environment() -> None:
+    assert environment(ServerSettings()) == {
+        "OLLAMA_HOST": "127.0.0.1:11434",
+        "OLLAMA_KV_CACHE_TYPE": "q8_0",
+        "OLLAMA_FLASH_ATTENTION": "1",
+        "OLLAMA_CONTEXT_LENGTH": "32768",
+        "OLLAMA_NUM_PARALLEL": "1",
+        "OLLAMA_KEEP_ALIVE": "30m",
+        "OLLAMA_NO_CLOUD": "1",
+        "OLLAMA_NOPRUNE": "1",
+    }
+
+
+def test_every_setting_reaches_its_variable() -> None:
+    settings = ServerSettings(
+        host="0.0.0.0:8080",
+        kv_cache_type=KvType.F16,
+        flash_attention=False,
+        context=65536,
+        parallel=2,
+        keep_alive="-1",
+        max_loaded_models=1,
+        max_queue=64,
+        origins=("https://a", "https://b"),
+        models=Path("/srv/models"),
+        cloud=True,
+        prune=True,
+    )
+    assert environment(settings) == {
+        "OLLAMA_HOST": "0.0.0.0:8080",
+        "OLLAMA_KV_CACHE_TYPE": "f16",
+        "OLLAMA_FLASH_ATTENTION": "0",
+        "OLLAMA_CONTEXT_LENGTH": "65536",
+        "OLLAMA_NUM_PARALLEL": "2",
+        "OLLAMA_KEEP_ALIVE": "-1",
+        "OLLAMA_MAX_LOADED_MODELS": "1",
+        "OLLAMA_MAX_QUEUE": "64",
+        "OLLAMA_ORIGINS": "https://a,https://b",
+        "OLLAMA_MODELS": "/srv/models",
+        "OLLAMA_NO_CLOUD": "0",
+        "OLLAMA_NOPRUNE": "0",
+    }
+
+
+def test_every_variable_has_a_reason_and_another_value_names_ours() -> None:
+    reasons = {name: why for name, _, why in explain(ServerSettings(context=65536))}
+    assert all(reasons.values())
+    assert reasons["OLLAMA_CONTEXT_LENGTH"].startswith("not 32768: ")
+
+
+def test_a_kv_type_may_come_as_text_in_any_case() -> None:
+    text: Any = "Q4_0"
+    assert ServerSettings(kv_cache_type=text).kv_cache_type is KvType.Q4_0
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"kv_cache_type": "q9_9"}, "q8_0"),
+        ({"flash_attention": False}, "silently uses f16"),
+        ({"context": 1023}, "too small"),
+        ({"parallel": 0}, "parallel"),
+        ({"max_loaded_models": 0}, "max loaded models"),
+        ({"max_queue": 0}, "max queue"),
+        ({"keep_alive": "half an hour"}, "duration"),
+        ({"keep_alive": "30 m"}, "duration"),
+        ({"keep_alive": ""}, "duration"),
+        ({"host": "http://a b"}, "address"),
+        ({"host": "gpu1:port"}, "address"),
+        ({"models": Path("/a\nOLLAMA_HOST=0.0.0.0")}, "control"),
+    ],
+)
+def test_the_impossible_is_refused_with_a_reason_and_a_fix(
+    given: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        ServerSettings(**given)
+    assert word in str(caught.value)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("text", ["30m", "1h30m", "1.5h", "-1", "-1m", "0", "3600", "500ms"])
+def test_durations_that_ollama_reads(text: str) -> None:
+    assert ServerSettings(keep_alive=text).keep_alive == text
+
+
+def test_the_environment_wins_over_a_default_and_a_wish_over_both(tmp_path: Path) -> None:
+    program = tmp_path / "ollama"
+    program.touch(mode=0o755)
+    around = {"OLLAMA_KV_CACHE_TYPE": "f16", "OLLAMA_CONTEXT_LENGTH": "8192"}
+    plan = plan_server({"kv_cache_type": KvType.Q8_0}, str(program), around)
+    assert plan.arguments == (str(program), "serve")
+    assert plan.changes["OLLAMA_KV_CACHE_TYPE"] == "q8_0"
+    assert ("OLLAMA_CONTEXT_LENGTH", "8192", FROM_ENVIRONMENT) in plan.variables
+
+
+def test_a_missing_program_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no program") as caught:
+        plan_server({}, str(tmp_path / "ollama"), {})
+    assert "--ollama" in caught.value.fix
