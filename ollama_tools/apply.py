@@ -61,19 +61,36 @@ def apply(
         ServerError: The server did not do its part; the public name is as it was.
         HubError: The hub did not; the public name is as it was.
     """
-    candidates = _with_system_text(plan.candidates, progress)
-    _check_disk(server, candidates[0], plan, progress)
     bring = _Bytes(plan, server, version, force, progress)
-    weights = bring(candidates[0])
-    if candidates[0].carrier is Carrier.HUB:
+    if plan.candidates[0].carrier is Carrier.HUB:
         _unload_family(server, plan, progress)
-    spec = _build_first_that_fits(server, candidates, weights, progress)
+    spec = None if force else _standing_build(server, plan.candidates)
+    if spec is None:
+        candidates = _with_system_text(plan.candidates, progress)
+        _check_disk(server, candidates[0], plan, progress)
+        weights = bring(candidates[0])
+        spec = _build_first_that_fits(server, candidates, weights, progress)
     report = None
     if check:
         report = _checked(server, spec, prompt_tokens, progress)
     _switch(server, spec, progress)
     bring.clean_up(spec)
     return spec, report
+
+
+def _standing_build(server: Server, candidates: tuple[Spec, ...]) -> Spec | None:
+    """The spec of a build that is on the server and as it should be, so that no bytes are needed.
+
+    It is there after an interrupted run, and where somebody changed the public name by hand.
+    """
+    models = server.models()
+    for spec in candidates:
+        if find_model(models, spec.build) is None or differences(spec, server.show(spec.build)):
+            continue
+        # The run that made it may have been stopped before it was compared.
+        if spec is candidates[-1] or not _template_fault(server, spec):
+            return spec
+    return None
 
 
 def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple[Spec, ...]:
@@ -201,10 +218,8 @@ class _Bytes:
         )
 
     def _check_shown(self, spec: Spec, name: str) -> None:
-        info = self._server.show(name).get("model_info") or {}
-        architecture = str(info.get("general.architecture") or "")
-        longest = info.get(f"{architecture}.context_length")
-        _check_architecture(spec, name, architecture, longest if isinstance(longest, int) else None)
+        shown = self._server.show(name)
+        _check_architecture(spec, name, shown.architecture, shown.longest_context)
 
     def clean_up(self, spec: Spec) -> None:
         """Leave no base name that could start an engine which breaks the built model.

@@ -92,7 +92,7 @@ def list_models(server: Server, *, everything: bool = False) -> list[Entry]:
     for model in models:
         if model.name in grouped:
             continue
-        shown = Shown(model.name, server.show(model.name))
+        shown = server.show(model.name)
         if everything or shown.is_devstral:
             is_loaded = any(same_name(model.name, each) for each in loaded)
             entries.append(_entry(model, shown, builds[model.name], loaded=is_loaded))

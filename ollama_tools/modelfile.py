@@ -8,7 +8,7 @@ from typing import Any
 from ollama_tools.data import data_path
 from ollama_tools.errors import UsageError
 from ollama_tools.memory import KvType, kv_cache_bytes
-from ollama_tools.names import same_name
+from ollama_tools.shown import Shown
 from ollama_tools.spec import FileSource, HubSource, Scalar, Spec
 
 _GIB = 1024**3
@@ -111,7 +111,7 @@ def create_request(spec: Spec, model: str, weights: str | Mapping[str, str]) -> 
     return request
 
 
-def differences(spec: Spec, shown: Mapping[str, Any]) -> list[str]:
+def differences(spec: Spec, found: Shown) -> list[str]:
     """What a model on a server has otherwise than a spec wants, field by field; empty if nothing.
 
     Parameters that the model has beside those of the spec are no difference: what a repository on
@@ -119,18 +119,17 @@ def differences(spec: Spec, shown: Mapping[str, Any]) -> list[str]:
 
     Args:
         spec: The desired model; its system prompt may be known by digest alone.
-        shown: The answer of ``POST /api/show``.
+        found: The model, as its server shows it.
     """
     import hashlib
 
     layers = spec.layers
-    found = _Shown(shown)
     different = []
     if hashlib.sha256(found.system.encode()).hexdigest() != spec.system.sha256:
         different.append("system prompt")
     if layers.template is not None and found.template != layers.template:
         different.append("template")
-    if found.directive("PARSER") != (layers.parser or ""):
+    if found.parser != (layers.parser or ""):
         different.append("parser")
     for key, value in spec.parameters.items():
         wanted = (
@@ -141,39 +140,3 @@ def differences(spec: Spec, shown: Mapping[str, Any]) -> list[str]:
         if sorted(found.parameters.get(key, [])) != wanted:
             different.append(f"parameter {key}")
     return different
-
-
-class _Shown:
-    """The fields of ``/api/show`` that matter, as plain values."""
-
-    def __init__(self, answer: Mapping[str, Any]) -> None:
-        self.system = str(answer.get("system") or "")
-        self.template = str(answer.get("template") or "")
-        self.modelfile = str(answer.get("modelfile") or "")
-        self.parameters: dict[str, list[str]] = {}
-        for line in str(answer.get("parameters") or "").splitlines():
-            key, _, value = line.strip().partition(" ")
-            self.parameters.setdefault(key, []).append(_unquoted(value.strip()))
-
-    def directive(self, word: str) -> str:
-        """The value of a one-line directive of the Modelfile; empty where it has none."""
-        for line in self.modelfile.splitlines():
-            if line.startswith(f"{word} "):
-                return line[len(word) + 1 :].strip()
-        return ""
-
-
-def _unquoted(value: str) -> str:
-    import ast
-
-    if value.startswith('"'):
-        try:
-            return str(ast.literal_eval(value))
-        except (ValueError, SyntaxError):
-            return value.strip('"')
-    return value
-
-
-def is_base_of(spec: Spec, name: str, registry: str) -> bool:
-    """Whether a name on the server is the one that a pull of the spec's source leaves behind."""
-    return isinstance(spec.source, HubSource) and same_name(name, spec.source.pull_name(registry))

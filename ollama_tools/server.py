@@ -28,6 +28,7 @@ from ollama_tools.errors import (
     UsageError,
 )
 from ollama_tools.names import same_name
+from ollama_tools.shown import Shown
 
 if TYPE_CHECKING:
     import httpx
@@ -182,13 +183,13 @@ class Server:
         """One model on the server, or None."""
         return find_model(self.models(), name)
 
-    def show(self, name: str) -> dict[str, Any]:
-        """The answer of ``/api/show``.
+    def show(self, name: str) -> Shown:
+        """What a model is made of.
 
         Raises:
             ModelNotFound: There is no such model.
         """
-        return self._json("POST", "/api/show", {"model": name})
+        return Shown(name, self._json("POST", "/api/show", {"model": name}))
 
     def running(self) -> list[RunningModel]:
         """The models that are loaded now."""
@@ -398,20 +399,6 @@ class Server:
 def find_model(models: list[InstalledModel], name: str) -> InstalledModel | None:
     """The model of a name among those of a server, or None."""
     return next((each for each in models if same_name(each.name, name)), None)
-
-
-def blob_digests(shown: Mapping[str, Any]) -> tuple[str, ...]:
-    """``sha256:…`` of a model's GGUF blobs: weights, then projector or adapters.
-
-    ``/api/show`` has no field for them; the Modelfile in it names the files of the store.
-
-    Args:
-        shown: The answer of ``/api/show``.
-    """
-    found = re.findall(
-        r"^(?:FROM|ADAPTER) \S*sha256-([0-9a-f]{64})$", str(shown.get("modelfile") or ""), re.M
-    )
-    return tuple(f"sha256:{each}" for each in found)
 
 
 def _error_text(event: Any) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from ollama_tools.errors import DevstralError, ServerError, UsageError
-from ollama_tools.server import Server, resolve_host
+from ollama_tools.errors import DevstralError, UsageError
+from ollama_tools.server import resolve_host
 from ollama_tools.settings import ServerSettings, explain
 
 FROM_ENVIRONMENT = "as your environment says"
@@ -102,18 +102,10 @@ def _require_free(host: str) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise DevstralError(
-                f"{_who(url)} at {url} already",
+                f"something listens at {url} already, perhaps another Ollama",
                 "stop it (systemctl stop ollama), or choose another port with --host",
             ) from error
         raise DevstralError(
             f"this machine cannot listen at {url}: {error.strerror}",
             "give an address of this machine with --host; OLLAMA_HOST may name a remote one",
         ) from error
-
-
-def _who(url: str) -> str:
-    try:
-        with Server(url) as server:
-            return f"Ollama {server.version()} serves"
-    except ServerError:
-        return "something listens"

@@ -97,11 +97,12 @@ class ServerSettings:
             "OLLAMA_NO_CLOUD", "no prompt leaves this machine for a hosted model", negated=True
         ),
     )
-    prune: bool = field(
-        default=False,
+    prune: bool | None = field(
+        default=None,
         metadata=_carry(
             "OLLAMA_NOPRUNE",
-            "the server would drop partial downloads older than an hour when it starts",
+            "1 keeps partial downloads older than an hour when the server starts, and with them "
+            "every layer that a model has left behind",
             negated=True,
         ),
     )
@@ -185,5 +186,7 @@ def explain(settings: ServerSettings) -> list[tuple[str, str, str]]:
     for each, value in _carried(settings):
         variable, why = each.metadata["variable"], each.metadata["why"]
         default = ours.get(variable, value)
-        explained.append((variable, value, why if value == default else f"not {default}: {why}"))
+        explained.append(
+            (variable, value, why if value == default else f"instead of {default}: {why}")
+        )
     return explained

@@ -11,7 +11,7 @@ from typing import Any
 # A model's own words: the header's names, and the file or model it was made of.
 _LABELS = ("general.name", "general.basename", "general.base_model.0.name")
 _LONG_TEXT = re.compile(r'"""[\s\S]*?"""')
-_BLOB = re.compile(r"^FROM .*?sha256[-:]([0-9a-f]{64})", re.MULTILINE)
+_BLOB = re.compile(r"^(?:FROM|ADAPTER) .*?sha256[-:]([0-9a-f]{64})", re.MULTILINE)
 
 
 class Shown:
@@ -20,12 +20,14 @@ class Shown:
     Attributes:
         name: The model's name.
         template: The template that runs: Go, or the GGUF's Jinja where the server uses that.
+        system: The system prompt; empty where the model has none.
     """
 
     def __init__(self, name: str, answer: Mapping[str, Any]) -> None:
         self.name = name
         self._answer = answer
         self.template = str(answer.get("template") or "")
+        self.system = str(answer.get("system") or "")
 
     @property
     def label(self) -> str:
@@ -39,6 +41,18 @@ class Shown:
     def is_devstral(self) -> bool:
         """Whether its name, or its own words, say that it is a Devstral."""
         return "devstral" in f"{self.name} {self.label}".casefold()
+
+    @property
+    def architecture(self) -> str:
+        """The GGUF's architecture, as ``llama``; empty where the server does not say."""
+        return str((self._answer.get("model_info") or {}).get("general.architecture") or "")
+
+    @property
+    def longest_context(self) -> int | None:
+        """The longest context in tokens that the weights were made for."""
+        info = self._answer.get("model_info") or {}
+        value = info.get(f"{self.architecture}.context_length")
+        return value if isinstance(value, int) else None
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -72,10 +86,17 @@ class Shown:
         return match[1].strip() if match else ""
 
     @property
+    def blobs(self) -> tuple[str, ...]:
+        """``sha256:…`` of its GGUF blobs: weights, then projector or adapters.
+
+        ``/api/show`` has no field for them; the Modelfile in it names the files of the store.
+        """
+        return tuple(f"sha256:{each}" for each in _BLOB.findall(self._directives))
+
+    @property
     def weights(self) -> str | None:
-        """Hex digest of the blob that holds the weights; runners are keyed by it."""
-        match = _BLOB.search(self._directives)
-        return match[1] if match else None
+        """``sha256:…`` of the blob that holds the weights; engines are kept by it."""
+        return self.blobs[0] if self.blobs else None
 
     @property
     def is_jinja(self) -> bool:

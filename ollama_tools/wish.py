@@ -22,7 +22,7 @@ from ollama_tools.reference import (
     ServerReference,
     guess_release,
 )
-from ollama_tools.server import InstalledModel, Server, blob_digests, find_model
+from ollama_tools.server import InstalledModel, Server, find_model
 from ollama_tools.spec import (
     FileSource,
     HubSource,
@@ -214,7 +214,7 @@ def find_source(
                     f"{name!r} is no quant, no file, and no model on the server",
                     "see: devstral-ollama create --help, devstral-ollama list",
                 )
-            digests = blob_digests(server.show(name))
+            digests = server.show(name).blobs
             if not digests:
                 raise FileProblem(f"the server does not say which weights {name!r} has")
             return ServerSource(name, digests)

@@ -125,7 +125,7 @@ def _models(server: Server) -> Iterator[Shown]:
         seen.add(each.digest)
         # Somebody may remove a model after it was listed.
         with suppress(ModelNotFound):
-            yield Shown(each.name, server.show(each.name))
+            yield server.show(each.name)
 
 
 def _speaks_for_others(model: InstalledModel) -> tuple[bool, int]:
@@ -321,7 +321,10 @@ def _shared_weights(patient: Patient) -> Iterator[CheckResult]:
     """Runners are keyed by blob: one started for a PARSER refuses tools to its neighbours."""
     if not patient.is_native:
         return
-    with_parser = {each.weights: each for each in patient.models if each.parser and each.weights}
+    # Devstrals come first among the models, and the first is to be named.
+    with_parser = {
+        each.weights: each for each in reversed(patient.models) if each.parser and each.weights
+    }
     clashes = [
         (each, other)
         for each in patient.models

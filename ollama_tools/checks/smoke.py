@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks import cases
@@ -20,7 +19,8 @@ from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld, UsageE
 from ollama_tools.names import is_build_of, same_name
 from ollama_tools.process import ServerProcess, find_server_process
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server import InstalledModel, Server, blob_digests, find_model
+from ollama_tools.server import InstalledModel, Server, find_model
+from ollama_tools.shown import Shown
 
 AGENT_PROMPT = 18_500
 """Tokens of the longest first prompt that a coding agent was seen to send (Claude Code, recorded
@@ -52,14 +52,14 @@ class _Subject:
     models: list[InstalledModel] = field(default_factory=list)
 
     @cached_property
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> Shown:
         return self.server.show(self.name)
 
     @cached_property
     def blob(self) -> str | None:
         """``sha256-…`` of the weights, as a file of the server's store is named."""
-        digests = blob_digests(self.shown)
-        return digests[0].replace(":", "-") if digests else None
+        weights = self.shown.weights
+        return weights.replace(":", "-") if weights else None
 
     @cached_property
     def process(self) -> ServerProcess | None:
@@ -75,9 +75,8 @@ class _Subject:
         for each in running:
             if same_name(each.name, self.name):
                 return each.context
-        weights = blob_digests(self.shown)
         for each in running:
-            if blob_digests(self.server.show(each.name)) == weights:
+            if self.server.show(each.name).weights == self.shown.weights:
                 return each.context
         return None
 
@@ -205,8 +204,7 @@ def _check_bos(subject: _Subject) -> Answer:
 
 def _check_context(subject: _Subject) -> Answer:
     context = subject.context()
-    asked = re.search(r"^num_ctx\s+(\d+)", subject.shown.get("parameters") or "", re.M)
-    wanted = int(asked[1]) if asked else None
+    wanted = subject.shown.context
     if context is None:
         return Status.UNKNOWN, "/api/ps does not say it", ""
     if wanted is not None and context != wanted:

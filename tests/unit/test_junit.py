@@ -19,7 +19,9 @@ REPORT = Report(
     "0.34.4",
     (
         CheckResult("chat", Status.PASS, "answers", seconds=1.25),
-        CheckResult("tools", Status.FAIL, 'said "a<b>&\x00\x1b\ud800c"', fix="mend it", seconds=0.5),
+        CheckResult(
+            "tools", Status.FAIL, 'said "a<b>&\x00\x1b\ud800c"', fix="mend it", seconds=0.5
+        ),
         CheckResult("kv", Status.UNKNOWN, "not seen", fix="look there"),
         CheckResult("context", Status.WARN, "small", fix="more"),
     ),

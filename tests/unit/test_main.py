@@ -24,13 +24,13 @@ def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEVSTRAL_OLLAMA_DEBUG", raising=False)
 
 
-def start(*arguments: str, **options: int) -> subprocess.Popen[str]:
+def start(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "ollama_tools", *arguments],
         cwd=ROOT,
         text=True,
+        stdout=stdout,
         stderr=subprocess.PIPE,
-        **{"stdout": subprocess.PIPE, **options},
     )
 
 
@@ -78,9 +78,7 @@ def test_the_version_is_an_option_like_any_other(
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
-def test_help_lists_the_commands(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_lists_the_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run(arguments) == 0
     said = capsys.readouterr()
     assert "doctor" in said.out
@@ -105,7 +103,7 @@ def test_every_command_shows_the_global_options(capsys: pytest.CaptureFixture[st
     ("arguments", "what"),
     [
         (["nonsense"], "no such command 'nonsense'"),
-        (["env", "--nonsense"], "no such option: --nonsense"),
+        (["env", "--xyz"], "no such option: --xyz"),
         (["env", "--context", "many"], "invalid value for '--context'"),
         (["env", "--kv-cache-type", "q9_9"], "'q8_0'"),
         (["env", "--context", "5"], "too small"),
@@ -127,10 +125,10 @@ def test_wrong_usage_ends_with_two_lines_and_exit_code_two(
 def test_wrong_usage_is_json_where_json_was_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert entry.run(["env", "--nonsense", "--json"]) == 2
+    assert entry.run(["env", "--xyz", "--json"]) == 2
     said = capsys.readouterr()
     assert json.loads(said.out) == {
-        "error": "no such option: --nonsense",
+        "error": "no such option: --xyz",
         "fix": "see: devstral-ollama env --help",
         "exit_code": 2,
     }
@@ -225,6 +223,6 @@ def test_a_taken_port_is_found_before_the_server_starts(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        closed = ["serve", "--ollama", "true", "--host", f"https://127.0.0.1:{port}"]
-        assert entry.run([*closed, "--quiet"]) == 1
+        address = f"127.0.0.1:{port}"
+        assert entry.run(["serve", "--ollama", "true", "--host", address, "--quiet"]) == 1
     assert "already" in capsys.readouterr().err

@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from ollama_tools.checks.result import CheckResult, Report, Status
-from ollama_tools.cli import output as module
 from ollama_tools.cli.output import Output, size_text
 from ollama_tools.report.table import print_report, report_text
 
@@ -19,13 +18,12 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A stderr that is a terminal."""
+def to_terminal(monkeypatch: pytest.MonkeyPatch, name: str = "stderr") -> Terminal:
+    """Make a stream a terminal; pytest sets its own before every test, so a fixture cannot."""
     stream = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(sys, name, stream)
     return stream
 
 
@@ -83,7 +81,7 @@ def test_a_slow_transfer_is_a_line_per_ten_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     output = Output()
     for done in range(1, 61):
         now = float(done)
@@ -96,7 +94,8 @@ def test_a_status_without_bytes_is_no_line(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(terminal: Terminal) -> None:
+def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = to_terminal(monkeypatch)
     with Output() as output:
         output.step("bringing [weights]")
         output.transfer("sending", 5, 100)
@@ -111,18 +110,25 @@ def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(terminal: Terminal) -> No
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("broken")])
 def test_an_exception_takes_the_bar_off_the_terminal(
-    terminal: Terminal, error: BaseException
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    with pytest.raises(type(error)), Output() as output:
-        output.step("working")
-        output.transfer("sending", 5, 100)
-        raise error
+    terminal = to_terminal(monkeypatch)
+
+    def work() -> None:
+        with Output() as output:
+            output.step("working")
+            output.transfer("sending", 5, 100)
+            raise error
+
+    with pytest.raises(type(error)):
+        work()
     text = terminal.getvalue()
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert text.endswith("\x1b[2K"), "the bar's line is wiped, and nothing says that it finished"
 
 
-def test_a_dumb_terminal_gets_lines(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = to_terminal(monkeypatch)
     monkeypatch.setenv("TERM", "dumb")
     speak(Output())
     assert "\x1b" not in terminal.getvalue()
@@ -130,9 +136,8 @@ def test_a_dumb_terminal_gets_lines(terminal: Terminal, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("by_option", [True, False])
-def test_no_color_leaves_no_colours(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, by_option: bool
-) -> None:
+def test_no_color_leaves_no_colours(monkeypatch: pytest.MonkeyPatch, by_option: bool) -> None:
+    terminal = to_terminal(monkeypatch)
     if not by_option:
         monkeypatch.setenv("NO_COLOR", "1")
     with Output(color=not by_option) as output:
@@ -180,9 +185,7 @@ def test_a_piped_report_names_model_server_and_version_and_loses_nothing() -> No
 def test_a_report_on_a_terminal_is_wrapped_and_escapes_nothing_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setenv("TERM", "xterm")
+    stream = to_terminal(monkeypatch, "stdout")
     monkeypatch.setenv("COLUMNS", "60")
     print_report(REPORT, Output(color=False))
     text = stream.getvalue()

@@ -60,7 +60,7 @@ def test_every_setting_reaches_its_variable() -> None:
 def test_every_variable_has_a_reason_and_another_value_names_ours() -> None:
     reasons = {name: why for name, _, why in explain(ServerSettings(context=65536))}
     assert all(reasons.values())
-    assert reasons["OLLAMA_CONTEXT_LENGTH"].startswith("not 32768: ")
+    assert reasons["OLLAMA_CONTEXT_LENGTH"].startswith("instead of 32768: ")
 
 
 def test_a_kv_type_may_come_as_text_in_any_case() -> None:
