@@ -11,7 +11,7 @@ from ollama_tools import gguf, hub, state, system
 from ollama_tools.checks.result import Report
 from ollama_tools.checks.smoke import prompt_difference, smoke_server
 from ollama_tools.compatibility import NATIVE_JINJA, UNQUOTED_FILES, Version
-from ollama_tools.errors import CheckFailed, HubError, ServerError, UsageError
+from ollama_tools.errors import CheckFailed, HubError, ModelNotFound, ServerError, UsageError
 from ollama_tools.modelfile import create_request, differences
 from ollama_tools.names import build_name, is_build_of, same_name
 from ollama_tools.plan import Plan, Via, base_name, describe
@@ -25,7 +25,7 @@ from ollama_tools.template import Carrier
 _SPARE = 512 * 1024**2
 """Bytes that must stay free on a disk beside a model's own."""
 
-_UNLOAD_SECONDS = 30.0
+_UNLOAD_SECONDS = 10.0
 
 Weights = str | dict[str, str]
 
@@ -62,9 +62,7 @@ def apply(
         HubError: The hub did not; the public name is as it was.
     """
     bring = _Bytes(plan, server, version, force, progress)
-    if plan.candidates[0].carrier is Carrier.HUB:
-        _unload_family(server, plan, progress)
-    spec = None if force else _standing_build(server, plan.candidates)
+    spec = None if force else _standing_build(server, plan.candidates, progress)
     if spec is None:
         candidates = _with_system_text(plan.candidates, progress)
         _check_disk(server, candidates[0], plan, progress)
@@ -78,7 +76,9 @@ def apply(
     return spec, report
 
 
-def _standing_build(server: Server, candidates: tuple[Spec, ...]) -> Spec | None:
+def _standing_build(
+    server: Server, candidates: tuple[Spec, ...], progress: Progress
+) -> Spec | None:
     """The spec of a build that is on the server and as it should be, so that no bytes are needed.
 
     It is there after an interrupted run, and where somebody changed the public name by hand.
@@ -87,6 +87,7 @@ def _standing_build(server: Server, candidates: tuple[Spec, ...]) -> Spec | None
     for spec in candidates:
         if find_model(models, spec.build) is None or differences(spec, server.show(spec.build)):
             continue
+        _free_engine(server, spec, progress)
         # The run that made it may have been stopped before it was compared.
         if spec is candidates[-1] or not _template_fault(server, spec):
             return spec
@@ -282,27 +283,34 @@ def _check_architecture(spec: Spec, label: str, architecture: str, longest: int 
         check_context(spec.context, longest, label)
 
 
-def _unload_family(server: Server, plan: Plan, progress: Progress) -> None:
-    """Let engines go that an older build with TEMPLATE and PARSER may have started.
+def _free_engine(server: Server, spec: Spec, progress: Progress) -> None:
+    """Let the engine go that another model on the same weights may have started.
 
-    Such an engine knows no Jinja, and would answer the new build's requests with an error.
+    Engines are kept by blob. One that a model with TEMPLATE and PARSER started knows no Jinja, and
+    would answer a build without them with an error; any name on the blob can end it.
     """
-    base = base_name(plan.candidates[0], plan.registry)
+    if spec.carrier is not Carrier.HUB:
+        return
+    weights = server.show(spec.build).weights
 
-    def loaded() -> list[str]:
-        return [
-            each.name
-            for each in server.running()
-            if same_name(each.name, plan.name)
-            or is_build_of(each.name, plan.name)
-            or (base is not None and same_name(each.name, base))
-        ]
+    def is_on_them(name: str) -> bool:
+        try:
+            return server.show(name).weights == weights
+        except ModelNotFound:
+            # Removed since it was loaded, so nothing tells its weights any more.
+            return True
 
-    for name in loaded():
-        progress.step(f"unloading {name}")
-        server.unload(name)
+    def loaded() -> set[str]:
+        return {each.name for each in server.running()}
+
+    engines = {name for name in loaded() if is_on_them(name)}
+    if not engines:
+        return
+    progress.step(f"unloading {', '.join(sorted(engines))}")
+    server.unload(spec.build)
     deadline = time.monotonic() + _UNLOAD_SECONDS
-    while loaded() and time.monotonic() < deadline:
+    # One engine at most is on the weights, so the first that goes is it.
+    while engines <= loaded() and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
@@ -313,6 +321,7 @@ def _build_first_that_fits(
     rejected: list[str] = []
     for spec in candidates:
         _build(server, spec, weights, progress)
+        _free_engine(server, spec, progress)
         last = spec is candidates[-1]
         if not last:
             progress.step(f"comparing the prompt of carrier {spec.carrier.value}")

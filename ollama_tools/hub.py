@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,17 @@ def gguf_files(repository: str, revision: str | None) -> list[str]:
     return [name for name in names if name.lower().endswith(".gguf")]
 
 
+def cached(file: HubFile) -> Path | None:
+    """A file in huggingface_hub's cache as it last was on the hub; asks nobody."""
+    import huggingface_hub
+
+    with _explained(file):
+        path = huggingface_hub.try_to_load_from_cache(
+            file.repository, file.filename, revision=file.revision
+        )
+    return Path(path) if isinstance(path, str) else None
+
+
 def download(file: HubFile, advance: Advance | None = None) -> Path:
     """Bring a file into huggingface_hub's cache; what is there already is not fetched again.
 
@@ -122,9 +134,15 @@ def _progress(advance: Advance | None) -> Any:
 
 @contextmanager
 def _explained(file: HubFile) -> Iterator[None]:
-    """Turn huggingface_hub's errors into one message that says what to do."""
+    """Turn huggingface_hub's errors into one message that says what to do.
+
+    What it logs meanwhile ("Retrying in 8s") would stand beside that message; it is held back.
+    """
     from huggingface_hub import errors
 
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     except DevstralError:
@@ -167,7 +185,14 @@ def _explained(file: HubFile) -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore2"):
             raise
+        if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+            raise HubError(
+                f"cannot reach the hub for {file}",
+                "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
+            ) from error
         raise HubError(
             f"the connection to the hub broke while fetching {file}",
             "a second run goes on where this one stopped",
         ) from error
+    finally:
+        logger.setLevel(level)

@@ -55,6 +55,23 @@ class Shown:
         return value if isinstance(value, int) else None
 
     @property
+    def kv_elements(self) -> int | None:
+        """Numbers that the KV cache holds per token, keys and values; None where unknown."""
+        info = self._answer.get("model_info") or {}
+        layers, heads, key, value = (
+            info.get(f"{self.architecture}.{each}")
+            for each in (
+                "block_count",
+                "attention.head_count_kv",
+                "attention.key_length",
+                "attention.value_length",
+            )
+        )
+        if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(key, int)):
+            return None
+        return layers * heads * (key + (value if isinstance(value, int) else key))
+
+    @property
     def capabilities(self) -> tuple[str, ...]:
         """What the server thinks the model can do: completion, tools, vision."""
         return tuple(self._answer.get("capabilities") or ())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from ollama_tools import hub
 from ollama_tools.catalog import Release
 from ollama_tools.data import data_path
 from ollama_tools.errors import FileProblem, HubError, UsageError
@@ -119,16 +120,17 @@ def from_hub(release: Release) -> SystemPrompt:
     Raises:
         HubError: The release has none, the hub does not give it, or it is another text.
     """
-    from ollama_tools import hub
-
     known = release.system_prompt
     if known is None:
         raise HubError(
             f"no system prompt on the hub is known for {release.name}", "use --system bundled"
         )
-    path = hub.download(hub.HubFile(known.repository, known.filename))
-    text = path.read_bytes().decode("utf-8", errors="replace")
-    found = system_prompt(text, SystemOrigin.HUB, f"{known.repository}/{known.filename}")
+    file = hub.HubFile(known.repository, known.filename)
+    if (path := hub.cached(file)) and (found := _read_hub_file(path, file)).sha256 == known.sha256:
+        return found
+    # One question that fails at once: a download would try again for half a minute.
+    hub.facts(file)
+    found = _read_hub_file(hub.download(file), file)
     if found.sha256 != known.sha256:
         raise HubError(
             f"{known.repository}/{known.filename} has the sha256 {found.sha256[:12]}…, "
@@ -136,3 +138,8 @@ def from_hub(release: Release) -> SystemPrompt:
             "the file has changed on the hub: read it, then use --system FILE, or --system bundled",
         )
     return found
+
+
+def _read_hub_file(path: Path, file: hub.HubFile) -> SystemPrompt:
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    return system_prompt(text, SystemOrigin.HUB, str(file))

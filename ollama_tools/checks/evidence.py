@@ -1,7 +1,8 @@
 """Which type a server's KV cache really has. No endpoint says it, so evidence is gathered.
 
 The strongest comes first: what the engine logged when it made the cache, then the command line
-with which the server started the engine, then the environment of the server's process.
+with which the server started the engine. Where neither can be seen, because the server is on
+another machine, what a token of context costs in memory tells.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log
 from pathlib import Path
 
+from ollama_tools.memory import KvType
 from ollama_tools.process import ServerProcess
 
 _LOG_TAIL = 8 * 1024 * 1024
+_SIZED = (KvType.F16, KvType.Q8_0, KvType.Q4_0)
+_NEAR = (0.85, 1.3)
 _CACHE_LINE = re.compile(r"K \((?P<type>\w+)\):\s*(?P<size>[\d.]+) MiB")
 
 
@@ -52,6 +57,23 @@ def kv_evidence(process: ServerProcess | None, log: Path | None, blob: str | Non
         if process.environment.get("OLLAMA_KV_CACHE_TYPE"):
             return KvEvidence(None, f"environment asks for {asked}; no engine is seen", asked)
     return KvEvidence(None, "neither log nor process can be seen from here", asked)
+
+
+def kv_type_of_size(bytes_per_token: float, elements: int) -> KvType | None:
+    """The KV cache type that takes so much memory, among those that Ollama names.
+
+    The size that a server reports grows with the context by a little more than the cache (the
+    compute buffer grows too) or by a little less (0.24 leaves out a block's scale), so the nearest
+    type counts, and none where nothing is near.
+
+    Args:
+        bytes_per_token: Growth of a loaded model's size per token of context.
+        elements: Numbers that the cache holds per token.
+    """
+    per_element = bytes_per_token / elements
+    kind = min(_SIZED, key=lambda each: abs(log(per_element / each.bytes_per_element)))
+    ratio = per_element / kind.bytes_per_element
+    return kind if _NEAR[0] <= ratio <= _NEAR[1] else None
 
 
 def _logged(log: Path, blob: str | None) -> tuple[str, str] | None:

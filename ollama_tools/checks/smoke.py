@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks import cases
-from ollama_tools.checks.evidence import kv_evidence
+from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
 from ollama_tools.compatibility import advisories, require_supported
@@ -19,7 +19,7 @@ from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld, UsageE
 from ollama_tools.names import is_build_of, same_name
 from ollama_tools.process import ServerProcess, find_server_process
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server import InstalledModel, Server, find_model
+from ollama_tools.server import InstalledModel, RunningModel, Server, find_model
 from ollama_tools.shown import Shown
 
 AGENT_PROMPT = 18_500
@@ -65,8 +65,13 @@ class _Subject:
     def process(self) -> ServerProcess | None:
         return find_server_process(self.server.url) if self.server.is_local else None
 
-    def context(self) -> int | None:
-        """The context in force in tokens; the model must be loaded.
+    def load(self, context: int) -> None:
+        """Load the model with a context."""
+        options = {"num_ctx": context, "num_predict": 1}
+        self.server.chat({"model": self.name, "messages": _BOS_MESSAGES, "options": options})
+
+    def running(self) -> RunningModel | None:
+        """The model as it is loaded; None where it is not.
 
         Engines are kept by blob: one that another name on the same weights started serves this
         name too, and is listed under the other.
@@ -74,11 +79,16 @@ class _Subject:
         running = self.server.running()
         for each in running:
             if same_name(each.name, self.name):
-                return each.context
+                return each
         for each in running:
             if self.server.show(each.name).weights == self.shown.weights:
-                return each.context
+                return each
         return None
+
+    def context(self) -> int | None:
+        """The context in force in tokens; None where the model is not loaded."""
+        running = self.running()
+        return running.context if running else None
 
     def prompt_size(self, messages: list[cases.Message]) -> int:
         """Tokens that the server counts for a chat's prompt."""
@@ -258,6 +268,8 @@ def _check_long_prompt(subject: _Subject) -> Answer:
 
 def _check_kv(subject: _Subject) -> Answer:
     evidence = kv_evidence(subject.process, subject.log, subject.blob)
+    if evidence.type is None and (measured := _measured_kv(subject)):
+        return _ok(measured)
     if evidence.type is None:
         return (
             Status.UNKNOWN,
@@ -270,6 +282,28 @@ def _check_kv(subject: _Subject) -> Answer:
             "set OLLAMA_FLASH_ATTENTION=1 beside OLLAMA_KV_CACHE_TYPE, see devstral-ollama env",
         )
     return _ok(f"{evidence.type} ({evidence.source})")
+
+
+def _measured_kv(subject: _Subject) -> str:
+    """The KV cache type by what a token of context costs; empty where the server does not tell.
+
+    It takes two loads, so it is asked for last, and only where the server reports sizes at all.
+    """
+    elements = subject.shown.kv_elements
+    full = subject.running()
+    if elements is None or full is None or not full.bytes or not full.context:
+        return ""
+    smaller = full.context // 2
+    subject.load(smaller)
+    half = subject.running()
+    subject.load(full.context)
+    if half is None or half.context != smaller or half.bytes >= full.bytes:
+        return ""
+    per_token = (full.bytes - half.bytes) / (full.context - smaller)
+    kind = kv_type_of_size(per_token, elements)
+    if kind is None:
+        return ""
+    return f"{kind.value} (memory: {per_token / 1024:.1f} KiB per token of context)"
 
 
 _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
