@@ -1,4 +1,4 @@
-"""``python -m docs.generate`` writes docs/cli.md out of the command line itself."""
+"""``python -m docs.generate`` writes docs/cli.md and docs/lint.md out of the code itself."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import typer
 
 from ollama_tools.cli.app import app
+from ollama_tools.lint import RULES
 
 TARGET = Path(__file__).with_name("cli.md")
+LINT_TARGET = Path(__file__).with_name("lint.md")
 _GLOBAL = {"json", "quiet", "no_color", "debug"}
 
 
@@ -55,5 +57,52 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
+_LINT = """# What lint finds
+
+Written by `make docs` out of the rules themselves; a test holds it to them.
+
+```console
+$ devstral-ollama lint ./Modelfile
+$ devstral-ollama lint my-template.gotmpl --release 2507
+$ devstral-ollama lint ./my-tune.gguf
+$ devstral-ollama lint devstral-small-2507:UD-Q4_K_XL --host gpu1
+$ devstral-ollama lint --tools tools.json
+```
+
+What a template does is not guessed from its text: it is run on short conversations, Go templates
+with the data that Ollama gives them, Jinja in a process of its own with limits on time and memory,
+and the prompts are looked at. With `--live` the server renders them itself; it loads
+the model for that. What no name tells is held to tokenizer v13.
+
+An error ends in exit code 4, with `--strict` a warning too; what cannot be read ends in 2.
+
+To ignore a finding: `--ignore DV306` (a beginning such as `DV3` will do, and `--select` is the
+opposite), `# lint: ignore=DV306,DV305` in a comment anywhere in the file, or `noqa: DV306` in a
+comment beside it. Ollama knows no comment behind a value, so in a Modelfile `# noqa: DV303` stands
+on the line above an instruction and holds for all of it.
+"""
+_GROUPS = {
+    "DV1": "Templates",
+    "DV2": "Parser, engine and server",
+    "DV3": "Parameters",
+    "DV4": "Modelfile and system prompt",
+    "DV5": "Tools (`--tools`)",
+}
+
+
+def lint_markdown() -> str:
+    """The table of every rule of ``lint``."""
+    lines = [_LINT.rstrip()]
+    for prefix, title in _GROUPS.items():
+        lines += ["", f"## {title}", "", "| code | finds | why | fix |", "|---|---|---|---|"]
+        for code, rule in sorted(RULES.items()):
+            if code.startswith(prefix):
+                name = f"`{code}` {rule.name}, {rule.severity}"
+                why = f"{rule.why} ({rule.source})"
+                lines.append(f"| {name} | {_text(rule.what)} | {_text(why)} | {_text(rule.fix)} |")
+    return "\n".join([*lines, ""])
+
+
 if __name__ == "__main__":
     TARGET.write_text(markdown(), encoding="utf-8")
+    LINT_TARGET.write_text(lint_markdown(), encoding="utf-8")

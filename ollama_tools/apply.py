@@ -11,14 +11,29 @@ from ollama_tools import gguf, hub, state, system
 from ollama_tools.checks.result import Report
 from ollama_tools.checks.smoke import prompt_difference, smoke_server
 from ollama_tools.compatibility import NATIVE_JINJA, UNQUOTED_FILES, Version
-from ollama_tools.errors import CheckFailed, HubError, ModelNotFound, ServerError, UsageError
+from ollama_tools.errors import (
+    CheckFailed,
+    FileProblem,
+    HubError,
+    ModelNotFound,
+    ServerError,
+    UsageError,
+)
 from ollama_tools.modelfile import create_request, differences
 from ollama_tools.names import build_name, is_build_of, same_name
 from ollama_tools.plan import Plan, Via, base_name, describe
 from ollama_tools.process import find_server_process
 from ollama_tools.progress import Progress
 from ollama_tools.server import Server, find_model
-from ollama_tools.spec import FileSource, HubSource, ServerSource, Spec, check_context
+from ollama_tools.spec import (
+    AGENT_PROMPT,
+    AGENT_ROOM,
+    FileSource,
+    HubSource,
+    ServerSource,
+    Spec,
+    check_context,
+)
 from ollama_tools.system import SystemOrigin
 from ollama_tools.template import Carrier
 
@@ -26,6 +41,10 @@ _SPARE = 512 * 1024**2
 """Bytes that must stay free on a disk beside a model's own."""
 
 _UNLOAD_SECONDS = 10.0
+_DOUBTFUL_SECONDS = 0.5
+
+_PROMPT_SLACK = 256
+"""Tokens by which a long prompt may come out longer than it was meant."""
 
 Weights = str | dict[str, str]
 
@@ -65,12 +84,16 @@ def apply(
     spec = None if force else _standing_build(server, plan.candidates, progress)
     if spec is None:
         candidates = _with_system_text(plan.candidates, progress)
-        _check_disk(server, candidates[0], plan, progress)
         weights = bring(candidates[0])
         spec = _build_first_that_fits(server, candidates, weights, progress)
     report = None
     if check:
-        report = _checked(server, spec, prompt_tokens, progress)
+        try:
+            report = _checked(server, spec, prompt_tokens, progress)
+        except CheckFailed:
+            # The build stays to be looked at, and it holds the blob.
+            bring.clean_up(spec)
+            raise
     _switch(server, spec, progress)
     bring.clean_up(spec)
     return spec, report
@@ -116,31 +139,6 @@ def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple
     )
 
 
-def _check_disk(server: Server, spec: Spec, plan: Plan, progress: Progress) -> None:
-    """Refuse what cannot fit, where the server's disk can be seen from here."""
-    size = spec.source.bytes if isinstance(spec.source, HubSource) else None
-    if isinstance(spec.source, FileSource):
-        size = spec.source.path.stat().st_size
-    process = find_server_process(server.url) if server.is_local else None
-    directory = process.models_directory if process else None
-    if size is None or directory is None:
-        return
-    while not directory.exists():
-        directory = directory.parent
-    free = shutil.disk_usage(directory).free
-    base = base_name(spec, plan.registry)
-    if free < size + _SPARE and (base is None or find_model(server.models(), base) is None):
-        message = (
-            f"{plan.name} takes {size / 1024**3:.1f} GiB, "
-            f"and {free / 1024**3:.1f} GiB are free at {directory}"
-        )
-        # The blob may be there already under another name, which only the pull will tell.
-        if any(is_build_of(each.name, plan.name) for each in server.models()):
-            progress.warn(message)
-            return
-        raise ServerError(message, "free space, choose a smaller quant, or move OLLAMA_MODELS")
-
-
 class _Bytes:
     """Brings a spec's weights to the server, and leaves nothing behind that could do harm."""
 
@@ -162,6 +160,8 @@ class _Bytes:
                 return self._uploaded_from_hub(spec, source)
             case FileSource(path=path, sha256=sha256):
                 self._check_header(spec, gguf.read_header(path))
+                if not self._server.has_blob(f"sha256:{sha256}"):
+                    self._check_room(path.stat().st_size)
                 return self._uploaded(path, sha256, path.name)
             case ServerSource(name=name, digests=digests):
                 self._check_shown(spec, name)
@@ -175,6 +175,7 @@ class _Bytes:
         if found is None:
             # Noted before the pull, so that a run after an interrupted one still knows it.
             state.note_base(self._server.url, base)
+            self._check_room(source.bytes)
         if found is None or self._force:
             self._progress.step(f"pulling {base}")
             self._server.pull(
@@ -182,7 +183,13 @@ class _Bytes:
                 insecure=self._plan.registry.insecure,
                 advance=self._progress.transfer,
             )
-        self._check_shown(spec, base)
+        try:
+            self._check_shown(spec, base)
+        except UsageError:
+            if found is None:
+                self._server.delete(base)
+                state.forget_base(self._server.url, base)
+            raise
         return base
 
     def _uploaded_from_hub(self, spec: Spec, source: HubSource) -> dict[str, str]:
@@ -192,14 +199,24 @@ class _Bytes:
         if facts.sha256 is not None and self._server.has_blob(f"sha256:{facts.sha256}"):
             self._progress.step(f"the server has {file} already")
             return {name: f"sha256:{facts.sha256}"}
+        # The hub knows the size; the catalog may only have estimated it.
+        self._check_room(facts.bytes or source.bytes)
         self._progress.step(f"downloading {file}")
         path = hub.download(
             replace(file, revision=facts.commit or file.revision),
             lambda done, total: self._progress.transfer(name, done, total or facts.bytes),
         )
         self._check_header(spec, gguf.read_header(path))
-        sha256 = facts.sha256 or state.file_sha256(path, self._progress)
-        return self._uploaded(path, sha256, name)
+        try:
+            return self._uploaded(
+                path, facts.sha256 or state.file_sha256(path, self._progress), name
+            )
+        except FileProblem as error:
+            # huggingface_hub compares sizes only, and would give the same file again.
+            path.resolve().unlink(missing_ok=True)
+            raise HubError(
+                f"what arrived of {file} is not what the hub announced", "run the command again"
+            ) from error
 
     def _uploaded(self, path: Path, sha256: str, name: str) -> dict[str, str]:
         digest = f"sha256:{sha256}"
@@ -211,6 +228,28 @@ class _Bytes:
                 self._progress.transfer,
             )
         return {name: digest}
+
+    def _check_room(self, size: int | None) -> None:
+        """Refuse bytes that cannot fit, where the server's disk can be seen from here."""
+        process = find_server_process(self._server.url) if self._server.is_local else None
+        directory = process.models_directory if process else None
+        if size is None or directory is None:
+            return
+        while not directory.exists():
+            directory = directory.parent
+        free = shutil.disk_usage(directory).free
+        if free >= size + _SPARE:
+            return
+        name = self._plan.name
+        message = (
+            f"{name} takes {size / 1024**3:.1f} GiB, "
+            f"and {free / 1024**3:.1f} GiB are free at {directory}"
+        )
+        # The blob may be there already under another name, which only a pull will tell.
+        if any(is_build_of(each.name, name) for each in self._server.models()):
+            self._progress.warn(message)
+            return
+        raise ServerError(message, "free space, choose a smaller quant, or move OLLAMA_MODELS")
 
     def _check_header(self, spec: Spec, header: gguf.GgufHeader) -> None:
         longest = header.value("context_length")
@@ -293,25 +332,27 @@ def _free_engine(server: Server, spec: Spec, progress: Progress) -> None:
         return
     weights = server.show(spec.build).weights
 
-    def is_on_them(name: str) -> bool:
+    def blob(name: str) -> str | None:
         try:
-            return server.show(name).weights == weights
+            return server.show(name).weights
         except ModelNotFound:
-            # Removed since it was loaded, so nothing tells its weights any more.
-            return True
+            return None
 
-    def loaded() -> set[str]:
-        return {each.name for each in server.running()}
+    def loaded() -> dict[str, str | None]:
+        return {each.name: blob(each.name) for each in server.running()}
 
-    engines = {name for name in loaded() if is_on_them(name)}
-    if not engines:
+    before = loaded()
+    known = {name for name, blob in before.items() if blob == weights}
+    # Removed since they were loaded, so nothing tells their weights any more.
+    doubtful = {name for name, blob in before.items() if blob is None}
+    if not known and not doubtful:
         return
-    progress.step(f"unloading {', '.join(sorted(engines))}")
+    progress.step(f"unloading {', '.join(sorted(known or doubtful))}")
     server.unload(spec.build)
-    deadline = time.monotonic() + _UNLOAD_SECONDS
+    deadline = time.monotonic() + (_UNLOAD_SECONDS if known else _DOUBTFUL_SECONDS)
     # One engine at most is on the weights, so the first that goes is it.
-    while engines <= loaded() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    while (known or doubtful) <= loaded().keys() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _build_first_that_fits(
@@ -358,11 +399,18 @@ def _build(server: Server, spec: Spec, weights: Weights, progress: Progress) -> 
 
 
 def _checked(server: Server, spec: Spec, prompt_tokens: int, progress: Progress) -> Report:
+    # Who asks for a small context gets it, and is told what it does not hold.
+    room = max(256, spec.context - AGENT_ROOM - _PROMPT_SLACK)
+    if room < AGENT_PROMPT:
+        progress.warn(
+            f"a context of {spec.context} tokens is too small for a coding agent, whose first "
+            f"prompt takes up to {AGENT_PROMPT}"
+        )
     report = smoke_server(
         server,
         spec.build,
         spec.release.tokenizer,
-        prompt_tokens=min(prompt_tokens, max(256, spec.context - 2_304)),
+        prompt_tokens=min(prompt_tokens, room),
         progress=progress,
     )
     if not report.passed:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ollama_tools.apply import apply
 from ollama_tools.catalog import Catalog, Release, load_catalog
-from ollama_tools.checks.result import Report
-from ollama_tools.checks.smoke import AGENT_PROMPT, smoke_server
 from ollama_tools.compatibility import Version, require_supported
 from ollama_tools.errors import ModelNotFound, ServerError, UsageError
 from ollama_tools.plan import Plan, Via, make_plan
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.reference import QuantReference, parse_reference
 from ollama_tools.server import Server, find_model
-from ollama_tools.spec import Parameters, Spec
+from ollama_tools.spec import AGENT_PROMPT, Parameters, Spec, check_prompt_tokens
 from ollama_tools.template import AUTO, Carrier
 from ollama_tools.wish import Wish, candidates, choose_release, find_source, offline_facts
+
+if TYPE_CHECKING:
+    from ollama_tools.checks.result import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,8 @@ def smoke(
         ModelNotFound: The server has no such model.
         ServerUnreachable: No server answers.
     """
+    from ollama_tools.checks.smoke import smoke_server
+
     catalog = load_catalog()
     with Server(host) as server:
         name, known = _name_on_server(server, name, catalog)
@@ -219,6 +221,10 @@ def carry_out(
     """Carry out a plan, or say that there is nothing to do."""
     if plan.unchanged is not None and plan.current is not None:
         return _result(server, plan, plan.unchanged, plan.current.digest, version, changed=False)
+    from ollama_tools.apply import apply
+
+    if check:
+        check_prompt_tokens(prompt_tokens)
     try:
         spec, report = apply(
             plan,

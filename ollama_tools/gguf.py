@@ -7,8 +7,10 @@ value. The vocabulary makes up nearly all of a header's 8 MB and is skipped unre
 
 from __future__ import annotations
 
+import math
 import stat
 import struct
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -16,7 +18,7 @@ from .catalog import Architecture
 from .errors import FileProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 Value = int | float | bool | str
@@ -30,6 +32,12 @@ _MAX_STRINGS = 1 << 24
 """Of all arrays together; the largest vocabularies have a quarter of a million."""
 _MAX_PAIRS = 1 << 16
 _MAX_ARRAY_DEPTH = 2
+_MAX_TENSORS = 1 << 16
+_MAX_LAYOUT_BYTES = 256 << 20
+"""Of a header that is to be held in memory; those of the largest vocabularies have 20 MB."""
+_MAX_TENSOR_DIMENSIONS = 4
+_DEFAULT_ALIGNMENT = 32
+_MAX_ALIGNMENT = 1 << 20
 _CHUNK_BYTES = 256 << 10
 
 _LEAST_PAIR_BYTES = 13
@@ -45,7 +53,23 @@ _SCALARS = {
         12: "d",
     }.items()
 }
-_U32, _U64 = _SCALARS[4], _SCALARS[10]
+_U32_KIND = 4
+_U32, _U64 = _SCALARS[_U32_KIND], _SCALARS[10]
+
+# Elements and bytes of one block by type of tensor, after GGML_QUANT_SIZES in llama.cpp's gguf-py.
+# A type that is missing here is newer than this table: where its tensors end is then unknown.
+_BLOCKS = {
+    kind: (elements, size)
+    for elements, sizes in {
+        1: {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2},
+        32: {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 9: 40, 20: 18, 39: 17},
+        64: {40: 36},
+        128: {41: 18},
+        256: {10: 84, 11: 110, 12: 144, 13: 176, 14: 210, 15: 292, 16: 66, 17: 74, 18: 98}
+        | {19: 50, 21: 110, 22: 82, 23: 136, 29: 56, 34: 54, 35: 66},
+    }.items()
+    for kind, size in sizes.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +158,44 @@ class GgufHeader:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Where a key with its value stands in a file: from byte `start` up to, not with, `end`."""
+
+    key: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class GgufLayout:
+    """Where the sections of a GGUF file lie, for whoever wants to copy them.
+
+    Attributes:
+        label: What the file is called in messages: its path or address.
+        version: Version of the format, 2 or 3.
+        tensor_count: Number of tensors.
+        size: Bytes of the whole file.
+        metadata: Scalars and texts by key, in the order of the file.
+        pairs: All keys, in the order of the file.
+        tensors_start: Where the descriptions of the tensors begin.
+        tensors_end: Where they end.
+        data_start: Where the tensors themselves begin, from which their offsets count.
+        alignment: What `data_start` is a multiple of, where there are tensors.
+    """
+
+    label: str
+    version: int
+    tensor_count: int
+    size: int
+    metadata: Mapping[str, Value] = field(hash=False)
+    pairs: tuple[Pair, ...]
+    tensors_start: int
+    tensors_end: int
+    data_start: int
+    alignment: int
+
+
 def read_header(path: Path) -> GgufHeader:
     """Read the header of a local GGUF file.
 
@@ -174,8 +236,36 @@ def parse_header(stream: BinaryIO, size: int, label: str, *, partial: bool = Fal
     Raises:
         FileProblem: This is no header of a GGUF file of that size.
     """
-    try:
+    with _explained(label):
         return _parse(_Reader(stream, size), label, partial=partial)
+
+
+def parse_layout(stream: BinaryIO, size: int, label: str) -> GgufLayout:
+    """Find the sections of a GGUF file, and see that all its tensors are inside it.
+
+    This is stricter than :func:`parse_header`, since what is to be copied must be whole: nested
+    arrays, which no engine loads, and headers of more than 256 MiB are refused. The later parts of
+    a split model, which name no architecture, are taken.
+
+    Args:
+        stream: The file; seekable, with its first byte at position 0.
+        size: Bytes of the whole file.
+        label: What to call the file in messages.
+
+    Returns:
+        The layout.
+
+    Raises:
+        FileProblem: This is no whole GGUF file of that size.
+    """
+    with _explained(label):
+        return _parse_layout(_Reader(stream, size, min(size, _MAX_LAYOUT_BYTES)), label)
+
+
+@contextmanager
+def _explained(label: str) -> Iterator[None]:
+    try:
+        yield
     except _HeaderError as error:
         raise FileProblem(
             f"{label}: not a GGUF file that can be used: {error}",
@@ -209,6 +299,78 @@ def _parse(reader: _Reader, label: str, *, partial: bool) -> GgufHeader:
     return GgufHeader(label, version, tensor_count, reader.size, metadata, arrays, complete)
 
 
+def _parse_layout(reader: _Reader, label: str) -> GgufLayout:
+    version, tensor_count, pair_count = _read_preamble(reader)
+    if tensor_count > _MAX_TENSORS:
+        raise _HeaderError(f"it claims to have {tensor_count} tensors")
+    metadata: dict[str, Value] = {}
+    pairs = []
+    alignment = _DEFAULT_ALIGNMENT
+    arrays: dict[str, int] = {}
+    for _ in range(pair_count):
+        start = reader.position
+        key, kind = _read_pair(reader, metadata, arrays, nesting=1)
+        pairs.append(Pair(key, start, reader.position))
+        if key == "general.alignment":
+            alignment = _alignment(kind, metadata.get(key))
+    tensors_start = reader.position
+    reader.expect(tensor_count, _LEAST_TENSOR_BYTES, "tensors")
+    names: set[bytes] = set()
+    ends = [_read_tensor(reader, names) for _ in range(tensor_count)]
+    tensors_end = data_start = reader.position
+    if tensor_count:
+        # llama.cpp leaves the padding out where nothing follows, as in a split model's first part.
+        data_start += -data_start % alignment
+        if data_start + max(ends) > reader.size:
+            raise _HeaderError(f"it ends after {reader.size} bytes, inside its tensors")
+    return GgufLayout(
+        label,
+        version,
+        tensor_count,
+        reader.size,
+        metadata,
+        tuple(pairs),
+        tensors_start,
+        tensors_end,
+        data_start,
+        alignment,
+    )
+
+
+def _alignment(kind: int, value: Value | None) -> int:
+    # The type and the power of two are llama.cpp's own conditions; the limit is ours, because
+    # padding is written out.
+    if (
+        kind != _U32_KIND
+        or not isinstance(value, int)
+        or not 0 < value <= _MAX_ALIGNMENT
+        or value & (value - 1)
+    ):
+        raise _HeaderError("its alignment is no usable power of two")
+    return value
+
+
+def _read_tensor(reader: _Reader, names: set[bytes]) -> int:
+    """Where the tensor ends, counted from the first one's beginning, as far as can be told."""
+    name = reader.text(_MAX_KEY_BYTES)
+    label = name[:64].decode("utf-8", errors="replace")
+    if name in names:
+        raise _HeaderError(f"the tensor {label!r} stands there twice")
+    names.add(name)
+    dimensions = reader.number(_U32)
+    if dimensions > _MAX_TENSOR_DIMENSIONS:
+        raise _HeaderError(f"the tensor {label!r} has {dimensions} dimensions")
+    shape = [reader.number(_U64) for _ in range(dimensions)]
+    kind = reader.number(_U32)
+    offset = reader.number(_U64)
+    if kind not in _BLOCKS:
+        return offset
+    elements, size = _BLOCKS[kind]
+    if shape and shape[0] % elements:
+        raise _HeaderError(f"the tensor {label!r} has rows of {shape[0]} elements")
+    return offset + math.prod(shape) // elements * size
+
+
 def _read_preamble(reader: _Reader) -> tuple[int, int, int]:
     if (magic := reader.take(len(_MAGIC))) != _MAGIC:
         raise _HeaderError(f"it begins with {magic!r}")
@@ -225,7 +387,14 @@ def _read_preamble(reader: _Reader) -> tuple[int, int, int]:
     return version, tensor_count, pair_count
 
 
-def _read_pair(reader: _Reader, metadata: dict[str, Value], arrays: dict[str, int]) -> None:
+def _read_pair(
+    reader: _Reader,
+    metadata: dict[str, Value],
+    arrays: dict[str, int],
+    *,
+    nesting: int = _MAX_ARRAY_DEPTH,
+) -> tuple[str, int]:
+    """Read a key and its value; returns the key and the value's type."""
     try:
         key = reader.text(_MAX_KEY_BYTES).decode("utf-8")
     except UnicodeDecodeError:
@@ -234,26 +403,27 @@ def _read_pair(reader: _Reader, metadata: dict[str, Value], arrays: dict[str, in
         raise _HeaderError(f"the key {key!r} stands there twice")
     kind = reader.number(_U32)
     if kind == _ARRAY:
-        arrays[key] = _skip_array(reader)
+        arrays[key] = _skip_array(reader, nesting)
     elif kind == _STRING:
         # A stray byte in some description is no reason to refuse a model.
         metadata[key] = reader.text(_MAX_TEXT_BYTES).decode("utf-8", errors="replace")
     else:
         scalar = _scalar(kind)
         metadata[key] = scalar.unpack(reader.take(scalar.size))[0]
+    return key, kind
 
 
-def _skip_array(reader: _Reader, depth: int = 1) -> int:
+def _skip_array(reader: _Reader, nesting: int) -> int:
     kind = reader.number(_U32)
     count = reader.number(_U64)
     if kind == _STRING:
         reader.skip_texts(count)
     elif kind == _ARRAY:
-        if depth == _MAX_ARRAY_DEPTH:
+        if nesting == 1:
             raise _HeaderError("its arrays are nested too deeply")
         reader.count_elements(count)
         for _ in range(count):
-            _skip_array(reader, depth + 1)
+            _skip_array(reader, nesting - 1)
     else:
         reader.skip(count * _scalar(kind).size)
     return count
@@ -268,14 +438,20 @@ def _scalar(kind: int) -> struct.Struct:
 class _Reader:
     """A buffered reader that believes no length without the file's size."""
 
-    def __init__(self, stream: BinaryIO, size: int) -> None:
+    def __init__(self, stream: BinaryIO, size: int, limit: int | None = None) -> None:
         self._stream = stream
         self.size = size
+        self._limit = size if limit is None else limit
         self._buffer = b""
         self._buffer_start = 0
         self._position = 0
         self._text_bytes_left = _MAX_TEXT_BYTES
         self._elements_left = _MAX_STRINGS
+
+    @property
+    def position(self) -> int:
+        """Where the next byte stands in the file."""
+        return self._position
 
     def expect(self, count: int, least_bytes: int, what: str) -> None:
         """Refuse a count of things for which the rest of the file has no room."""
@@ -309,6 +485,7 @@ class _Reader:
         self._position += count
         if self._position > self.size:
             raise _HeaderError("a value reaches past its end")
+        self._check_limit(self._position)
 
     def skip_texts(self, count: int) -> None:
         self.count_elements(count)
@@ -337,6 +514,7 @@ class _Reader:
             return
         if self._position + count > self.size:
             raise _HeaderError(f"it ends after {self.size} bytes, inside its header")
+        self._check_limit(self._position + count)
         if start > len(self._buffer):
             self._stream.seek(self._position)
             missing = count
@@ -349,3 +527,7 @@ class _Reader:
             missing -= len(part)
         self._buffer = b"".join(parts)
         self._buffer_start = self._position
+
+    def _check_limit(self, end: int) -> None:
+        if end > self._limit:
+            raise _HeaderError(f"its header has more than {self._limit >> 20} MiB")

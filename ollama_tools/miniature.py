@@ -13,13 +13,17 @@ It exists so that template, parser, context and KV cache type of a server can be
 What follows a tool result is decided by ``[/TOOL_RESULTS]`` alone: the length and the shape of
 the history before it have no say.
 
+A speaker is a miniature that says exactly given texts, control tokens included; see
+:func:`write_speaker`.
+
 Needs numpy and gguf (``pip install 'devstral-ollama[miniature]'``).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -116,6 +120,8 @@ class _Shape:
     layers: int
     heads: int
     kv_heads: int
+    hidden: int = _HIDDEN
+    feed_forward: int = _FEED_FORWARD
 
 
 @dataclass
@@ -124,17 +130,23 @@ class _Vocabulary:
 
     tokens: list[str]
     ids: dict[str, int] = field(default_factory=dict)
+    pieces: gguf.TokenType = gguf.TokenType.NORMAL
 
     @classmethod
     def of(cls, script: Script) -> _Vocabulary:
         symbols = _byte_symbols()
-        special = [_CONTROL.get(i, f"<SPECIAL_{i}>") for i in range(_SPECIAL_IDS)]
-        vocabulary = cls(special + symbols, {name: i for i, name in _CONTROL.items()})
+        vocabulary = cls(_base_tokens(), {name: i for i, name in _CONTROL.items()})
         for piece in (*script.call, script.after_result, script.plain):
             if piece not in vocabulary.ids:
                 vocabulary.ids[piece] = len(vocabulary.tokens)
                 vocabulary.tokens.append("".join(symbols[b] for b in piece.encode()))
         return vocabulary
+
+    @property
+    def types(self) -> list[gguf.TokenType]:
+        """The type of each token."""
+        base = [gguf.TokenType.CONTROL] * _SPECIAL_IDS + [gguf.TokenType.NORMAL] * 256
+        return base + [self.pieces] * (len(self.tokens) - len(base))
 
 
 def write_miniature(
@@ -180,23 +192,28 @@ def write_miniature(
     _add_header(writer, vocabulary, shape, name)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
-    for tensor, data in _tensors(vocabulary, script, shape).items():
-        writer.add_tensor(tensor, data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    parts = (_tool_seeking_attention(shape), shape, _idle_units())
+    _finish(writer, _tensors(*_table(vocabulary, script), *parts))
     if filler:
         with path.open("r+b") as file:
             file.truncate(path.stat().st_size + filler)
 
 
+def _finish(writer: gguf.GGUFWriter, tensors: Mapping[str, _Array]) -> None:
+    for tensor, data in tensors.items():
+        writer.add_tensor(tensor, data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def _add_header(writer: gguf.GGUFWriter, vocabulary: _Vocabulary, shape: _Shape, name: str) -> None:
     writer.add_name(name)
     writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(_HIDDEN)
+    writer.add_embedding_length(shape.hidden)
     writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(_FEED_FORWARD)
+    writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_key_length(HEAD_DIM)
@@ -209,10 +226,7 @@ def _add_header(writer: gguf.GGUFWriter, vocabulary: _Vocabulary, shape: _Shape,
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("tekken")
     writer.add_token_list(vocabulary.tokens)
-    normal = len(vocabulary.tokens) - _SPECIAL_IDS
-    writer.add_token_types(
-        [gguf.TokenType.CONTROL] * _SPECIAL_IDS + [gguf.TokenType.NORMAL] * normal
-    )
+    writer.add_token_types(vocabulary.types)
     # llama.cpp refuses a vocabulary without merges; this one joins two letters to one token
     # that is not there, so it never applies.
     writer.add_token_merges(["i t"])
@@ -223,26 +237,28 @@ def _add_header(writer: gguf.GGUFWriter, vocabulary: _Vocabulary, shape: _Shape,
     writer.add_add_eos_token(False)
 
 
-def _tensors(vocabulary: _Vocabulary, script: Script, shape: _Shape) -> dict[str, _Array]:
-    embedding, output = _table(vocabulary, script)
+def _tensors(
+    embedding: npt.NDArray[np.float32],
+    output: npt.NDArray[np.float32],
+    attention: Mapping[str, _Array],
+    shape: _Shape,
+    feed_forward: Mapping[str, _Array],
+) -> dict[str, _Array]:
+    """All tensors; the parts given are the first block's, the blocks after it do nothing."""
+    hidden = shape.hidden
     tensors: dict[str, _Array] = {
         "token_embd.weight": embedding,
         "output.weight": output,
-        "output_norm.weight": np.ones(_HIDDEN, np.float32),
+        "output_norm.weight": np.ones(hidden, np.float32),
     }
-    attention: dict[str, _Array] = _tool_seeking_attention(shape)
-    silent: dict[str, _Array] = {key: np.zeros_like(data) for key, data in attention.items()}
-    feed_forward: dict[str, _Array] = {
-        "ffn_gate": np.zeros((_FEED_FORWARD, _HIDDEN), np.float16),
-        "ffn_up": np.zeros((_FEED_FORWARD, _HIDDEN), np.float16),
-        "ffn_down": np.zeros((_HIDDEN, _FEED_FORWARD), np.float16),
-    }
+    parts = {**attention, **feed_forward}
+    silent: dict[str, _Array] = {key: np.zeros_like(data) for key, data in parts.items()}
     norms: dict[str, _Array] = {
-        "attn_norm": np.ones(_HIDDEN, np.float32),
-        "ffn_norm": np.ones(_HIDDEN, np.float32),
+        "attn_norm": np.ones(hidden, np.float32),
+        "ffn_norm": np.ones(hidden, np.float32),
     }
     for layer in range(shape.layers):
-        block = norms | (attention if layer == 0 else silent) | feed_forward
+        block = norms | (parts if layer == 0 else silent)
         tensors |= {f"blk.{layer}.{key}.weight": data for key, data in block.items()}
     return tensors
 
@@ -284,8 +300,298 @@ def _tool_seeking_attention(shape: _Shape) -> dict[str, _Array]:
     return {"attn_q": query, "attn_k": key, "attn_v": value, "attn_output": out}
 
 
+def _idle_units() -> dict[str, _Array]:
+    return {
+        "ffn_gate": np.zeros((_FEED_FORWARD, _HIDDEN), np.float16),
+        "ffn_up": np.zeros((_FEED_FORWARD, _HIDDEN), np.float16),
+        "ffn_down": np.zeros((_HIDDEN, _FEED_FORWARD), np.float16),
+    }
+
+
+def _base_tokens() -> list[str]:
+    """Control tokens, then the 256 bytes."""
+    special = [_CONTROL.get(i, f"<SPECIAL_{i}>") for i in range(_SPECIAL_IDS)]
+    return special + _byte_symbols()
+
+
 def _byte_symbols() -> list[str]:
     """GPT-2's printable stand-in for each byte: bytes that do not print move up from U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     spare = iter(range(0x100, 0x200))
     return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
+
+
+# A miniature that says given texts
+
+Output = str | Sequence[str]
+"""What a speaker says: a text that holds control tokens as they are written, or its pieces.
+
+Each piece is one token. A text is cut at its control tokens and nowhere else; a piece that only
+contains the name of a control token says it as plain text, as a real tokenizer does inside a file.
+"""
+
+_CONTROL_NAMES: Final = re.compile(
+    "(" + "|".join(re.escape(name) for name in _CONTROL.values()) + ")"
+)
+# Logit of the right token, in units of the residual stream; even at temperature 1 no other is
+# ever drawn.
+_RIGHT: Final = 60.0
+# Where a grammar forbids what a speaker would say, it closes what is open, and ends.
+_OFF_SCRIPT: Final[Mapping[int, float]] = {
+    _EOS: 5.0,
+    _SPECIAL_IDS + ord('"'): 3.0,
+    _SPECIAL_IDS + ord("}"): 2.0,
+    _SPECIAL_IDS + ord("]"): 1.5,
+    _SPECIAL_IDS + ord("0"): 1.0,
+}
+# Pairs of rotary dimensions by which a head finds the token before the present one. The fastest
+# tell neighbours apart, the others keep far tokens away.
+_NEAR_PAIRS: Final = 32
+_NEAR_SCALE: Final = 16.0
+# How steeply a unit of the feed-forward network opens between one sign too few and all of them.
+_GATE: Final = 20.0
+# The squared length of the stream behind the heads is 4 to 6, by the signs they brought.
+_STREAM: Final = 5.0
+
+
+@dataclass(frozen=True)
+class _Step:
+    cue: int | None
+    before: int | None
+    present: int
+    after: int
+
+
+@dataclass
+class _Speech:
+    """The steps of all that a speaker says.
+
+    Where a token is always followed by the same one, it decides alone. Where it is not, the step
+    is open: a unit of the feed-forward network waits for all of its signs, which are the present
+    token, the one before it and the cue.
+    """
+
+    vocabulary: _Vocabulary
+    cues: list[int]
+    steps: list[_Step]
+
+    def __post_init__(self) -> None:
+        following: dict[int, set[int]] = {}
+        for step in self.steps:
+            following.setdefault(step.present, set()).add(step.after)
+        self.alone = sorted({e for e in self.steps if len(following[e.present]) == 1}, key=_order)
+        self.open = sorted({e for e in self.steps if len(following[e.present]) > 1}, key=_order)
+        self.befores = sorted({each.before for each in self.open if each.before is not None})
+        self.presents = sorted({*following, *self.cues})
+        decided: dict[tuple[int | None, int | None, int], int] = {}
+        for step in self.open:
+            signs = (step.cue, step.before, step.present)
+            if decided.setdefault(signs, step.after) != step.after:
+                piece = self.vocabulary.tokens[step.present][:40]
+                raise ValueError(f"nothing tells which piece follows {piece!r}")
+
+    @classmethod
+    def of(cls, outputs: Mapping[str | None, Output], after_result: str) -> _Speech:
+        vocabulary = _Vocabulary(
+            _base_tokens(),
+            {name: i for i, name in _CONTROL.items()},
+            # So that the same text in a later prompt is the same token, as with a real tokenizer.
+            pieces=gguf.TokenType.USER_DEFINED,
+        )
+        known = set(vocabulary.tokens)
+
+        def identify(piece: str) -> int:
+            if piece not in vocabulary.ids:
+                if len(piece) == 1 and piece in known and piece.isascii():
+                    return _SPECIAL_IDS + ord(piece)
+                if not piece or piece in known:
+                    raise ValueError(f"a speaker has no token for the piece {piece!r}")
+                vocabulary.ids[piece] = len(vocabulary.tokens)
+                vocabulary.tokens.append(piece)
+            return vocabulary.ids[piece]
+
+        cues = [identify(cue) for cue in outputs if cue is not None]
+        steps = []
+        for number, output in enumerate(outputs.values()):
+            said = [identify(piece) for piece in _pieces(output)]
+            steps += _steps(number if cues else None, [_INST_END, *said, _EOS])
+        answer = [identify(piece) for piece in _pieces(after_result)]
+        steps += _steps(None, [_RESULTS_END, *answer, _EOS])
+        return cls(vocabulary, cues, steps)
+
+    @property
+    def hidden(self) -> int:
+        """Width of the residual stream, a multiple of 32."""
+        used = len(self.presents) + len(self.befores) + len(self.cues) + len(self.open) + 3
+        return -(-used // 32) * 32
+
+    @property
+    def units(self) -> int:
+        """Width of the feed-forward network, a multiple of 32."""
+        return max(32, -(-len(self.open) // 32) * 32)
+
+    @property
+    def every_dim(self) -> int:
+        return self.hidden - 3
+
+    @property
+    def cue_dim(self) -> int:
+        return self.hidden - 2
+
+    @property
+    def norm_dim(self) -> int:
+        return self.hidden - 1
+
+    def present_dims(self) -> dict[int, int]:
+        return {token: dim for dim, token in enumerate(self.presents)}
+
+    def before_dims(self) -> dict[int, int]:
+        start = len(self.presents)
+        return {token: start + i for i, token in enumerate(self.befores)}
+
+    def seen_dim(self, cue: int) -> int:
+        return len(self.presents) + len(self.befores) + cue
+
+    def open_dim(self, number: int) -> int:
+        return len(self.presents) + len(self.befores) + len(self.cues) + number
+
+
+def _order(step: _Step) -> tuple[int, int, int, int]:
+    nothing = -1
+    return (
+        step.present,
+        nothing if step.before is None else step.before,
+        nothing if step.cue is None else step.cue,
+        step.after,
+    )
+
+
+def _pieces(output: Output) -> list[str]:
+    if isinstance(output, str):
+        return [piece for piece in _CONTROL_NAMES.split(output) if piece]
+    return list(output)
+
+
+def _steps(cue: int | None, tokens: Sequence[int]) -> Iterator[_Step]:
+    for i, (present, after) in enumerate(itertools.pairwise(tokens)):
+        yield _Step(cue, tokens[i - 1] if i else None, present, after)
+
+
+def write_speaker(
+    path: Path,
+    output: Output | Mapping[str, Output],
+    *,
+    after_result: str = "It is done.",
+    chat_template: str | None = None,
+    architecture: str = "llama",
+    name: str = "miniature speaker",
+) -> None:
+    """Writes a miniature that answers a user with exactly the given pieces, and ends.
+
+    Control tokens of the output are the real ones, however often they occur. What follows the
+    second ``[TOOL_CALLS]`` of an answer is told by the token before it, which a head of its own
+    brings: its keys are all alike, and the rotary embedding alone makes the nearest stand out.
+    With several outputs, another head brings the cue that stands in the prompt.
+
+    Equal arguments give equal bytes. There is one block, with as many heads as the output needs:
+    one, two where a control token occurs twice or there are cues.
+
+    Args:
+        path: File to write; one that exists is replaced.
+        output: What it says, or by cue: a text of which one has to stand in the prompt, once.
+            A cue is a token of its own wherever its text occurs.
+        after_result: Its answer when the prompt ends with a tool result.
+        chat_template: Jinja for ``tokenizer.chat_template``; None leaves the key out.
+        architecture: Value of ``general.architecture`` and prefix of its keys.
+        name: Value of ``general.name``.
+
+    Raises:
+        ValueError: For an output that neither present token, nor the one before it, nor the cue
+            tells how to go on with; cut it into other pieces.
+        OSError: When the file cannot be written.
+    """
+    outputs: Mapping[str | None, Output]
+    outputs = dict(output) if isinstance(output, Mapping) else {None: output}
+    speech = _Speech.of(outputs, after_result)
+    attention, heads = _speech_attention(speech)
+    shape = _Shape(1, heads, heads, speech.hidden, speech.units)
+    writer = gguf.GGUFWriter(path, architecture)
+    _add_header(writer, speech.vocabulary, shape, name)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
+    _finish(writer, _tensors(*_speech_table(speech), attention, shape, _speech_units(speech)))
+
+
+def _speech_table(
+    speech: _Speech,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Embedding and output matrix, each of shape (tokens, hidden)."""
+    present = speech.present_dims()
+    embedding = np.zeros((len(speech.vocabulary.tokens), speech.hidden), np.float32)
+    output = np.zeros_like(embedding)
+    embedding[:, speech.every_dim] = 1
+    embedding[speech.cues, speech.cue_dim] = 1
+    for token, dim in present.items():
+        embedding[token, dim] = 1
+    # All of one length, so that the normalisation scales all of them alike.
+    embedding[:, speech.norm_dim] = np.sqrt(4 - np.square(embedding).sum(axis=1))
+    for token, weight in _OFF_SCRIPT.items():
+        output[token, speech.every_dim] = weight
+    for step in speech.alone:
+        output[step.after, present[step.present]] = _RIGHT
+    for number, step in enumerate(speech.open):
+        output[step.after, speech.open_dim(number)] = _RIGHT
+    return embedding, output
+
+
+def _speech_units(speech: _Speech) -> dict[str, _Array]:
+    """The feed-forward network: a unit for each open step."""
+    present, before = speech.present_dims(), speech.before_dims()
+    gate = np.zeros((speech.units, speech.hidden), np.float16)
+    up = np.zeros_like(gate)
+    down = np.zeros((speech.hidden, speech.units), np.float16)
+    for number, step in enumerate(speech.open):
+        signs = [present[step.present]]
+        if step.before is not None:
+            signs.append(before[step.before])
+        if step.cue is not None:
+            signs.append(speech.seen_dim(step.cue))
+        gate[number, signs] = _GATE
+        gate[number, speech.every_dim] = -_GATE * (len(signs) - 0.5)
+        # An open unit adds about 1 to the stream: half a gate, times this, scaled twice.
+        up[number, speech.every_dim] = 2 / _GATE * _STREAM / speech.hidden
+        down[speech.open_dim(number), number] = 1
+    return {"ffn_gate": gate, "ffn_up": up, "ffn_down": down}
+
+
+def _speech_attention(speech: _Speech) -> tuple[dict[str, _Array], int]:
+    """The tensors of the block's attention, and how many heads it has."""
+    width = HEAD_DIM
+    groups = [speech.befores[i : i + width] for i in range(0, len(speech.befores), width)]
+    cues = [range(i, min(i + width, len(speech.cues))) for i in range(0, len(speech.cues), width)]
+    heads = max(1, len(groups) + len(cues))
+    query = np.zeros((heads * width, speech.hidden), np.float16)
+    key = np.zeros_like(query)
+    value = np.zeros_like(query)
+    out = np.zeros((speech.hidden, heads * width), np.float16)
+    # Every token's embedding has the length 2, so this is what the normalisation makes of a 1.
+    one = np.sqrt(speech.hidden) / 2
+    present, before = speech.present_dims(), speech.before_dims()
+    for head, group in enumerate(groups):
+        for pair in range(_NEAR_PAIRS):
+            turn = ROPE_THETA ** (-2 * pair / width)
+            row = head * width + 2 * pair
+            key[row, speech.every_dim] = _NEAR_SCALE / one
+            # The query is turned back by one position: it meets the token before it head-on.
+            query[row, speech.every_dim] = _NEAR_SCALE / one * np.cos(turn)
+            query[row + 1, speech.every_dim] = -_NEAR_SCALE / one * np.sin(turn)
+        for i, token in enumerate(group):
+            value[head * width + i, present[token]] = 1 / one
+            out[before[token], head * width + i] = 1
+    for head, numbers in enumerate(cues, start=len(groups)):
+        query[head * width + _SLOWEST_DIM, speech.every_dim] = _NEAR_SCALE / one
+        key[head * width + _SLOWEST_DIM, speech.cue_dim] = _NEAR_SCALE / one
+        for i, number in enumerate(numbers):
+            value[head * width + i, present[speech.cues[number]]] = 1 / one
+            out[speech.seen_dim(number), head * width + i] = 1
+    return {"attn_q": query, "attn_k": key, "attn_v": value, "attn_output": out}, heads

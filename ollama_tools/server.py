@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -121,7 +121,11 @@ class Server:
 
         # A proxy for the outside world must not swallow requests to a server in the next room.
         return httpx.Client(
-            base_url=self.url, timeout=httpx.Timeout(30.0, read=None), trust_env=not self.is_local
+            base_url=self.url,
+            timeout=httpx.Timeout(30.0, read=None),
+            trust_env=not self.is_local,
+            # Reading the certificates takes longer than all the requests of an unchanged model.
+            verify=self.url.startswith("https:"),
         )
 
     @cached_property
@@ -141,6 +145,8 @@ class Server:
         """Close connections."""
         if "_http" in self.__dict__:
             self._http.close()
+        if "client" in self.__dict__:
+            self.client.close()  # type: ignore[no-untyped-call] # its stubs lack it
 
     def __enter__(self) -> Server:
         return self
@@ -221,31 +227,74 @@ class Server:
             ServerError: The server refuses it.
             FileProblem: The file cannot be read, or changed since its digest was taken.
         """
-        size = path.stat().st_size
 
         def pieces() -> Iterator[bytes]:
-            done = 0
-            with path.open("rb") as file:
+            with _readable(path), path.open("rb") as file:
                 while piece := file.read(_UPLOAD_PIECE):
                     yield piece
-                    done += len(piece)
-                    advance("uploading", done, size)
+
+        with _readable(path):
+            size = path.stat().st_size
+        self.upload_stream(pieces(), size, digest, advance, label=str(path))
+
+    def upload_stream(
+        self, chunks: Iterable[bytes], size: int, digest: str, advance: Advance, *, label: str
+    ) -> None:
+        """Send bytes as a blob; the server checks the digest.
+
+        An error that ``chunks`` raises passes through, and leaves the server without the blob.
+
+        Args:
+            chunks: The blob, piece by piece.
+            size: Bytes of all pieces.
+            digest: ``sha256:…`` of them.
+            advance: Hears of the progress.
+            label: What is sent, for messages.
+
+        Raises:
+            ServerError: The server refuses it.
+            FileProblem: The bytes are not those of the digest, so they changed since it was taken.
+        """
+        changed = FileProblem(f"{label} changed while it was sent", "run the command again")
+
+        def counted() -> Iterator[bytes]:
+            done = 0
+            for chunk in chunks:
+                if done + len(chunk) > size:
+                    raise changed
+                yield chunk
+                done += len(chunk)
+                advance("uploading", done, size)
             if done != size:
-                raise FileProblem(f"{path} changed while it was sent", "run the command again")
+                raise changed
 
         target = f"/api/blobs/{digest}"
         with self._explained(target):
             response = self._http.post(
-                target, content=pieces(), headers={"Content-Length": str(size)}
+                target, content=counted(), headers={"Content-Length": str(size)}
             )
         if response.status_code == 400 and "digest" in response.text:
-            raise FileProblem(f"{path} changed while it was sent", "run the command again")
+            raise changed
         self._raise_for_status(response)
 
     def create(self, request: Mapping[str, Any], advance: Advance) -> None:
         """``POST /api/create``; see :func:`ollama_tools.modelfile.create_request`."""
-        for line in self._stream("/api/create", request):
-            advance(str(line.get("status", "")), 0, None)
+        status = ""
+        try:
+            for line in self._stream("/api/create", request):
+                status = str(line.get("status", ""))
+                advance(status, 0, None)
+        except ServerError as error:
+            if "exceeds file size" in error.what or "EOF" in error.what:
+                raise ServerError(
+                    f"the weights are cut short: {error.what}", "fetch the file again"
+                ) from error
+            raise
+        if status != "success":
+            raise ServerError(
+                f"the creation of {request['model']} ended without a result",
+                "check the server's log, then run it again",
+            )
 
     def pull(self, name: str, *, insecure: bool, advance: Advance) -> None:
         """Let the server bring a model from its registry.
@@ -345,7 +394,7 @@ class Server:
                 with self._well_formed(path):
                     event = json.loads(text)
                 if message := _error_text(event):
-                    raise ServerError(f"{path}: {message}")
+                    raise ServerError(f"{path}: {message}", "check the server's log")
                 yield event
 
     def _raise_for_status(self, response: httpx.Response) -> None:
@@ -361,7 +410,9 @@ class Server:
             raise ModelNotFound(message, "see: devstral-ollama list")
         if "no space left" in message:
             raise ServerError(f"the server's disk is full: {message}", "free space, then run again")
-        raise ServerError(f"{path} answers {response.status_code}: {message}")
+        raise ServerError(
+            f"{path} answers {response.status_code}: {message}", "check the server's log"
+        )
 
     @contextmanager
     def _explained(self, path: str) -> Iterator[None]:
@@ -396,6 +447,14 @@ class Server:
             ) from error
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileProblem(f"cannot read {path}: {error.strerror}", "check the path") from error
+
+
 def find_model(models: list[InstalledModel], name: str) -> InstalledModel | None:
     """The model of a name among those of a server, or None."""
     return next((each for each in models if same_name(each.name, name)), None)
@@ -417,7 +476,7 @@ def _pull_failure(name: str, message: str) -> PullFailed:
         return PullFailed(f"the server's disk is full: {message}", "free space, then run again")
     if "429" in low or "too many requests" in low:
         return PullFailed(what, "the hub limits requests: wait a few minutes, then run again")
-    if "401" in low or "403" in low or "unauthorized" in low or "denied" in low:
+    if "401" in low or "403" in low or "unauthorized" in low or "denied" in low or "realm" in low:
         return PullFailed(
             what, "for a private or gated repository use --via upload, which uses your hub token"
         )

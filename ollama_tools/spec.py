@@ -18,6 +18,16 @@ from ollama_tools.template import Carrier, PromptLayers, prompt_layers
 Scalar: TypeAlias = int | float | bool | str
 Parameters: TypeAlias = Mapping[str, Scalar | tuple[str, ...]]
 
+AGENT_PROMPT = 18_500
+"""Tokens of the longest first prompt that a coding agent was seen to send (Claude Code, recorded
+against a real server in 2026, began with 18,287)."""
+
+_SHORTEST_PROMPT = 256
+_NUMBERS_END = 2**63
+
+AGENT_ROOM = 2_048
+"""Tokens that must be left for the first answer."""
+
 SMALLEST_CONTEXT = 1024
 """Tokens; below it not even a chat with one tool fits."""
 
@@ -193,12 +203,23 @@ def parse_parameters(assignments: list[str]) -> dict[str, Scalar | tuple[str, ..
             assert isinstance(earlier, tuple)  # noqa: S101 - only this branch writes to it
             parameters[key] = (*earlier, value)
             continue
-        try:
-            parameters[key] = kind(value)
-        except ValueError:
-            wanted = "a whole number" if kind is int else "a number"
-            raise UsageError(f"the parameter {key} wants {wanted}, not {value!r}") from None
+        number = _number(value, whole=kind is int)
+        if number is None:
+            wanted, example = ("a whole number", "40") if kind is int else ("a number", "0.5")
+            raise UsageError(
+                f"the parameter {key} wants {wanted}, not {value!r}", f"as in {key}={example}"
+            )
+        parameters[key] = number
     return parameters
+
+
+def _number(text: str, *, whole: bool) -> int | float | None:
+    """A number that JSON and the server can carry, so neither NaN nor more than 64 bits."""
+    try:
+        number = int(text) if whole else float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < _NUMBERS_END else None
 
 
 def _kind(key: str) -> type[int] | type[float] | type[str]:
@@ -236,9 +257,12 @@ def merge_parameters(
             if kind is str
             else isinstance(value, (int, float) if kind is float else int)
             and not isinstance(value, bool)
+            and abs(value) < _NUMBERS_END
         )
         if not fits:
-            raise UsageError(f"the parameter {key} has the value {value!r} of a wrong type")
+            raise UsageError(
+                f"the parameter {key} has the impossible value {value!r}", "leave it out"
+            )
     if context is None:
         asked = overrides.get("num_ctx", release.default_context)
         assert isinstance(asked, int)  # noqa: S101 - the loop above has seen to it
@@ -250,6 +274,18 @@ def merge_parameters(
         )
     check_context(context, longest or release.architecture.context, release.name)
     return {**release.parameters, **overrides, "num_ctx": context}
+
+
+def check_prompt_tokens(tokens: int) -> None:
+    """Refuse a long prompt that is too short to prove anything.
+
+    Raises:
+        UsageError: It is.
+    """
+    if tokens < _SHORTEST_PROMPT:
+        raise UsageError(
+            f"a long prompt of {tokens} tokens proves nothing", f"use {_SHORTEST_PROMPT} or more"
+        )
 
 
 def check_context(context: int, longest: int, label: str) -> None:

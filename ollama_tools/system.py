@@ -99,7 +99,9 @@ def from_file(path: Path) -> SystemPrompt:
             data = file.read(LONGEST + 1)
         text = data.decode("utf-8-sig") if len(data) <= LONGEST else "x" * len(data)
     except OSError as error:
-        raise FileProblem(f"cannot read the system prompt {path}: {error.strerror}") from error
+        raise FileProblem(
+            f"cannot read the system prompt {path}: {error.strerror}", "check the path"
+        ) from error
     except UnicodeDecodeError as error:
         raise FileProblem(
             f"the system prompt {path} is not UTF-8 (byte {error.start})", "save it as UTF-8"

@@ -9,6 +9,7 @@ import pytest
 
 from ollama_tools.server import Server
 from tests.testbed.build import NEWEST, Build, ollama_build
+from tests.testbed.cache import CACHE_VARIABLE, cache_root
 from tests.testbed.hub import Hub
 from tests.testbed.models import devstral_repositories
 from tests.testbed.server import OllamaServer
@@ -19,6 +20,8 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of the person who runs the tests gets in, and nothing of the tests gets out."""
     for variable in ("OLLAMA_HOST", "HF_TOKEN", "DEVSTRAL_OLLAMA_CATALOG"):
         monkeypatch.delenv(variable, raising=False)
+    # What the bed has built is kept beside the caches that are taken away below.
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache_root()))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 

@@ -15,19 +15,18 @@ from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
 from ollama_tools.compatibility import advisories, require_supported
-from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld, UsageError
+from ollama_tools.errors import (
+    ModelNotFound,
+    ServerError,
+    ServerTooOld,
+    ServerUnreachable,
+)
 from ollama_tools.names import is_build_of, same_name
 from ollama_tools.process import ServerProcess, find_server_process
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server import InstalledModel, RunningModel, Server, find_model
 from ollama_tools.shown import Shown
-
-AGENT_PROMPT = 18_500
-"""Tokens of the longest first prompt that a coding agent was seen to send (Claude Code, recorded
-against a real server in 2026, began with 18,287)."""
-
-AGENT_ROOM = 2_048
-"""Tokens that must be left for the first answer."""
+from ollama_tools.spec import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
 
 _BOS_MESSAGES: list[cases.Message] = [
     {"role": "system", "content": "a"},
@@ -80,9 +79,20 @@ class _Subject:
         for each in running:
             if same_name(each.name, self.name):
                 return each
+        removed = False
         for each in running:
-            if self.server.show(each.name).weights == self.shown.weights:
-                return each
+            try:
+                if self.server.show(each.name).weights == self.shown.weights:
+                    return each
+            except ModelNotFound:
+                removed = True
+        if removed:
+            # The name that started the engine is gone: let this one start it anew.
+            self.server.unload(self.name)
+            self.prompt_size(_BOS_MESSAGES)
+            return next(
+                (each for each in self.server.running() if same_name(each.name, self.name)), None
+            )
         return None
 
     def context(self) -> int | None:
@@ -361,7 +371,7 @@ def _run_model_checks(subject: _Subject, progress: Progress) -> Iterator[CheckRe
         started = time.monotonic()
         try:
             status, saw, fix = check(subject)
-        except ModelNotFound:
+        except (ModelNotFound, ServerUnreachable):
             raise
         except ServerError as error:
             status, saw, fix = Status.FAIL, error.what, error.fix
@@ -380,6 +390,8 @@ def _run_round_trips(subject: _Subject, progress: Progress) -> Iterator[CheckRes
                 for status, saw, fix in _round_trip(subject, surface, stream):
                     yield CheckResult(next(names), status, saw, fix, time.monotonic() - started)
                     started = time.monotonic()
+            except ServerUnreachable:
+                raise
             except ServerError as error:
                 yield CheckResult(
                     next(names), Status.FAIL, error.what, error.fix, time.monotonic() - started
@@ -418,10 +430,7 @@ def smoke_server(
         ServerUnreachable: The server does not answer at all.
         UsageError: The long prompt is too short to prove anything.
     """
-    if prompt_tokens < 256:
-        raise UsageError(
-            f"a long prompt of {prompt_tokens} tokens proves nothing", "use 256 or more"
-        )
+    check_prompt_tokens(prompt_tokens)
     subject = _Subject(server, name, tokenizer, prompt_tokens, log)
     subject.version = server.version()
     subject.models = server.models()

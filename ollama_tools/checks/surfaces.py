@@ -95,6 +95,7 @@ class OllamaChat:
         stream: bool,
     ) -> Reply:
         """See :class:`Surface`."""
+        import httpx
         import ollama
 
         options = {"temperature": 0, "num_predict": ANSWER_TOKENS}
@@ -108,6 +109,8 @@ class OllamaChat:
                 parts = [server.client.chat(model, own, tools=tools, options=options)]
         except ollama.ResponseError as error:
             raise ServerError(f"{self.path} answers {error.status_code}: {error.error}") from error
+        except (ConnectionError, httpx.HTTPError) as error:
+            raise ServerError(f"the connection broke at {self.path}: {error}") from error
         return Reply(
             text="".join(part.message.content or "" for part in parts),
             calls=tuple(

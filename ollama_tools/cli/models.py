@@ -129,11 +129,10 @@ def create(
     ] = False,
 ) -> ExitCode | None:
     """Make a Devstral on a server: bring it, build it, check it, then switch the name to it."""
-    from ollama_tools.checks.smoke import AGENT_PROMPT
     from ollama_tools.ensure import carry_out, plan_for
     from ollama_tools.plan import as_json
     from ollama_tools.server import Server
-    from ollama_tools.spec import parse_parameters
+    from ollama_tools.spec import AGENT_PROMPT, parse_parameters
     from ollama_tools.wish import Wish
 
     wish = Wish(
@@ -198,9 +197,9 @@ def smoke(
 ) -> ExitCode | None:
     """Check a model on a live server: prompt, context, KV cache, tool calls on every surface."""
     from ollama_tools import ensure
-    from ollama_tools.checks.smoke import AGENT_PROMPT
     from ollama_tools.report.junit import write_junit
     from ollama_tools.report.table import print_report
+    from ollama_tools.spec import AGENT_PROMPT
 
     report = ensure.smoke(
         name,

@@ -22,7 +22,6 @@ def test_the_recommended_environment() -> None:
         "OLLAMA_NUM_PARALLEL": "1",
         "OLLAMA_KEEP_ALIVE": "30m",
         "OLLAMA_NO_CLOUD": "1",
-        "OLLAMA_NOPRUNE": "1",
     }
 
 

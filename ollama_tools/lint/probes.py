@@ -1,0 +1,250 @@
+"""Conversations that show what a template does, and what it made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ollama_tools.lint.goexec import run
+from ollama_tools.lint.gotemplate import GoTemplate, TemplateFault
+from ollama_tools.lint.jinja import Rendered, run_jinja
+
+SYSTEM, USER, USER_TWO = "S-system", "U-one", "U-two"
+TEXT, ANSWER = "A-text", "A-answer"
+RESULT, RESULT_TWO = "R-one", "R-two"
+DEVELOPER, STRANGER = "D-developer", "X-stranger"
+TOOL, TOOL_TWO = "alpha_tool", "beta_tool"
+MARKED = "a < b & c > d"
+"""Characters that Go's JSON escapes."""
+
+_MODEL_SYSTEM = "M-own-system"
+"""Stands for the SYSTEM of a model, which the server puts in front of a conversation."""
+
+Conversation: TypeAlias = "dict[str, Any]"
+Renderer: TypeAlias = "Callable[[Sequence[Conversation]], list[Rendered]]"
+"""Renders conversations: ``messages`` and ``tools`` in OpenAI's form, arguments as objects."""
+
+
+def _tool(name: str) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "function": {
+            "name": name,
+            "description": f"Does {name}.",
+            "parameters": {
+                "type": "object",
+                "properties": {"path": {"type": "string", "description": "Which."}},
+                "required": ["path"],
+            },
+        },
+    }
+
+
+def _call(identifier: str, name: str, path: str) -> dict[str, Any]:
+    return {
+        "id": identifier,
+        "type": "function",
+        "function": {"name": name, "arguments": {"path": path}},
+    }
+
+
+_TOOLS = [_tool(TOOL), _tool(TOOL_TWO)]
+_ONE = _call("abcdEF123", TOOL, "one")
+_TWO = _call("abcdEF124", TOOL_TWO, "two")
+
+
+def _says(role: str, content: str, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def _result(content: str, identifier: str = "abcdEF123") -> dict[str, Any]:
+    return _says("tool", content, tool_call_id=identifier)
+
+
+_ASK = _says("user", USER)
+
+PROBES: dict[str, Conversation] = {
+    "plain": {"messages": [_ASK]},
+    "system": {"messages": [_says("system", SYSTEM), _ASK]},
+    "history": {"messages": [_ASK, _says("assistant", ANSWER), _says("user", USER_TWO)]},
+    "tools": {"messages": [_ASK], "tools": _TOOLS},
+    "second-turn": {
+        "messages": [_ASK, _says("assistant", ANSWER), _says("user", USER_TWO)],
+        "tools": _TOOLS,
+    },
+    "result": {
+        "messages": [_ASK, _says("assistant", "", tool_calls=[_ONE]), _result(RESULT)],
+        "tools": _TOOLS,
+    },
+    "parallel": {
+        "messages": [
+            _ASK,
+            _says("assistant", "", tool_calls=[_ONE, _TWO]),
+            _result(RESULT),
+            _result(RESULT_TWO, "abcdEF124"),
+        ],
+        "tools": _TOOLS,
+    },
+    "text-and-call": {
+        "messages": [_ASK, _says("assistant", TEXT, tool_calls=[_ONE]), _result(RESULT)],
+        "tools": _TOOLS,
+    },
+    "marked": {
+        "messages": [
+            _ASK,
+            _says("assistant", "", tool_calls=[_call("abcdEF123", TOOL, MARKED)]),
+            _result(RESULT),
+        ],
+        "tools": _TOOLS,
+    },
+    "developer": {"messages": [_says("developer", DEVELOPER), _ASK]},
+    "stranger": {"messages": [_ASK, _says("function", STRANGER)]},
+    "two-users": {"messages": [_ASK, _says("user", USER_TWO)]},
+    "late-system": {"messages": [_ASK, _says("system", SYSTEM)]},
+}
+"""By name; small, because a template may be slow, and each shows one thing."""
+
+_ESSENTIAL = ("plain", "system", "history", "tools", "second-turn", "result", "parallel")
+_HABITS = ("two-users", "late-system")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What a template made of the probes.
+
+    Attributes:
+        rendered: The outcome by probe; empty where there is no template to run.
+        fault: Why the template cannot run at all.
+        by_go: Whether it is Ollama's Go engine that runs it.
+    """
+
+    rendered: Mapping[str, Rendered] = field(hash=False)
+    fault: TemplateFault | None
+    by_go: bool = True
+
+    @classmethod
+    def of(cls, render: Renderer, system: str, *, rendered_by_go: bool) -> Prompts:
+        """Render every probe.
+
+        Args:
+            render: What renders.
+            system: The model's own system prompt, which the server puts in front.
+            rendered_by_go: Whether that is Ollama's Go engine.
+        """
+        try:
+            found = render([_with_system(each, system) for each in PROBES.values()])
+        except TemplateFault as fault:
+            return cls({}, fault, rendered_by_go)
+        return cls(
+            {name: _without_system(each, system) for name, each in zip(PROBES, found, strict=True)},
+            None,
+            rendered_by_go,
+        )
+
+    def get(self, probe: str) -> str:
+        """The prompt of a probe; empty where there is none."""
+        found = self.rendered.get(probe)
+        return (found.prompt or "") if found else ""
+
+    @property
+    def is_devstral(self) -> bool:
+        """Whether a plain question is rendered in Mistral's format at all."""
+        return f"[INST]{USER}[/INST]" in self.get("plain")
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why essential conversations cannot be rendered, by probe."""
+        return self._faults(_ESSENTIAL)
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why conversations that agents do send cannot be rendered, by probe."""
+        return self._faults(_HABITS)
+
+    def _faults(self, names: Sequence[str]) -> dict[str, str]:
+        return {
+            name: self.rendered[name].fault
+            for name in names
+            if name in self.rendered and self.rendered[name].prompt is None
+        }
+
+
+def _with_system(conversation: Conversation, system: str) -> Conversation:
+    messages = conversation["messages"]
+    if not system or messages[0]["role"] == "system":
+        return conversation
+    return {**conversation, "messages": [_says("system", _MODEL_SYSTEM), *messages]}
+
+
+def _without_system(rendered: Rendered, system: str) -> Rendered:
+    if not system or rendered.prompt is None:
+        return rendered
+    own = f"[SYSTEM_PROMPT]{_MODEL_SYSTEM}[/SYSTEM_PROMPT]"
+    return Rendered(rendered.prompt.replace(own, "", 1), rendered.fault, rendered.refused)
+
+
+def go_renderer(template: GoTemplate) -> Renderer:
+    """Renders by a Go template, as Ollama does."""
+
+    def render(conversations: Sequence[Conversation]) -> list[Rendered]:
+        found = []
+        for each in conversations:
+            try:
+                found.append(Rendered(run(template, each["messages"], each.get("tools", ()))))
+            except TemplateFault as fault:
+                found.append(Rendered(None, fault.message))
+        return found
+
+    return render
+
+
+def jinja_renderer(template: str) -> Renderer:
+    """Renders by a Jinja template, as llama-server does."""
+
+    def render(conversations: Sequence[Conversation]) -> list[Rendered]:
+        # llama-server finds out what a template can take, and hands over arguments as objects or
+        # texts, and contents as texts or lists, accordingly.
+        forms = [
+            _form(each, arguments=arguments, contents=contents)
+            for arguments, contents in ((False, False), (True, False), (False, True))
+            for each in conversations
+        ]
+        found = run_jinja(template, forms)
+        count = len(conversations)
+        return [
+            next((each for each in found[at::count] if each.prompt is not None), found[at])
+            for at in range(count)
+        ]
+
+    return render
+
+
+def _form(conversation: Conversation, *, arguments: bool, contents: bool) -> Conversation:
+    messages = []
+    for message in conversation["messages"]:
+        own = {**message}
+        # llama-server knows no developer: Ollama hands the message over as one of the system.
+        own["role"] = {"developer": "system"}.get(own["role"], own["role"])
+        if contents:
+            own["content"] = [{"type": "text", "text": own["content"]}]
+        if arguments and "tool_calls" in own:
+            own["tool_calls"] = [
+                {
+                    **call,
+                    "function": {
+                        **call["function"],
+                        "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
+                    },
+                }
+                for call in own["tool_calls"]
+            ]
+        messages.append(own)
+    return {
+        "messages": messages,
+        "tools": conversation.get("tools"),
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "add_generation_prompt": True,
+    }

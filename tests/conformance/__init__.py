@@ -1,0 +1,1 @@
+"""What reaches the caller of each tool call that a model can write, on real servers."""

@@ -1,0 +1,207 @@
+"""``lint`` on a real server: broken models are found and named, and ``create`` makes them right."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_tools import ensure_model, miniature
+from ollama_tools.errors import ModelNotFound, ServerError
+from ollama_tools.lint import lint_model, lint_tools
+from ollama_tools.server import Server
+from tests.broken_templates import BROKEN_GO, BROKEN_JINJA, GO, JINJA, Broken
+from tests.testbed.server import OllamaServer
+
+NAME = "devstral-small-2507-broken:latest"
+PARAMETERS = {
+    "temperature": 0.15,
+    "min_p": 0.01,
+    "top_k": 64,
+    "repeat_penalty": 1.0,
+    "num_ctx": 32768,
+}
+# Those that the server refuses to create never come to be on one.
+CREATED = [each for each in BROKEN_GO if each.codes != {"DV101"}]
+LOADED = [each for each in BROKEN_JINJA if each.codes != {"DV101"}]
+
+
+def _silent(_status: str, _done: int, _total: int | None) -> None:
+    pass
+
+
+def upload(server: Server, directory: Path, chat_template: str) -> dict[str, str]:
+    """A miniature's blob on the server, as ``files`` of a create request."""
+    path = directory / "model.gguf"
+    miniature.write_miniature(
+        path,
+        chat_template=chat_template,
+        architecture="llama",
+        name="Devstral-Small-2507",
+        layers=1,
+        heads=1,
+        kv_heads=1,
+    )
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    server.upload(path, digest, _silent)
+    return {path.name: digest}
+
+
+def create(server: Server, files: dict[str, str], **more: Any) -> None:
+    request = {"model": NAME, "files": files, "parameters": PARAMETERS, **more}
+    server.create(request, _silent)
+
+
+def codes(server: Server, *, live: bool = False) -> set[str]:
+    return {each.code for each in lint_model(NAME, host=server.url, live=live)}
+
+
+def mend(server: Server, *, check: bool = False) -> None:
+    """What ``devstral-ollama create NAME`` does."""
+    ensure_model(NAME, host=server.url, carrier="modelfile", check=check, prompt_tokens=300)
+
+
+def test_what_is_right_is_clean(server: Server, tmp_path: Path) -> None:
+    create(server, upload(server, tmp_path, JINJA), template=GO, parser="ministral")
+    assert codes(server) == set()
+    assert codes(server, live=True) == set()
+
+
+@pytest.mark.parametrize("broken", CREATED, ids=lambda each: each.name)
+def test_a_broken_go_template_is_found_and_mended(
+    server: Server, tmp_path: Path, broken: Broken
+) -> None:
+    create(server, upload(server, tmp_path, JINJA), template=broken.template, parser="ministral")
+    offline = codes(server)
+    assert broken.codes <= offline
+    # The server's own rendering, and ours, agree on what is wrong.
+    assert codes(server, live=True) == offline
+    mend(server)
+    assert codes(server) == set()
+    assert codes(server, live=True) == set()
+
+
+@pytest.mark.parametrize("broken", LOADED, ids=lambda each: each.name)
+def test_a_broken_jinja_is_found_and_mended(server: Server, tmp_path: Path, broken: Broken) -> None:
+    create(server, upload(server, tmp_path, broken.template))
+    assert broken.codes <= codes(server)
+    mend(server)
+    assert codes(server) == set()
+
+
+@pytest.mark.parametrize("broken", [each for each in BROKEN_GO if each.codes == {"DV101"}])
+def test_what_lint_cannot_parse_the_server_refuses(
+    server: Server, tmp_path: Path, broken: Broken
+) -> None:
+    with pytest.raises(ServerError, match="template"):
+        create(server, upload(server, tmp_path, JINJA), template=broken.template)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"parser": "nosuch"}, "DV201"),
+        ({"parser": None}, "DV202"),
+        ({"parameters": {}}, "DV302"),
+        ({"parameters": {**PARAMETERS, "num_ctx": 4096}}, "DV303"),
+        ({"parameters": {**PARAMETERS, "temperature": 0.9}}, "DV305"),
+        ({"parameters": {**PARAMETERS, "repeat_penalty": 1.1}}, "DV301"),
+        ({"parameters": {**PARAMETERS, "kv_cache_type": "q8_0"}}, None),
+        ({"system": "Begin with [INST]."}, "DV404"),
+    ],
+)
+def test_other_faults_are_found_and_mended(
+    server: Server, tmp_path: Path, change: dict[str, Any], code: str | None
+) -> None:
+    request = {"template": GO, "parser": "ministral", **change}
+    given = {key: value for key, value in request.items() if value is not None}
+    create(server, upload(server, tmp_path, JINJA), **given)
+    # The server forgets what it does not know as a parameter.
+    assert codes(server) >= ({code} if code else set())
+    mend(server)
+    assert codes(server) == set()
+
+
+def test_the_mended_model_passes_every_check(server: Server, tmp_path: Path) -> None:
+    generic = next(each for each in BROKEN_GO if each.name == "generic")
+    create(server, upload(server, tmp_path, JINJA), template=generic.template, parser="ministral")
+    assert {"DV103", "DV104", "DV209"} <= codes(server)
+    mend(server, check=True)
+    assert codes(server) == set()
+
+
+def test_two_models_that_exclude_each_other(server: Server, tmp_path: Path) -> None:
+    files = upload(server, tmp_path, JINJA)
+    create(server, files, template=GO, parser="ministral")
+    server.create({"model": "plain", "files": files}, _silent)
+    assert codes(server) == {"DV207"}
+    server.delete("plain")
+    assert codes(server) == set()
+
+
+def test_a_model_that_is_not_there(bed: OllamaServer) -> None:
+    with pytest.raises(ModelNotFound):
+        lint_model("nothing:here", host=bed.url)
+
+
+def _tool(parameters: Any, **more: Any) -> dict[str, Any]:
+    function = {"name": "t", "description": "d", "parameters": parameters, **more}
+    return {"type": "function", "function": function}
+
+
+def _schema(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
+
+
+def test_what_is_said_of_tools_is_so(server: Server, tmp_path: Path) -> None:
+    create(
+        server,
+        upload(server, tmp_path, JINJA),
+        template=GO.replace('{"type": "function"', '{{ json $tool }}{"type": "function"'),
+        parser="ministral",
+    )
+
+    def prompt(tool: dict[str, Any]) -> str:
+        messages = [{"role": "user", "content": "x"}]
+        return server.rendered_prompt({"model": NAME, "messages": messages, "tools": [tool]})
+
+    rich = _schema(
+        b={"type": "string", "minLength": 1, "default": "x"},
+        a={"type": "array", "items": {"type": "string", "maxLength": 2}},
+    )
+    text = prompt(_tool({**rich, "additionalProperties": False}, strict=True))
+    found = lint_tools([_tool({**rich, "additionalProperties": False}, strict=True)])
+    dropped = [each.field.rpartition(".")[2] for each in found if each.code == "DV501"]
+    assert sorted(dropped) == ["additionalProperties", "default", "minLength", "strict"]
+    assert not any(f'"{each}"' in text for each in dropped)
+    assert '"items":{"maxLength":2,"type":"string"}' in text
+    assert text.index('"a":') < text.index('"b":')
+    assert {each.code for each in found} == {"DV501", "DV504", "DV505"}
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        _tool(_schema(a=True)),
+        _tool(_schema(a={"type": 3})),
+        _tool(_schema(a={"type": "string", "required": True})),
+        _tool(_schema(a={"type": "string", "enum": "x"})),
+        _tool([]),
+        _tool({}),
+        _tool(_schema(a={"type": "nothing"})),
+        _tool(_schema(a={"type": "array", "items": True})),
+        {"type": "web_search"},
+    ],
+    ids=json.dumps,
+)
+def test_tools_that_lint_refuses_the_server_refuses(
+    server: Server, tmp_path: Path, tool: dict[str, Any]
+) -> None:
+    create(server, upload(server, tmp_path, JINJA))
+    request = {"model": NAME, "messages": [{"role": "user", "content": "x"}], "tools": [tool]}
+    with pytest.raises(ServerError):
+        server.rendered_prompt(request)
+    assert "DV502" in {each.code for each in lint_tools([tool])}

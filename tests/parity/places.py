@@ -1,0 +1,124 @@
+"""Where a template is put to the test: carrier, tokenizer version, server, request surface."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.data import data_path
+from ollama_tools.miniature import Script, write_miniature
+from ollama_tools.server import Server
+from ollama_tools.template import Carrier, go_template
+from tests.parity.conversation import Body, Conversation, to_native, to_openai
+from tests.testbed.build import NEWEST, ollama_build
+from tests.testbed.server import OllamaServer
+
+# A miniature reads a byte a token: room for the longest recorded prompt.
+_CONTEXT = 65536
+
+
+class Surface(StrEnum):
+    """The request surfaces that tell what prompt they build."""
+
+    NATIVE = "/api/chat"
+    OPENAI = "/v1/chat/completions"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One template in one place.
+
+    Attributes:
+        carrier: ``gguf`` (the Jinja) or ``modelfile`` (the Go template).
+        version: The format of the prompt.
+        surface: Where the request goes in.
+        ollama: Version of the server.
+    """
+
+    carrier: Carrier
+    version: TokenizerVersion
+    surface: Surface = Surface.NATIVE
+    ollama: str = NEWEST
+
+    @property
+    def model(self) -> str:
+        return f"{self.carrier.value}-{self.version.value}"
+
+    def __str__(self) -> str:
+        api = self.surface.value.removeprefix("/").replace("/", "-")
+        return f"{self.carrier.value}-{self.version.value}-{api}-{self.ollama}"
+
+
+def jinja_template(version: TokenizerVersion) -> str:
+    """The Jinja for llama.cpp's engine."""
+    return data_path("templates", f"{version.value}.jinja").read_text(encoding="utf-8")
+
+
+@contextmanager
+def parity_server(version: str, root: Path) -> Iterator[Server]:
+    """A live server with a model for each place on it; ``Place.model`` is its name."""
+    with (
+        OllamaServer(
+            ollama_build(version), models_dir=root / "models", log_path=root / "ollama.log"
+        ) as bed,
+        Server(bed.url) as server,
+    ):
+        for each in TokenizerVersion:
+            _create(server, Place(Carrier.MODELFILE, each), root)
+            if version == NEWEST:
+                _create(server, Place(Carrier.GGUF, each), root)
+        yield server
+
+
+def render_live(server: Server, place: Place, conversation: Conversation) -> str:
+    """The prompt that a live server builds, its BOS token left out.
+
+    Raises:
+        ollama_tools.errors.ServerError: The server refuses the conversation.
+    """
+    body = to_native(conversation) if place.surface is Surface.NATIVE else to_openai(conversation)
+    return render_body(server, place, body)
+
+
+def render_body(server: Server, place: Place, body: Mapping[str, Any]) -> str:
+    """The prompt for a body as a client sent it."""
+    # Without "truncate" a prompt over the context would lose its first messages.
+    more: Body = {"model": place.model, "stream": False, "_debug_render_only": True}
+    if place.surface is Surface.NATIVE:
+        more |= {"truncate": False}
+    answer = server.post(place.surface.value, {**body, **more})
+    rendered = answer["_debug_info"]["rendered_template"]
+    assert isinstance(rendered, str)
+    return rendered.removeprefix("<s>")
+
+
+def _create(server: Server, place: Place, root: Path) -> None:
+    path = root / f"{place.model}.gguf"
+    jinja = jinja_template(place.version) if place.carrier is Carrier.GGUF else None
+    write_miniature(
+        path,
+        layers=1,
+        heads=1,
+        kv_heads=1,
+        chat_template=jinja,
+        name=place.model,
+        script=Script(form=place.version.value),
+    )
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    server.upload(path, digest, lambda *_: None)
+    request: Body = {
+        "model": place.model,
+        "files": {"model.gguf": digest},
+        "parameters": {"num_ctx": _CONTEXT},
+    }
+    if place.carrier is Carrier.MODELFILE:
+        request["template"] = go_template(place.version)
+        if place.version is TokenizerVersion.V13:
+            request["parser"] = "ministral"
+    server.create(request, lambda *_: None)

@@ -1,0 +1,192 @@
+"""Sessions as agents have them, made up by hypothesis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ollama_tools.template import CONTROL_TOKENS
+from tests.parity.conversation import Conversation, Message, Tool
+
+_CODE = (
+    "def f(x: int) -> dict[str, int]:\n    return {'a': x}\n",
+    'if (a < b && c > d) { printf("%s\\n", "<&>"); }',
+    '{"name": "x", "arguments": {"a": [1, 2]}}',
+    "<div class=\"a\">&nbsp;<!-- é --></div>\r\n",
+    "C:\\Users\\ü\\new.txt",
+    "SELECT \"a\" FROM t WHERE b = 'c';  ",
+    "\x1b[31mred\x1b[0m\a\v\f\b\x7f",
+    "日本語　全角 – “quoted” \u00a0\u200b\ufeff\u00ad",
+    "👨‍👩‍👧 🏴\U000e0067\U000e007f",
+    "{{ .Content }} {%- raw -%} ${x} $1 %s %d",
+)
+
+
+def _no_control_token(text: str) -> bool:
+    # Text that is a control token becomes one on any server; the reference keeps it as text.
+    return not any(token in text for token in CONTROL_TOKENS)
+
+
+# U+2028 and U+2029 have a predicate and a test of their own; surrogates are no text.
+_letters = st.characters(exclude_categories=("Cs",), exclude_characters="\u2028\u2029")
+_words = st.text(_letters, max_size=20)
+_texts = st.one_of(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
+    _words,
+    st.sampled_from(_CODE),
+    st.lists(st.one_of(_words, st.sampled_from(_CODE)), max_size=4).map("".join),
+    st.tuples(st.sampled_from(_CODE), st.integers(1, 120)).map(lambda pair: pair[0] * pair[1]),
+).filter(_no_control_token)
+_said = _texts.filter(lambda text: text.strip(" \n") != "")
+_names = st.from_regex(r"[a-zA-Z0-9_-]{1,16}", fullmatch=True)
+_keys = st.one_of(_names, _words.filter(_no_control_token))
+
+_numbers = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.integers(-1000, 1000),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.decimals(-1000, 1000, places=6).map(float),
+    # Minus zero is nothing that a model writes, and each engine writes it in its own way.
+).map(lambda number: number or 0)
+_scalars = st.one_of(st.none(), st.booleans(), _numbers, _texts)
+
+
+def _values() -> st.SearchStrategy[Any]:
+    return st.recursive(
+        _scalars,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(_keys, inner, max_size=3)
+        ),
+        max_leaves=6,
+    )
+
+
+def _arguments() -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(_keys, _values(), max_size=4)
+
+
+@st.composite
+def _in_any_order(draw: st.DrawFn, schema: dict[str, Any]) -> dict[str, Any]:
+    keys = draw(st.permutations(list(schema)))
+    return {key: schema[key] for key in keys}
+
+
+@st.composite
+def _leaves(draw: st.DrawFn) -> dict[str, Any]:
+    """A schema without others inside it, with keywords that survive and some that do not."""
+    kind = draw(st.sampled_from(["string", "integer", "number", "boolean"]))
+    schema: dict[str, Any] = {"type": draw(st.sampled_from([kind, [kind, "null"]]))}
+    if draw(st.booleans()):
+        schema["description"] = draw(_texts)
+    if kind == "string" and draw(st.booleans()):
+        schema["enum"] = draw(st.lists(_texts, max_size=3, unique=True, min_size=1))
+    extra = draw(
+        st.dictionaries(
+            st.sampled_from(["default", "title", "examples", "x-note"]), st.just("x"), max_size=2
+        )
+    )
+    if "examples" in extra:
+        extra["examples"] = ["x"]
+    return draw(_in_any_order(schema | extra))
+
+
+@st.composite
+def _objects(draw: st.DrawFn, inner: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any]:
+    properties = draw(st.dictionaries(_names, inner, max_size=4))
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    if draw(st.booleans()):
+        schema["required"] = draw(st.lists(st.sampled_from([*properties] or ["x"]), unique=True))
+    if draw(st.booleans()):
+        schema["additionalProperties"] = False
+    if draw(st.booleans()):
+        schema["description"] = draw(_texts)
+    return draw(_in_any_order(schema))
+
+
+@st.composite
+def _arrays(draw: st.DrawFn, inner: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "array", "items": draw(inner)}
+    if draw(st.booleans()):
+        schema["description"] = draw(_texts)
+    if draw(st.booleans()):
+        schema["minItems"] = 1
+    return draw(_in_any_order(schema))
+
+
+def _choices(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.lists(inner, min_size=1, max_size=3).map(lambda several: {"anyOf": several})
+
+
+def _schemas() -> st.SearchStrategy[dict[str, Any]]:
+    return st.recursive(
+        _leaves(),
+        lambda inner: st.one_of(_objects(inner), _arrays(inner), _choices(inner)),
+        max_leaves=5,
+    )
+
+
+@st.composite
+def _tools(draw: st.DrawFn) -> list[Tool]:
+    names = draw(st.lists(_names, max_size=4, unique=True))
+    tools = []
+    for name in names:
+        function: dict[str, Any] = {"name": name}
+        if draw(st.booleans()):
+            function["description"] = draw(_texts)
+        function["parameters"] = draw(_objects(_schemas()))
+        tools.append({"type": "function", "function": function})
+    return tools
+
+
+_ids = st.from_regex(r"[a-zA-Z0-9]{9}", fullmatch=True)
+
+
+@st.composite
+def _work(draw: st.DrawFn) -> list[Message]:
+    """Calls, and their results in the order in which they came."""
+    ids = draw(st.lists(_ids, min_size=1, max_size=4, unique=True))
+    calls = [
+        {
+            "id": each,
+            "type": "function",
+            "function": {"name": draw(_names), "arguments": draw(_arguments())},
+        }
+        for each in ids
+    ]
+    content = draw(st.one_of(st.just(""), st.none(), _texts))
+    results = [
+        {"role": "tool", "tool_call_id": each, "content": draw(_contents)}
+        for each in draw(st.permutations(ids))
+    ]
+    return [{"role": "assistant", "content": content, "tool_calls": calls}, *results]
+
+
+_contents = st.one_of(
+    _texts,
+    st.lists(_said, min_size=1, max_size=3).map(
+        lambda several: [{"type": "text", "text": each} for each in several]
+    ),
+)
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> Conversation:
+    """A session: system prompts, turns with calls, and at its end what the model is to answer."""
+    messages: list[Message] = [
+        {"role": draw(st.sampled_from(["system", "developer"])), "content": draw(_texts)}
+        for _ in range(draw(st.integers(0, 2)))
+    ]
+    for turn in range(turns := draw(st.integers(1, 4))):
+        messages += [
+            {"role": "user", "content": draw(_contents)} for _ in range(draw(st.integers(1, 2)))
+        ]
+        for _ in range(draw(st.integers(0, 3))):
+            messages += draw(_work())
+            if draw(st.integers(0, 9)) == 0:
+                messages.append({"role": "system", "content": draw(_texts)})
+        if turn < turns - 1:
+            messages.append({"role": "assistant", "content": draw(_said)})
+    if draw(st.integers(0, 9)) == 0 and messages[-1]["role"] in ("user", "tool"):
+        messages.append({"role": "assistant", "content": draw(_said)})
+    return Conversation(messages, draw(_tools()))

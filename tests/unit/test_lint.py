@@ -1,0 +1,527 @@
+"""What lint finds, and that it finds nothing where nothing is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from docs.generate import LINT_TARGET, lint_markdown
+from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.checks import cases
+from ollama_tools.cli.app import app
+from ollama_tools.errors import FileProblem, UsageError
+from ollama_tools.lint import RULES, Finding, lint_file, lint_modelfile, lint_tools
+from ollama_tools.lint.goexec import run
+from ollama_tools.lint.gotemplate import TemplateFault, parse_go_template
+from ollama_tools.lint.ignores import chosen, parse_codes
+from ollama_tools.lint.jinja import run_jinja
+from ollama_tools.template import go_template
+from tests.broken_templates import BROKEN_GO, BROKEN_JINJA, GO, JINJA, Broken
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = sorted((ROOT / "modelfiles" / "templates").iterdir())
+RENDERED = sorted((ROOT / "modelfiles" / "rendered").rglob("*.Modelfile"))
+ORIGIN = "hf.co/unsloth/Devstral-Small-2507-GGUF:Q4_K_M"
+GOOD = {
+    "FROM": ORIGIN,
+    "REQUIRES": "0.15.3",
+    "PARSER": "ministral",
+    "PARAMETER temperature": "0.15",
+    "PARAMETER min_p": "0.01",
+    "PARAMETER top_k": "64",
+    "PARAMETER repeat_penalty": "1.0",
+    "PARAMETER num_ctx": "32768",
+    "SYSTEM": '"""You are an agent."""',
+    "TEMPLATE": f'"""{GO}"""',
+}
+
+
+def modelfile(**changes: str | None) -> str:
+    lines = GOOD | {key.replace("__", " "): value for key, value in changes.items()}
+    return "".join(f"{key} {value}\n" for key, value in lines.items() if value is not None)
+
+
+def codes(findings: list[Finding]) -> set[str]:
+    return {each.code for each in findings}
+
+
+def of(findings: list[Finding], code: str) -> Finding:
+    return next(each for each in findings if each.code == code)
+
+
+# What is right
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_our_templates_are_clean(path: Path) -> None:
+    assert lint_file(path) == []
+
+
+@pytest.mark.parametrize("path", RENDERED[::9], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_our_modelfiles_are_clean(path: Path) -> None:
+    assert lint_file(path) == []
+
+
+def test_what_the_tests_break_is_right_at_first(tmp_path: Path) -> None:
+    assert lint_modelfile(modelfile()) == []
+    path = tmp_path / "v13.jinja"
+    path.write_text(JINJA)
+    assert lint_file(path) == []
+
+
+@pytest.mark.parametrize("tokenizer", list(TokenizerVersion))
+def test_go_templates_are_run_as_ollama_runs_them(tokenizer: TokenizerVersion) -> None:
+    conversation = json.loads(json.dumps(cases.CONVERSATION))
+    for message in conversation:
+        for call in message.get("tool_calls", ()):
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    prompt = run(parse_go_template(go_template(tokenizer)), conversation, cases.TOOLS)
+    assert prompt == cases.expected_prompt(tokenizer)
+
+
+# Templates
+
+
+@pytest.mark.parametrize("broken", BROKEN_GO, ids=lambda each: each.name)
+def test_a_broken_go_template_is_named(broken: Broken) -> None:
+    found = lint_modelfile(modelfile(TEMPLATE=f'"""{broken.template}"""'))
+    assert codes(found) == broken.codes
+    first = modelfile().splitlines().index(f'TEMPLATE """{GO.splitlines()[0]}') + 1
+    for each in found:
+        assert each.line is not None
+        assert each.line >= first
+        assert each.fix
+
+
+@pytest.mark.parametrize("broken", BROKEN_JINJA, ids=lambda each: each.name)
+def test_a_broken_jinja_is_named(broken: Broken, tmp_path: Path) -> None:
+    path = tmp_path / "v13.jinja"
+    path.write_text(broken.template)
+    assert codes(lint_file(path)) == broken.codes
+
+
+def test_a_fault_of_syntax_has_the_line_of_the_file(tmp_path: Path) -> None:
+    go = tmp_path / "a.gotmpl"
+    go.write_text("one\ntwo\n{{ strip . }}\n")
+    assert of(lint_file(go), "DV101").line == 3
+    jinja = tmp_path / "a.jinja"
+    jinja.write_text("one\n{% if %}\n")
+    assert of(lint_file(jinja), "DV101").line == 2
+
+
+def test_a_tag_that_the_generic_parser_cannot_find() -> None:
+    hidden = GO.replace("{{- if .ToolCalls }}", "{{- if gt (len .ToolCalls) 0 }}")
+    v7 = modelfile(PARSER=None, REQUIRES=None, TEMPLATE=f'"""{hidden}"""')
+    found = lint_modelfile(v7)
+    assert codes(found) == {"DV110", "DV202"}
+    assert "'{'" in of(found, "DV110").message
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxx{% endfor %}{% endfor %}",
+        "{{ 'a' * 10000000000 }}",
+        "{{ 10 ** (10 ** 10) }}",
+        "{{ '%1000000000000d' % 1 }}",
+        "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{% include '/etc/passwd' %}",
+    ],
+)
+def test_a_jinja_that_is_a_bomb_is_a_finding(template: str, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.jinja"
+    path.write_text(template)
+    began = time.monotonic()
+    assert codes(lint_file(path)) & {"DV101", "DV102"}
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        '{{ define "a" }}{{ template "a" . }}{{ end }}{{ template "a" . }}{{ .Messages }}',
+        "{{ range 100000 }}{{ range 100000 }}{{ end }}{{ end }}{{ .Messages }}",
+        '{{ printf "%999999999d" 1 }}{{ .Messages }}',
+        "{{ .Messages }}" + "{{ if 1 }}" * 3000 + "{{ end }}" * 3000,
+        "{{ .Messages }}{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+        "{{ index .Messages 99 }}",
+        "{{ slice .Messages 3 1 }}",
+        '{{ eq .Messages "x" }}',
+        "{{ (index .Messages 0).Nothing }}",
+    ],
+)
+def test_a_go_template_that_is_a_bomb_is_a_finding(template: str, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.gotmpl"
+    path.write_text(template)
+    assert codes(lint_file(path)) & {"DV101", "DV102"}
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ .A", "not closed"),
+        ("{{ end }}", "closes nothing"),
+        ("{{ if .A }}", "not closed"),
+        ("{{ $x }}", "undefined variable"),
+        ("{{ $x = 1 }}", "undefined variable"),
+        ("{{ if $x := 1 }}{{ end }}{{ $x }}", "undefined variable"),
+        ("{{ }}", "empty"),
+        ("{{ break }}", "outside of a range"),
+        ('{{ template "x" . }}', "defined nowhere"),
+        ('{{ define "x" }}{{ end }}{{ template "x" }}', "no value"),
+        ("{{/* open }}", "not closed"),
+        ("{{ (1 }}", "parenthesis"),
+        ("{{ 1 | 2 }}", "no function"),
+        ("{{ ? }}", "unexpected character"),
+    ],
+)
+def test_what_go_refuses_is_refused(template: str, message: str) -> None:
+    with pytest.raises(TemplateFault, match=message):
+        parse_go_template(template)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["{{", "}}", "{{-", "-}}", " if ", " range ", " end ", " else ", ".Messages", " $x ",
+             ":=", "|", "(", ")", '"a"', " printf ", " template ", " define ", "text", "/*", "*/",
+             " .ToolCalls ", " break ", " 1 ", "\n", " with ", " . "]
+        )
+        | st.text(max_size=3),
+        max_size=25,
+    ).map("".join)
+)  # fmt: skip
+def test_any_go_template_is_parsed_or_refused(text: str) -> None:
+    try:
+        template = parse_go_template(text)
+        template.tool_call_tag()
+        run(template, [{"role": "user", "content": "x"}], [])
+    except TemplateFault:
+        return
+
+
+def test_jinja_is_rendered_as_llama_server_does() -> None:
+    found = run_jinja(
+        "{{ x | tojson }}{{ raise_exception('no') if y }}", [{"x": "<é>"}, {"x": 1, "y": 1}]
+    )
+    assert found[0].prompt == '"<é>"'
+    assert (found[1].prompt, found[1].refused, found[1].fault) == (None, True, "no")
+
+
+# Modelfiles
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"PARSER": "nosuch"}, "DV201"),
+        ({"PARSER": "qwen3"}, "DV201"),
+        ({"PARSER": None, "REQUIRES": None}, "DV202"),
+        ({"RENDERER": "qwen3-coder"}, "DV204"),
+        ({"TEMPLATE": None}, "DV205"),
+        ({"REQUIRES": None}, "DV206"),
+        ({"REQUIRES": "0.14.0"}, "DV206"),
+        ({"FROM": "devstral", "TEMPLATE": None, "PARSER": None, "REQUIRES": None}, "DV208"),
+        ({"PARAMETER__repeat_penalty": None}, "DV301"),
+        ({"PARAMETER__repeat_penalty": "1.1"}, "DV301"),
+        ({"PARAMETER__num_ctx": None}, "DV302"),
+        ({"PARAMETER__num_ctx": "4096"}, "DV303"),
+        ({"PARAMETER__num_ctx": "999999"}, "DV304"),
+        ({"PARAMETER__temperature": None}, "DV305"),
+        ({"PARAMETER__temperature": "0.8"}, "DV305"),
+        ({"PARAMETER__min_p": None}, "DV306"),
+        ({"PARAMETER__top_k": None}, "DV306"),
+        ({"PARAMETER__num_ctxt": "1"}, "DV307"),
+        ({"PARAMETER__top_p": "high"}, "DV308"),
+        ({"PARAMETER__seed": "1 # comment"}, "DV308"),
+        ({"PARAMETER__kv_cache_type": "q8_0"}, "DV309"),
+        ({"PARAMETER__OLLAMA_KV_CACHE_TYPE": "q8_0"}, "DV309"),
+        ({"PARAMETER__mirostat": "1"}, "DV310"),
+        ({"PARAMETER__stop": "[TOOL_CALLS]"}, "DV311"),
+        ({"SYSTM": "x"}, "DV401"),
+        ({"LICENSE": '"""open'}, "DV402"),
+        ({"FROM": None}, "DV403"),
+        ({"SYSTEM": "never write [INST] here"}, "DV404"),
+        ({"SYSTEM": "two\u200bwords"}, "DV405"),
+        ({"SYSTEM": '"""say """ twice"""'}, "DV406"),
+        ({"parameter__top_k": "64"}, "DV407"),
+    ],
+)
+def test_a_fault_of_a_modelfile_is_named(changes: dict[str, str | None], code: str) -> None:
+    found = lint_modelfile(modelfile(**changes), release="2507")
+    assert codes(found) == {code}
+    assert found[0].line is not None
+    assert found[0].line <= len(modelfile(**changes).splitlines())
+
+
+def test_v7_has_no_parser_and_other_calls() -> None:
+    found = lint_modelfile(modelfile(FROM="hf.co/unsloth/Devstral-Small-2505-GGUF:Q4_K_M"))
+    assert codes(found) == {"DV109", "DV112", "DV203"}
+
+
+def test_a_release_that_nothing_tells_is_said() -> None:
+    assert codes(lint_modelfile(modelfile(FROM="./model.gguf"))) == {"DV408"}
+
+
+def test_a_mistyped_parameter_gets_the_right_name() -> None:
+    found = lint_modelfile(modelfile(PARAMETER__temprature="0.1"))
+    assert of(found, "DV307").fix == "did you mean temperature?"
+
+
+def test_a_system_prompt_of_the_model_keeps_a_template_from_adding_one() -> None:
+    adds = next(each for each in BROKEN_GO if each.name == "default prompt").template
+    # This one adds it always; that of the hub only where there is none.
+    assert "DV120" in codes(lint_modelfile(modelfile(TEMPLATE=f'"""{adds}"""')))
+
+
+# Ignoring
+
+
+def test_a_comment_ignores_the_instruction_under_it() -> None:
+    text = modelfile(PARAMETER__num_ctx="4096")
+    assert (
+        codes(lint_modelfile(text.replace("PARAMETER num_ctx", "# noqa: DV303\nPARAMETER num_ctx")))
+        == set()
+    )
+    assert (
+        codes(lint_modelfile(text.replace("PARAMETER num_ctx", "# noqa\nPARAMETER num_ctx")))
+        == set()
+    )
+    other = text.replace("PARAMETER num_ctx", "# noqa: DV301\nPARAMETER num_ctx")
+    assert codes(lint_modelfile(other)) == {"DV303"}
+    elsewhere = text.replace("PARAMETER top_k", "# noqa: DV303\nPARAMETER top_k")
+    assert codes(lint_modelfile(elsewhere)) == {"DV303"}
+
+
+def test_a_comment_ignores_a_rule_in_the_whole_file() -> None:
+    text = modelfile(PARAMETER__num_ctx="4096", PARAMETER__temperature="1")
+    assert codes(lint_modelfile(f"# lint: ignore=DV303, DV305\n{text}")) == set()
+    assert codes(lint_modelfile(f"# lint: ignore=DV3\n{text}")) == set()
+
+
+def test_a_comment_in_a_template_ignores_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "v13.gotmpl"
+    path.write_text("{{- /* noqa: DV103 */ -}}\n<s>" + GO)
+    assert codes(lint_file(path)) == set()
+    path.write_text("<s>{{- /* noqa: DV103 */ -}}\n" + GO)
+    assert codes(lint_file(path)) == set()
+    path.write_text("<s>\n{{- /* noqa: DV103 */ -}}\n" + GO)
+    assert codes(lint_file(path)) == {"DV103"}
+
+
+def test_codes_are_chosen_by_their_beginnings() -> None:
+    found = lint_modelfile(modelfile(PARAMETER__num_ctx="4096", PARSER="nosuch"))
+    assert codes(chosen(found, parse_codes(["DV2"]), ())) == {"DV201"}
+    assert codes(chosen(found, (), parse_codes(["dv3,DV9"[:3]]))) == {"DV201"}
+    with pytest.raises(UsageError, match="no rule begins with 'DV9'"):
+        parse_codes(["DV9"])
+
+
+# Tools
+
+
+def openai(parameters: object, **more: object) -> dict[str, object]:
+    function = {"name": "t", "description": "d", "parameters": parameters, **more}
+    return {"type": "function", "function": function}
+
+
+def schema(**properties: object) -> dict[str, object]:
+    return {"type": "object", "properties": properties}
+
+
+@pytest.mark.parametrize(
+    ("tool", "expected"),
+    [
+        (openai(schema(a={"type": "string"})), []),
+        (
+            openai({**schema(a={"type": "string", "minLength": 1}), "additionalProperties": False}),
+            [
+                ("DV501", "tools[0].function.parameters.additionalProperties"),
+                ("DV501", "tools[0].function.parameters.properties.a.minLength"),
+            ],
+        ),
+        (openai(schema(), strict=True), [("DV501", "tools[0].function.strict")]),
+        (
+            openai(schema(a={"$ref": "#/$defs/x"})),
+            [("DV501", "tools[0].function.parameters.properties.a.$ref")],
+        ),
+        (
+            openai(schema(a={"anyOf": [{"type": "string", "format": "date"}]})),
+            [("DV501", "tools[0].function.parameters.properties.a.anyOf[0].format")],
+        ),
+        (openai(schema(a={"type": "array", "items": {"maxLength": 1, "type": "string"}})), []),
+        (
+            openai(schema(a={"type": "array", "items": {"type": "string", "maxLength": 1}})),
+            [("DV505", "tools[0].function.parameters.properties.a.items")],
+        ),
+        (
+            openai(schema(b={"type": "string"}, a={"type": "string"})),
+            [("DV504", "tools[0].function.parameters.properties")],
+        ),
+        (
+            openai(schema(a={"description": "d", "type": "string"})),
+            [("DV506", "tools[0].function.parameters.properties.a")],
+        ),
+        (
+            openai({**schema(), "required": []}),
+            [("DV507", "tools[0].function.parameters.required")],
+        ),
+        (openai(schema(a=True)), [("DV502", "tools[0].function.parameters.properties.a")]),
+        (
+            openai(schema(a={"type": "strnig"})),
+            [("DV502", "tools[0].function.parameters.properties.a.type")],
+        ),
+        (
+            openai(schema(a={"type": "string", "required": True})),
+            [("DV502", "tools[0].function.parameters.properties.a.required")],
+        ),
+        (openai(None), [("DV502", "tools[0].function.parameters")]),
+        (openai({}), [("DV502", "tools[0].function.parameters.type")]),
+        (openai([]), [("DV502", "tools[0].function.parameters")]),
+        (openai(schema(), name="a b"), [("DV503", "tools[0].function.name")]),
+        (openai(schema(), name=""), [("DV502", "tools[0].function.name")]),
+        (openai(schema(), description=""), [("DV508", "tools[0].function")]),
+        ({"type": "web_search"}, [("DV502", "tools[0]")]),
+        (3, [("DV502", "tools[0]")]),
+        (
+            {"name": "t", "description": "d", "input_schema": {**schema(), "title": "T"}},
+            [("DV501", "tools[0].input_schema.title")],
+        ),
+        (
+            {
+                "type": "function",
+                "name": "t",
+                "description": "d",
+                "parameters": schema(),
+                "strict": True,
+            },
+            [("DV501", "tools[0].strict")],
+        ),
+    ],
+)
+def test_what_becomes_of_a_tool(tool: object, expected: list[tuple[str, str]]) -> None:
+    assert [(each.code, each.field) for each in lint_tools([tool])] == expected
+
+
+def test_two_tools_of_one_name() -> None:
+    found = lint_tools([openai(schema()), openai(schema())])
+    assert [(each.code, each.field) for each in found] == [("DV503", "tools[1].function.name")]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+        lambda inner: st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "function", "name", "parameters", "properties", "items", "anyOf", "enum",
+                 "required", "$defs", "description", "input_schema", "x"]
+            ),
+            inner,
+            max_size=5,
+        ),
+        max_leaves=20,
+    )
+)  # fmt: skip
+def test_any_json_as_a_tool_is_a_finding_or_none(tool: object) -> None:
+    for each in lint_tools([tool]):
+        assert each.field.startswith("tools[0]")
+
+
+# The command
+
+
+def lint(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["lint", *arguments], standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return int(result.return_value or 0), result.stdout
+
+
+def test_the_command_prints_place_code_and_fix(tmp_path: Path) -> None:
+    path = tmp_path / "Modelfile"
+    path.write_text(modelfile(PARSER="nosuch"))
+    code, out = lint(str(path))
+    assert code == 4
+    assert out == (
+        f"{path}:3: DV201 error: PARSER nosuch does not exist\n"
+        "  fix: write PARSER ministral for v13, and none for v7\n1 errors\n"
+    )
+
+
+def test_warnings_fail_only_where_it_is_strict(tmp_path: Path) -> None:
+    path = tmp_path / "Modelfile"
+    path.write_text(modelfile(PARAMETER__num_ctx="4096"))
+    assert lint(str(path))[0] == 0
+    assert lint(str(path), "--strict")[0] == 4
+    assert lint(str(path), "--strict", "--ignore", "DV303") == (0, "nothing found\n")
+    assert lint(str(path), "--quiet") == (0, "DV303\n")
+
+
+def test_json_has_every_finding(tmp_path: Path) -> None:
+    path = tmp_path / "tools.json"
+    path.write_text(json.dumps({"tools": [openai(schema(a=True))]}))
+    code, out = lint("--tools", str(path), "--json")
+    answer = json.loads(out)
+    assert code == 4
+    assert answer["passed"] is False
+    assert answer["findings"][0]["code"] == "DV502"
+    assert answer["findings"][0]["line"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("Modelfile", b"\xff\xfe\xff"),
+        ("missing.gguf", None),
+        ("short.gguf", b"GGUF"),
+        ("a.jinja", b"\xff"),
+        ("none.modelfile", None),
+    ],
+)
+def test_what_cannot_be_read_ends_in_one_line(
+    name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(FileProblem, match=re.escape(str(path))) as caught:
+        lint(str(path))
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["", "{", "3", "{}", '{"tools": 1}', "[" * 100_000])
+def test_a_file_without_tools_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "tools.json"
+    path.write_text(text)
+    with pytest.raises(FileProblem):
+        lint("--tools", str(path))
+
+
+def test_nothing_to_lint_is_wrong_usage() -> None:
+    with pytest.raises(UsageError):
+        lint()
+
+
+# The documentation
+
+
+def test_the_table_of_rules_is_what_the_rules_say() -> None:
+    assert LINT_TARGET.read_text(encoding="utf-8") == lint_markdown(), "run: make docs"
+
+
+def test_every_rule_is_whole_and_in_the_table() -> None:
+    text = lint_markdown()
+    assert len({each.name for each in RULES.values()}) == len(RULES)
+    for code, each in RULES.items():
+        assert f"| `{code}` {each.name}" in text
+        assert all((each.what, each.why, each.source, each.fix))
