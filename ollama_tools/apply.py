@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ollama_tools import gguf, hub, state, system
+from ollama_tools import gguf, gguf_rewrite, hub, state, system
 from ollama_tools.checks.result import Report
 from ollama_tools.checks.smoke import prompt_difference, smoke_server
 from ollama_tools.compatibility import NATIVE_JINJA, UNQUOTED_FILES, Version
@@ -84,8 +86,7 @@ def apply(
     spec = None if force else _standing_build(server, plan.candidates, progress)
     if spec is None:
         candidates = _with_system_text(plan.candidates, progress)
-        weights = bring(candidates[0])
-        spec = _build_first_that_fits(server, candidates, weights, progress)
+        spec = _build_first_that_fits(server, candidates, bring, progress)
     report = None
     if check:
         try:
@@ -158,11 +159,9 @@ class _Bytes:
                 return self._pulled(spec, source)
             case HubSource() as source:
                 return self._uploaded_from_hub(spec, source)
-            case FileSource(path=path, sha256=sha256):
+            case FileSource(path=path):
                 self._check_header(spec, gguf.read_header(path))
-                if not self._server.has_blob(f"sha256:{sha256}"):
-                    self._check_room(path.stat().st_size)
-                return self._uploaded(path, sha256, path.name)
+                return self._uploaded(spec, path, path.name)
             case ServerSource(name=name, digests=digests):
                 self._check_shown(spec, name)
                 if NATIVE_JINJA <= self._version < UNQUOTED_FILES:
@@ -196,9 +195,10 @@ class _Bytes:
         file = hub.HubFile(source.repository, _filename(source), source.revision)
         facts = hub.facts(file)
         name = Path(file.filename).name
-        if facts.sha256 is not None and self._server.has_blob(f"sha256:{facts.sha256}"):
+        known = _known_digest(spec, facts.sha256)
+        if known is not None and self._server.has_blob(f"sha256:{known}"):
             self._progress.step(f"the server has {file} already")
-            return {name: f"sha256:{facts.sha256}"}
+            return {name: f"sha256:{known}"}
         # The hub knows the size; the catalog may only have estimated it.
         self._check_room(facts.bytes or source.bytes)
         self._progress.step(f"downloading {file}")
@@ -208,9 +208,7 @@ class _Bytes:
         )
         self._check_header(spec, gguf.read_header(path))
         try:
-            return self._uploaded(
-                path, facts.sha256 or state.file_sha256(path, self._progress), name
-            )
+            return self._uploaded(spec, path, name, facts.sha256)
         except FileProblem as error:
             # huggingface_hub compares sizes only, and would give the same file again.
             path.resolve().unlink(missing_ok=True)
@@ -218,16 +216,54 @@ class _Bytes:
                 f"what arrived of {file} is not what the hub announced", "run the command again"
             ) from error
 
-    def _uploaded(self, path: Path, sha256: str, name: str) -> dict[str, str]:
-        digest = f"sha256:{sha256}"
-        if not self._server.has_blob(digest):
+    def _uploaded(
+        self, spec: Spec, path: Path, name: str, sha256: str | None = None
+    ) -> dict[str, str]:
+        """Send a file, with every part of it where it is split.
+
+        Args:
+            spec: What the file is for; it may want another template in the file.
+            path: The file.
+            name: What to call it in a create request.
+            sha256: Hex digest of the file as it lies here, where somebody has said it.
+        """
+        first, *others = gguf_rewrite.parts(path)
+        sent = {name: self._sent(spec, first, sha256)}
+        for part in others:
+            sent[part.name] = self._sent_as_it_is(part, None)
+        return sent
+
+    def _sent(self, spec: Spec, path: Path, sha256: str | None) -> str:
+        jinja = spec.layers.jinja
+        if jinja is None:
+            return self._sent_as_it_is(path, sha256)
+        known = gguf_rewrite.known_sha256(path, jinja)
+        if known is not None and self._server.has_blob(f"sha256:{known}"):
+            return f"sha256:{known}"
+        self._progress.step(f"putting the template into {path.name}, and hashing it")
+        rewritten = gguf_rewrite.rewrite(path, jinja)
+        new = rewritten.sha256(self._progress)
+        if sha256 is not None:
+            state.remember_digest(*_derived(spec, sha256), new)
+        if not self._server.has_blob(f"sha256:{new}"):
+            self._check_room(rewritten.size)
             self._progress.step(f"uploading {path.name}")
-            self._server.upload(
-                path,
-                digest,
+            self._server.upload_stream(
+                rewritten.chunks(),
+                rewritten.size,
+                f"sha256:{new}",
                 self._progress.transfer,
+                label=str(path),
             )
-        return {name: digest}
+        return f"sha256:{new}"
+
+    def _sent_as_it_is(self, path: Path, sha256: str | None) -> str:
+        digest = f"sha256:{sha256 or state.file_sha256(path, self._progress)}"
+        if not self._server.has_blob(digest):
+            self._check_room(path.stat().st_size)
+            self._progress.step(f"uploading {path.name}")
+            self._server.upload(path, digest, self._progress.transfer)
+        return digest
 
     def _check_room(self, size: int | None) -> None:
         """Refuse bytes that cannot fit, where the server's disk can be seen from here."""
@@ -279,6 +315,19 @@ class _Bytes:
                 f"{base} was on the server before; asked with tools while {spec.name} is loaded it "
                 f"answers HTTP 500, so remove it if nobody needs it: ollama rm {base}"
             )
+
+
+def _derived(spec: Spec, sha256: str) -> tuple[str, list[Any]]:
+    """Under which words the digest of a file with another template is remembered."""
+    template = hashlib.sha256((spec.layers.jinja or "").encode()).hexdigest()
+    return f"sha256:{sha256} with template", [template, gguf_rewrite.REVISION]
+
+
+def _known_digest(spec: Spec, sha256: str | None) -> str | None:
+    """The hex digest that a file will have on the server; None where it is not known yet."""
+    if sha256 is None or spec.layers.jinja is None:
+        return sha256
+    return state.remembered_digest(*_derived(spec, sha256))
 
 
 def _filename(source: HubSource) -> str:
@@ -356,12 +405,12 @@ def _free_engine(server: Server, spec: Spec, progress: Progress) -> None:
 
 
 def _build_first_that_fits(
-    server: Server, candidates: tuple[Spec, ...], weights: Weights, progress: Progress
+    server: Server, candidates: tuple[Spec, ...], bring: _Bytes, progress: Progress
 ) -> Spec:
     """Build candidates until one's prompt is right on the live server; the last needs no proof."""
     rejected: list[str] = []
     for spec in candidates:
-        _build(server, spec, weights, progress)
+        _build(server, spec, bring(spec), progress)
         _free_engine(server, spec, progress)
         last = spec is candidates[-1]
         if not last:

@@ -98,8 +98,16 @@ def require_supported(version_text: str) -> Version:
     return version
 
 
-def carriers(version: Version) -> tuple[Carrier, ...]:
-    """The carriers that this package can build on a server version, the best first."""
-    if version >= NATIVE_JINJA:
-        return (Carrier.HUB, Carrier.MODELFILE)
-    return (Carrier.MODELFILE,)
+def carriers(version: Version, *, rewritable: bool) -> tuple[Carrier, ...]:
+    """The carriers that this package can build on a server version, the best first.
+
+    Args:
+        version: The server's version.
+        rewritable: Whether the weights pass through this machine, so that a template can be put
+            into them on their way.
+    """
+    if version < NATIVE_JINJA:
+        return (Carrier.MODELFILE,)
+    if rewritable:
+        return (Carrier.GGUF, Carrier.HUB, Carrier.MODELFILE)
+    return (Carrier.HUB, Carrier.MODELFILE)

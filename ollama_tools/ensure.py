@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 from ollama_tools.catalog import Catalog, Release, load_catalog
 from ollama_tools.compatibility import Version, require_supported
 from ollama_tools.errors import ModelNotFound, ServerError, UsageError
-from ollama_tools.plan import Plan, Via, make_plan
+from ollama_tools.plan import Plan, make_plan
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.reference import QuantReference, parse_reference
 from ollama_tools.server import Server, find_model
 from ollama_tools.spec import AGENT_PROMPT, Parameters, Spec, check_prompt_tokens
 from ollama_tools.template import AUTO, Carrier
-from ollama_tools.wish import Wish, candidates, choose_release, find_source, offline_facts
+from ollama_tools.wish import (
+    Wish,
+    candidates,
+    choose_release,
+    choose_via,
+    find_source,
+    offline_facts,
+)
 
 if TYPE_CHECKING:
     from ollama_tools.checks.result import Report
@@ -91,7 +98,8 @@ def ensure_model(
         parameters: Ollama parameters over the recommended ones.
         system: ``"bundled"``, ``"hub"``, the path of a file, ``""`` for none; None for the hub's
             where it can be had, else the bundled one.
-        carrier: Where the chat template shall live: ``"auto"``, ``"hub"`` or ``"modelfile"``.
+        carrier: Where the chat template shall live: ``"auto"``, ``"gguf"``, ``"hub"`` or
+            ``"modelfile"``.
         via: ``"upload"`` or ``"server"``; None for upload to this machine and pull elsewhere.
         registry: Mirror to pull from, as ``"host:port"`` or ``"http://host:port"``.
         check: Whether a new build must pass the smoke checks before the name is switched to it.
@@ -196,11 +204,12 @@ def plan_for(
     version = require_supported(server.version())
     models = server.models()
     source = find_source(reference, server, models, wish, progress or Silence())
+    via = choose_via(wish, offline.via, local=server.is_local)
     plan = make_plan(
         server,
         models,
-        candidates(source, offline, wish, version),
-        via=offline.via or (Via.UPLOAD if server.is_local else Via.SERVER),
+        candidates(source, offline, wish, version, via),
+        via=via,
         registry=offline.registry,
         check=check,
         force=force,

@@ -29,7 +29,7 @@ from ollama_tools.progress import Progress
 
 _PIECE = 1 << 20
 _STRING = 8
-_REVISION = 1
+REVISION = 1
 """To be raised when this module gives other bytes for the same input: old digests then lapse."""
 _PREAMBLE = struct.Struct("<4sIQQ")
 _MAX_TEMPLATE_BYTES = 16 << 20
@@ -226,17 +226,11 @@ def _state_key(path: Path) -> str:
 
 
 def _remembered(path: Path, mark: _Mark, template_sha256: str) -> str | None:
-    entry = state._read(state._digests()).get(_state_key(path))
-    if isinstance(entry, dict) and entry.get("mark") == [*mark, template_sha256, _REVISION]:
-        return str(entry["sha256"])
-    return None
+    return state.remembered_digest(_state_key(path), [*mark, template_sha256, REVISION])
 
 
 def _remember(path: Path, mark: _Mark, template_sha256: str, sha256: str) -> None:
-    # Read only now: hashing takes long enough for another process to have added something.
-    known = state._read(state._digests())
-    known[_state_key(path)] = {"mark": [*mark, template_sha256, _REVISION], "sha256": sha256}
-    state._write(state._digests(), known)
+    state.remember_digest(_state_key(path), [*mark, template_sha256, REVISION], sha256)
 
 
 def _encoded(chat_template: str) -> bytes:

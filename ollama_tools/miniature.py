@@ -336,7 +336,8 @@ _CONTROL_NAMES: Final = re.compile(
 # Logit of the right token, in units of the residual stream; even at temperature 1 no other is
 # ever drawn.
 _RIGHT: Final = 60.0
-# Where a grammar forbids what a speaker would say, it closes what is open, and ends.
+# Where a grammar forbids what a speaker would say, it closes what is open, and ends; of what is
+# left it takes the first byte, so that it does the same on every machine.
 _OFF_SCRIPT: Final[Mapping[int, float]] = {
     _EOS: 5.0,
     _SPECIAL_IDS + ord('"'): 3.0,
@@ -535,6 +536,7 @@ def _speech_table(
         embedding[token, dim] = 1
     # All of one length, so that the normalisation scales all of them alike.
     embedding[:, speech.norm_dim] = np.sqrt(4 - np.square(embedding).sum(axis=1))
+    output[_SPECIAL_IDS:, speech.every_dim] = np.linspace(0.5, 0.0, len(output) - _SPECIAL_IDS)
     for token, weight in _OFF_SCRIPT.items():
         output[token, speech.every_dim] = weight
     for step in speech.alone:

@@ -127,7 +127,8 @@ def differences(spec: Spec, found: Shown) -> list[str]:
     different = []
     if hashlib.sha256(found.system.encode()).hexdigest() != spec.system.sha256:
         different.append("system prompt")
-    if layers.template is not None and found.template != layers.template:
+    template = layers.template or layers.jinja
+    if template is not None and found.template.rstrip("\n") != template:
         different.append("template")
     if found.parser != (layers.parser or ""):
         different.append("parser")

@@ -13,7 +13,7 @@ from ollama_tools.reference import FileReference, HubReference, QuantReference, 
 from ollama_tools.spec import FileSource, HubSource, Parameters, ServerSource, Source, Spec
 from ollama_tools.system import SystemOrigin, from_hub
 from ollama_tools.template import AUTO, Carrier
-from ollama_tools.wish import Wish, offline_facts
+from ollama_tools.wish import Wish, offline_facts, parse_carrier
 
 
 def render(
@@ -75,16 +75,13 @@ def render_wish(wish: Wish, catalog: Catalog) -> str:
     prompt = facts.systems[0]
     if prompt.origin is SystemOrigin.HUB:
         prompt = from_hub(facts.release)
-    carrier = Carrier.MODELFILE if wish.carrier == AUTO else _carrier(wish.carrier)
+    carrier = Carrier.MODELFILE if wish.carrier == AUTO else parse_carrier(wish.carrier)
+    if carrier is Carrier.GGUF:
+        raise UsageError(
+            "a Modelfile cannot carry a template inside the GGUF", "use create, or modelfile or hub"
+        )
     spec = Spec(facts.name, facts.release, source, carrier, prompt, facts.parameters)
     return modelfile.render(spec, registry=facts.registry.host)
-
-
-def _carrier(word: str) -> Carrier:
-    try:
-        return Carrier(word)
-    except ValueError:
-        raise UsageError(f"{word!r} is no carrier of a template", "use modelfile or hub") from None
 
 
 def rendered_files(catalog: Catalog) -> Iterator[tuple[Path, str]]:

@@ -122,12 +122,19 @@ class Shown:
 
     @property
     def carrier(self) -> str:
-        """Whose template runs: ours (``modelfile``), the GGUF's (``file``), or ``other``."""
+        """Where the template that runs lives, as :class:`ollama_tools.template.Carrier` says it.
+
+        ``hub`` stands for any Jinja in the file that is not ours, ``other`` for a Go template that
+        is not ours.
+        """
         from ollama_tools.catalog import TokenizerVersion
-        from ollama_tools.template import go_template
+        from ollama_tools.template import go_template, jinja_template
 
         if self.is_jinja:
-            return "file"
+            ours = any(
+                self.template.rstrip("\n") == jinja_template(each) for each in TokenizerVersion
+            )
+            return "gguf" if ours else "hub"
         ours = any(self.template == go_template(each) for each in TokenizerVersion)
         return "modelfile" if ours else "other"
 

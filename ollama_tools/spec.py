@@ -143,6 +143,7 @@ class Spec:
             "carrier": self.carrier.value,
             "template": layers.template,
             "parser": layers.parser,
+            "jinja": layers.jinja,
             "requires": self.release.minimum_server,
             "system": self.system.sha256,
             "parameters": {key: self.parameters[key] for key in sorted(self.parameters)},

@@ -57,9 +57,8 @@ def file_sha256(path: Path, progress: Progress) -> str:
         before = path.stat()
         key = str(path.resolve())
         mark = [before.st_size, before.st_mtime_ns, before.st_ino]
-        known = _read(_digests())
-        if isinstance(entry := known.get(key), dict) and entry.get("mark") == mark:
-            return str(entry["sha256"])
+        if (known := remembered_digest(key, mark)) is not None:
+            return known
         progress.step(f"hashing {path}")
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -68,9 +67,26 @@ def file_sha256(path: Path, progress: Progress) -> str:
         raise FileProblem(f"cannot read {path}: {error.strerror}", "check the path") from error
     if [after.st_size, after.st_mtime_ns, after.st_ino] != mark:
         raise FileProblem(f"{path} changed while it was read", "wait until it is complete")
-    known[key] = {"mark": mark, "sha256": sha256}
-    _write(_digests(), known)
+    remember_digest(key, mark, sha256)
     return sha256
+
+
+def remembered_digest(key: str, mark: list[Any]) -> str | None:
+    """A hex SHA-256 that was found out before; None where it was not, or where the mark differs.
+
+    Args:
+        key: What the digest is of.
+        mark: What changes when the digest may.
+    """
+    entry = _read(_digests()).get(key)
+    return str(entry["sha256"]) if isinstance(entry, dict) and entry.get("mark") == mark else None
+
+
+def remember_digest(key: str, mark: list[Any], sha256: str) -> None:
+    """Remember a hex SHA-256; see :func:`remembered_digest`."""
+    content = _read(_digests())
+    content[key] = {"mark": mark, "sha256": sha256}
+    _write(_digests(), content)
 
 
 def note_base(url: str, name: str) -> None:

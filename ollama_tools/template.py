@@ -39,8 +39,7 @@ CONTROL_TOKENS = (
 class Carrier(StrEnum):
     """The place where a model's chat template lives.
 
-    ``GGUF`` and ``SERVER`` are words of the specification already; no release of this package
-    builds them yet.
+    ``SERVER`` is a word of the specification already; no release of this package builds it yet.
     """
 
     GGUF = "gguf"
@@ -60,10 +59,12 @@ class PromptLayers:
     Attributes:
         template: Go template, or None where the server uses the file's own Jinja.
         parser: Name of the server's tool-call parser, or None for the server's own choice.
+        jinja: The Jinja that is put into the file itself, or None where the file stays as it is.
     """
 
     template: str | None
     parser: str | None
+    jinja: str | None = None
 
 
 @cache
@@ -73,6 +74,12 @@ def go_template(tokenizer: TokenizerVersion) -> str:
         data_path("templates", name).read_text(encoding="utf-8")
         for name in ("shared.gotmpl", f"{tokenizer.value}.gotmpl")
     ).rstrip("\n")
+
+
+@cache
+def jinja_template(tokenizer: TokenizerVersion) -> str:
+    """The Jinja for a tokenizer version, as it goes into a GGUF."""
+    return data_path("templates", f"{tokenizer.value}.jinja").read_text("utf-8").rstrip("\n")
 
 
 def prompt_layers(carrier: Carrier, tokenizer: TokenizerVersion) -> PromptLayers:
@@ -85,6 +92,8 @@ def prompt_layers(carrier: Carrier, tokenizer: TokenizerVersion) -> PromptLayers
         UsageError: The carrier is not built by this version.
     """
     match carrier:
+        case Carrier.GGUF:
+            return PromptLayers(template=None, parser=None, jinja=jinja_template(tokenizer))
         case Carrier.HUB:
             return PromptLayers(template=None, parser=None)
         case Carrier.MODELFILE:
@@ -93,5 +102,5 @@ def prompt_layers(carrier: Carrier, tokenizer: TokenizerVersion) -> PromptLayers
         case _:
             raise UsageError(
                 f"the carrier {carrier.value!r} cannot be built by this version",
-                "use --template-in auto, hub or modelfile",
+                "use --template-in auto, gguf, hub or modelfile",
             )

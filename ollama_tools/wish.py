@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ollama_tools import state, system
+from ollama_tools import gguf_rewrite, state, system
 from ollama_tools.catalog import Catalog, Release
 from ollama_tools.compatibility import NATIVE_JINJA, Version, carriers
 from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
@@ -207,7 +208,7 @@ def find_source(
                 )
             return HubSource(repository, tag, None, revision, None)
         case FileReference(path=path):
-            return FileSource(path, state.file_sha256(path.expanduser(), progress))
+            return _file_source(path.expanduser(), progress)
         case ServerReference(name=name):
             if find_model(list(models), name) is None:
                 raise ModelNotFound(
@@ -220,24 +221,42 @@ def find_source(
             return ServerSource(name, digests)
 
 
-def candidates(source: Source, offline: Offline, wish: Wish, version: Version) -> tuple[Spec, ...]:
-    """The specs that would do, the best first."""
-    possible = carriers(version)
+def _file_source(path: Path, progress: Progress) -> FileSource:
+    """A file on this machine, with every part of it where it is split."""
+    digests = [state.file_sha256(part, progress) for part in gguf_rewrite.parts(path)]
+    if len(digests) == 1:
+        return FileSource(path, digests[0])
+    return FileSource(path, hashlib.sha256(" ".join(digests).encode()).hexdigest())
+
+
+def choose_via(wish: Wish, asked: Via | None, *, local: bool) -> Via:
+    """How the bytes come where nobody says it: through this machine where that costs no network.
+
+    A mirror is something that servers pull from, and a template in the GGUF has to be put there on
+    its way, so naming either says it too.
+    """
+    if asked is not None:
+        return asked
+    if wish.registry is not None:
+        return Via.SERVER
+    return Via.UPLOAD if local or wish.carrier == Carrier.GGUF else Via.SERVER
+
+
+def candidates(
+    source: Source, offline: Offline, wish: Wish, version: Version, via: Via
+) -> tuple[Spec, ...]:
+    """The specs that would do, the best first.
+
+    Raises:
+        UsageError: The carrier that was asked for is none, or cannot be had here.
+    """
+    rewritable = isinstance(source, FileSource) or (
+        isinstance(source, HubSource) and via is Via.UPLOAD
+    )
+    possible = carriers(version, rewritable=rewritable)
     if wish.carrier != AUTO:
-        try:
-            carrier = Carrier(wish.carrier)
-        except ValueError:
-            raise UsageError(
-                f"{wish.carrier!r} is no carrier of a template", "use auto, hub or modelfile"
-            ) from None
-        if carrier in (Carrier.HUB, Carrier.MODELFILE) and carrier not in possible:
-            raise UsageError(
-                f"the carrier {carrier.value!r} needs Ollama {NATIVE_JINJA} or newer, "
-                f"the server is {version}",
-                "use --template-in modelfile, or upgrade the server",
-            )
-        possible = (carrier,)
-    specs = tuple(
+        possible = (_asked_carrier(wish.carrier, possible, version),)
+    return tuple(
         Spec(
             name=offline.name,
             release=offline.release,
@@ -250,6 +269,38 @@ def candidates(source: Source, offline: Offline, wish: Wish, version: Version) -
         for prompt in offline.systems
         for carrier in possible
     )
-    for spec in specs:
-        _ = spec.layers  # refuses a carrier that cannot be built before anything is done
-    return specs
+
+
+def parse_carrier(word: str) -> Carrier:
+    """A carrier that this package builds, by its name.
+
+    Raises:
+        UsageError: There is none of that name, or it cannot be built yet.
+    """
+    try:
+        carrier = Carrier(word)
+    except ValueError:
+        raise UsageError(
+            f"{word!r} is no carrier of a template", "use auto, gguf, hub or modelfile"
+        ) from None
+    if carrier is Carrier.SERVER:
+        raise UsageError(
+            "the carrier 'server' cannot be built by this version",
+            "use --template-in auto, gguf, hub or modelfile",
+        )
+    return carrier
+
+
+def _asked_carrier(word: str, possible: tuple[Carrier, ...], version: Version) -> Carrier:
+    carrier = parse_carrier(word)
+    if carrier in possible:
+        return carrier
+    if version < NATIVE_JINJA:
+        raise UsageError(
+            f"the carrier {word!r} needs Ollama {NATIVE_JINJA} or newer, the server is {version}",
+            "use --template-in modelfile, or upgrade the server",
+        )
+    raise UsageError(
+        f"the carrier {word!r} needs weights that pass through this machine",
+        "use --via upload, or --template-in hub",
+    )

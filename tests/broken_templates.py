@@ -26,26 +26,33 @@ GO = """\
 {{- end }}"""
 
 JINJA = """\
+{%- macro text(content) -%}
+    {%- if content is string -%}
+        {{- content -}}
+    {%- else -%}
+        {%- for part in content or [] -%}{{- part.text -}}{%- endfor -%}
+    {%- endif -%}
+{%- endmacro -%}
 {{- bos_token -}}
 {%- set seen = namespace(user=false) -%}
 {%- for message in messages -%}
     {%- if message.role == 'system' -%}
-        {{- '[SYSTEM_PROMPT]' + message.content + '[/SYSTEM_PROMPT]' -}}
+        {{- '[SYSTEM_PROMPT]' + text(message.content) + '[/SYSTEM_PROMPT]' -}}
     {%- elif message.role == 'assistant' -%}
-        {{- message.content -}}
+        {{- text(message.content) -}}
         {%- for call in message.tool_calls or [] -%}
             {{- '[TOOL_CALLS]' + call.function.name + '[ARGS]' -}}
             {{- call.function.arguments | tojson -}}
         {%- endfor -%}
         {{- eos_token -}}
     {%- elif message.role == 'tool' -%}
-        {{- '[TOOL_RESULTS]' + message.content + '[/TOOL_RESULTS]' -}}
+        {{- '[TOOL_RESULTS]' + text(message.content) + '[/TOOL_RESULTS]' -}}
     {%- else -%}
         {%- if tools and not seen.user -%}
             {{- '[AVAILABLE_TOOLS]' + (tools | tojson) + '[/AVAILABLE_TOOLS]' -}}
         {%- endif -%}
         {%- set seen.user = true -%}
-        {{- '[INST]' + message.content + '[/INST]' -}}
+        {{- '[INST]' + text(message.content) + '[/INST]' -}}
     {%- endif -%}
 {%- endfor -%}"""
 
@@ -143,7 +150,8 @@ BROKEN_JINJA = [
     _broken(JINJA, name, codes, old, new)
     for name, codes, old, new in [
         ("endif missing", "DV101", "    {%- endif -%}\n{%- endfor -%}", "{%- endfor -%}"),
-        ("fails", "DV102", "{{- message.content -}}", "{{- message.content.text.more -}}"),
+        ("fails", "DV102", "{{- text(message.content) -}}", "{{- message.content.text.more -}}"),
+        ("lists", "DV122", "{%- if content is string -%}", "{%- if true -%}"),
         ("BOS twice", "DV103", "{{- bos_token -}}", "{{- bos_token + bos_token -}}"),
         ("no tools", "DV106", "{%- if tools and", "{%- if false and"),
         ("tools vanish", "DV107", "tools and", "tools and messages[-1].role != 'tool' and"),
@@ -165,10 +173,10 @@ BROKEN_JINJA = [
         (
             "alternates",
             "DV119",
-            "{%- else -%}\n",
+            "{%- else -%}\n        {%- if tools",
             "{%- else -%}{%- if loop.previtem and "
             "loop.previtem.role == 'user' -%}{{- raise_exception('roles must alternate') -}}"
-            "{%- endif -%}\n",
+            "{%- endif -%}\n        {%- if tools",
         ),
         (
             "compact",

@@ -365,6 +365,23 @@ def _round_trip(subject: _Subject, surface: Surface, stream: bool) -> Iterator[A
         yield _ok(repr(answer.text.strip()[:60]))
 
 
+_CAUSES = (
+    ("does not support tools", "the template in force has no tools: run devstral-ollama create"),
+    (
+        "requires --jinja",
+        "a model with a TEMPLATE on the same weights holds the engine: unload it by ollama stop",
+    ),
+)
+
+
+def _fix_of(error: ServerError) -> str:
+    """What to do about an error of the server, from its own words."""
+    for words, fix in _CAUSES:
+        if words in error.what:
+            return fix
+    return error.fix or "check the server's log"
+
+
 def _run_model_checks(subject: _Subject, progress: Progress) -> Iterator[CheckResult]:
     for identifier, check in _MODEL_CHECKS:
         progress.step(f"checking {identifier}")
@@ -374,7 +391,7 @@ def _run_model_checks(subject: _Subject, progress: Progress) -> Iterator[CheckRe
         except (ModelNotFound, ServerUnreachable):
             raise
         except ServerError as error:
-            status, saw, fix = Status.FAIL, error.what, error.fix
+            status, saw, fix = Status.FAIL, error.what, _fix_of(error)
         yield CheckResult(identifier, status, saw, fix, time.monotonic() - started)
 
 
@@ -394,7 +411,7 @@ def _run_round_trips(subject: _Subject, progress: Progress) -> Iterator[CheckRes
                 raise
             except ServerError as error:
                 yield CheckResult(
-                    next(names), Status.FAIL, error.what, error.fix, time.monotonic() - started
+                    next(names), Status.FAIL, error.what, _fix_of(error), time.monotonic() - started
                 )
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 yield CheckResult(

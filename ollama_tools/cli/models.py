@@ -104,7 +104,7 @@ def create(
         typer.Option(
             "--template-in",
             metavar="CARRIER",
-            help="Where the chat template lives: auto, hub (in the GGUF) or modelfile.",
+            help="Where the chat template lives: auto, gguf, hub or modelfile.",
         ),
     ] = "auto",
     via: Annotated[
@@ -246,7 +246,7 @@ def render(
         typer.Option(
             "--template-in",
             metavar="CARRIER",
-            help="Where the chat template lives: modelfile or hub (in the GGUF).",
+            help="Where the chat template lives: modelfile, or hub for the one in the GGUF.",
         ),
     ] = "modelfile",
     registry: _Registry = None,

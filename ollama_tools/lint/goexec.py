@@ -39,6 +39,16 @@ _MAX_CALLS = 60
 """Of templates inside each other. The probes' texts are short, and so is every honest recursion."""
 _MAX_WIDTH = 10_000
 
+_HTML_TEXT = str.maketrans(
+    {
+        '"': "&#34;",
+        "'": "&#39;",
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        "\0": "\ufffd",
+    }
+)
 _HTML = str.maketrans(
     {
         "<": "\\u003c",
@@ -357,7 +367,8 @@ class _Run:
             pass
         except RecursionError:
             raise TemplateFault("it calls itself without an end", self._line) from None
-        return "".join(self._parts)
+        whole = "".join(self._parts)
+        return whole.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def _write(self, text: str) -> None:
         self._length += len(text)
@@ -559,8 +570,10 @@ class _Run:
                 return "2026-01-31"
             case "toTypeScriptType":
                 return "any"
-            case "html" | "js" | "urlquery":
-                return "".join(map(_printed, values))
+            case "html":
+                return _print(values).translate(_HTML_TEXT)
+            case "js":
+                return "".join(map(_js, _print(values)))
         raise self._fail(f"{name} is not run here")
 
     def _equal(self, one: Any, other: Any) -> bool:
@@ -571,6 +584,8 @@ class _Run:
 
     def _compare(self, name: str, one: Any, other: Any) -> bool:
         self._check_comparable(one, other)
+        if isinstance(one, str):
+            one, other = (each.encode("utf-8", "surrogateescape") for each in (one, other))
         return bool(
             {"lt": one < other, "le": one <= other, "gt": one > other, "ge": one >= other}[name]
         )
@@ -706,5 +721,36 @@ def _print(values: list[Any]) -> str:
 
 def _quoted(text: str) -> str:
     """A text as ``%q`` writes it; on text that can be printed it is the same as JSON."""
-    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return f'"{"".join(escapes.get(each, each) for each in text)}"'
+    return f'"{"".join(map(_quoted_letter, text))}"'
+
+
+_QUOTED = {
+    '"': '\\"',
+    "\\": "\\\\",
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+}
+
+
+def _quoted_letter(letter: str) -> str:
+    number = ord(letter)
+    if found := _QUOTED.get(letter):
+        return found
+    if letter.isprintable():
+        return letter
+    if number < 0x80 or 0xDC80 <= number <= 0xDCFF:
+        return f"\\x{number & 0xFF:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _js(letter: str) -> str:
+    if letter in "\\'\"":
+        return f"\\{letter}"
+    if letter in "<>&=" or not letter.isprintable():
+        return f"\\u{ord(letter):04X}"
+    return letter

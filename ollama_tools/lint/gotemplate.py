@@ -520,11 +520,13 @@ def _constant(token: _Token, line: int) -> Literal:
 
 def _unescape(match: re.Match[str]) -> str:
     code = match[1]
-    if code[0] in "xuU" and len(code) > 1:
+    if code[0] in "uU" and len(code) > 1:
         number = int(code[1:], 16)
         return chr(number) if number <= 0x10FFFF else "\ufffd"
     if len(code) == 3:
-        return chr(int(code, 8))
+        # A byte, not a character: Go's texts are bytes, and what is no UTF-8 stays one byte long.
+        number = int(code[1:], 16) if code[0] == "x" else int(code, 8) & 0xFF
+        return bytes([number]).decode("utf-8", "surrogateescape")
     return _ESCAPES.get(code, code)
 
 

@@ -55,7 +55,11 @@ _ONE = _call("abcdEF123", TOOL, "one")
 _TWO = _call("abcdEF124", TOOL_TWO, "two")
 
 
-def _says(role: str, content: str, **more: Any) -> dict[str, Any]:
+def _parts(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]
+
+
+def _says(role: str, content: Any, **more: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **more}
 
 
@@ -103,6 +107,14 @@ PROBES: dict[str, Conversation] = {
     "stranger": {"messages": [_ASK, _says("function", STRANGER)]},
     "two-users": {"messages": [_ASK, _says("user", USER_TWO)]},
     "late-system": {"messages": [_ASK, _says("system", SYSTEM)]},
+    "lists": {
+        "messages": [
+            _says("system", _parts(SYSTEM)),
+            _ASK,
+            _says("assistant", _parts(ANSWER)),
+            _says("user", USER_TWO),
+        ]
+    },
 }
 """By name; small, because a template may be slow, and each shows one thing."""
 
@@ -154,6 +166,11 @@ class Prompts:
         return f"[INST]{USER}[/INST]" in self.get("plain")
 
     @property
+    def writes_lists(self) -> bool:
+        """Whether contents that come as lists of parts are written as they come."""
+        return any("'type': 'text'" in self.get(each) for each in ("system", "history", "lists"))
+
+    @property
     def failures(self) -> dict[str, str]:
         """Why essential conversations cannot be rendered, by probe."""
         return self._faults(_ESSENTIAL)
@@ -169,6 +186,16 @@ class Prompts:
             for name in names
             if name in self.rendered and self.rendered[name].prompt is None
         }
+
+
+def _text(content: Any) -> str:
+    return "".join(each["text"] for each in content) if isinstance(content, list) else content
+
+
+def as_texts(conversation: Conversation) -> Conversation:
+    """A conversation whose contents are texts, as Ollama gives them to a Go template."""
+    messages = [{**each, "content": _text(each["content"])} for each in conversation["messages"]]
+    return {**conversation, "messages": messages}
 
 
 def _with_system(conversation: Conversation, system: str) -> Conversation:
@@ -192,7 +219,8 @@ def go_renderer(template: GoTemplate) -> Renderer:
         found = []
         for each in conversations:
             try:
-                found.append(Rendered(run(template, each["messages"], each.get("tools", ()))))
+                messages = as_texts(each)["messages"]
+                found.append(Rendered(run(template, messages, each.get("tools", ()))))
             except TemplateFault as fault:
                 found.append(Rendered(None, fault.message))
         return found
@@ -228,7 +256,7 @@ def _form(conversation: Conversation, *, arguments: bool, contents: bool) -> Con
         # llama-server knows no developer: Ollama hands the message over as one of the system.
         own["role"] = {"developer": "system"}.get(own["role"], own["role"])
         if contents:
-            own["content"] = [{"type": "text", "text": own["content"]}]
+            own["content"] = _parts(_text(own["content"]))
         if arguments and "tool_calls" in own:
             own["tool_calls"] = [
                 {

@@ -14,9 +14,9 @@ from ollama_tools.compatibility import Version, parse_version
 from ollama_tools.errors import FileProblem
 from ollama_tools.gguf import GgufHeader, read_header
 from ollama_tools.lint.gotemplate import GoTemplate, TemplateFault, parse_go_template
-from ollama_tools.lint.probes import Prompts, Renderer, go_renderer, jinja_renderer
+from ollama_tools.lint.probes import Prompts, Renderer, as_texts, go_renderer, jinja_renderer
 from ollama_tools.modelfile_parser import Instruction, Modelfile, parse_modelfile, read_text
-from ollama_tools.names import same_name
+from ollama_tools.names import is_build_of, same_name
 from ollama_tools.reference import guess_release
 from ollama_tools.server import Server
 from ollama_tools.shown import Shown
@@ -356,8 +356,13 @@ def from_server(
 def _clashing(server: Server, shown: Shown) -> list[str]:
     if shown.weights is None:
         return []
+    # Builds are kept for a way back, under names that nobody is told to use.
     others = [
-        server.show(each.name) for each in server.models() if not same_name(each.name, shown.name)
+        server.show(each.name)
+        for each in server.models()
+        if not same_name(each.name, shown.name)
+        and not is_build_of(each.name, shown.name)
+        and not is_build_of(shown.name, each.name)
     ]
     return [
         each.name
@@ -375,7 +380,8 @@ def _live_renderer(server: Server, name: str) -> Renderer:
         found = []
         for each in conversations:
             try:
-                found.append(Rendered(server.rendered_prompt({"model": name, **each})))
+                request = {"model": name, **as_texts(each)}
+                found.append(Rendered(server.rendered_prompt(request)))
             except ServerError as error:
                 found.append(Rendered(None, error.what))
         return found

@@ -58,7 +58,9 @@ def _probed(subject: Subject, probe: str) -> str:
     details stay silent.
     """  # noqa: D205
     prompts = subject.prompts
-    return prompts.get(probe) if prompts.is_devstral and not subject.is_generic else ""
+    if not prompts.is_devstral or subject.is_generic or (subject.render and prompts.writes_lists):
+        return ""
+    return prompts.get(probe)
 
 
 @rule(
@@ -142,6 +144,8 @@ def _format(subject: Subject) -> Iterator[Hit]:
     prompts = subject.prompts
     plain = re.sub(r"\s+", "", prompts.get("plain"))
     if not prompts.rendered or "plain" in prompts.failures:
+        return
+    if subject.render and prompts.writes_lists:
         return
     if f"[INST]{USER}[/INST]" not in plain:
         yield _hit(subject, "does not put the user's text between [INST] and [/INST]")
@@ -464,3 +468,24 @@ def _escapes(subject: Subject) -> Iterator[Hit]:
         and not list(_call_form(subject))
     ):
         yield _hit(subject, "arguments are not written as JSON", "Arguments")
+
+
+@rule(
+    "DV122",
+    "lists-written",
+    Severity.ERROR,
+    what="A Jinja that writes contents as they come, where they come as lists of parts",
+    why="llama-server hands over the contents of system and assistant messages as "
+    "`[{'type': 'text', 'text': …}]`, and the prompt gets just these letters.",
+    source="measured on Ollama 0.34.4",
+    fix="write the `text` of each part where `content` is not a string",
+)
+def _lists(subject: Subject) -> Iterator[Hit]:
+    prompts = subject.prompts
+    if subject.template is None or not subject.template.is_jinja or not prompts.is_devstral:
+        return
+    # Where texts are not right either, another rule says so.
+    right = subject.render or f"{SYSTEM}[/SYSTEM_PROMPT]" in prompts.get("system")
+    lost = SYSTEM not in prompts.get("lists") or ANSWER not in prompts.get("lists")
+    if right and "history" not in prompts.failures and (lost or prompts.writes_lists):
+        yield _hit(subject, "cannot take contents that are lists of parts", "content")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from ollama_tools.checks import surfaces
 from ollama_tools.checks.surfaces import SURFACES, Call, Reply, Surface
 from ollama_tools.data import data_path
 from ollama_tools.errors import ServerError
-from ollama_tools.miniature import CallForm, write_speaker
+from ollama_tools.miniature import CallForm, Output, write_speaker
 from ollama_tools.server import Server
 from ollama_tools.template import go_template
 from tests.conformance.cases import CASES, TOOLS, Case
@@ -24,7 +26,9 @@ from tests.conformance.cases import CASES, TOOLS, Case
 Cells = dict[str, dict[str, dict[str, str]]]
 """Outcomes by case, carrier and way: ``/api/chat plain`` is a way."""
 
+_FORMS: tuple[CallForm, ...] = ("v13", "v7")
 _CONTEXT = 8192
+_RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,11 @@ class Carrier:
     form: CallForm
     jinja: bool
     parser: str | None = None
+
+    @property
+    def ordered(self) -> bool:
+        """Whether arguments come in some order; the generic parser's order changes by chance."""
+        return self.jinja or self.parser is not None
 
 
 CARRIERS: tuple[Carrier, ...] = (
@@ -68,11 +77,11 @@ def create_models(server: Server, directory: Path, *, native: bool) -> None:
 
     A blob with Jinja cannot be shared: the server starts one engine for a blob, with Jinja or not.
     """
-    everything = {
+    everything: dict[str, Output] = {
         cue(case, form): output
-        for form in ("v13", "v7")
+        for form in _FORMS
         for case in CASES
-        if (output := case.output(form)) is not None  # type: ignore[arg-type]
+        if (output := case.output(form)) is not None
     }
     digests: dict[str | None, str] = {}
     for carrier in carriers(native=native):
@@ -85,6 +94,7 @@ def create_models(server: Server, directory: Path, *, native: bool) -> None:
         request: dict[str, Any] = {
             "model": model_name(carrier),
             "files": {"speaker.gguf": digests[jinja]},
+            # One thread: on a busy machine two wait for each other at each of a token's barriers.
             "parameters": {"num_ctx": _CONTEXT, "temperature": 0, "num_thread": 1},
         }
         if not carrier.jinja:
@@ -103,15 +113,70 @@ def _jinja(form: CallForm) -> str:
     return data_path("templates", f"{form}.jinja").read_text(encoding="utf-8")
 
 
-def run(server: Server, *, native: bool) -> Cells:
-    """Ask every case of every carrier in every way."""
-    cells: Cells = {case.name: {} for case in CASES}
-    # Carrier by carrier: where engines do not fit side by side, each is loaded once all the same.
+class _Witness(Server):
+    """A client that does not let pass what the surfaces, as clients do, would make the best of."""
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """See :class:`Server`."""
+        answer = super().post(path, body)
+        if path == "/v1/messages" and answer["content"] is None:
+            raise _Malformed("content is null")
+        return answer
+
+    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """See :class:`Server`."""
+        ended = False
+        for event in super().events(path, body):
+            ended = ended or _is_end(event)
+            yield event
+        if not ended:
+            raise _Malformed("the stream breaks off")
+
+
+class _Malformed(Exception):
+    pass
+
+
+def _is_end(event: Mapping[str, Any]) -> bool:
+    kind = event.get("type")
+    if kind is None:
+        return any(choice.get("finish_reason") for choice in event.get("choices") or ())
+    return kind == "message_stop" or kind in _RESPONSE_ENDS
+
+
+def run(url: str, *, native: bool) -> Cells:
+    """Ask every case of every carrier in every way.
+
+    Models of different blobs are asked side by side; each engine is loaded once.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    lanes: dict[str, list[Carrier]] = {}
     for carrier in carriers(native=native):
-        for case in CASES:
-            if case.output(carrier.form) is not None:
-                cells[case.name][carrier.name] = dict(_ask(server, carrier, case))
-    return cells
+        lanes.setdefault(carrier.name if carrier.jinja else "go", []).append(carrier)
+
+    def ask_lane(lane: Sequence[Carrier], cases: Sequence[Case]) -> None:
+        with _Witness(url) as server:
+            for carrier, case in itertools.product(lane, cases):
+                if case.output(carrier.form) is not None:
+                    found[carrier.name, case.name] = dict(_ask(server, carrier, case))
+
+    # The surfaces take the length of an answer from their module.
+    for tokens in sorted({case.tokens for case in CASES}):
+        cases = [case for case in CASES if case.tokens == tokens]
+        with (
+            mock.patch.object(surfaces, "ANSWER_TOKENS", tokens),
+            ThreadPoolExecutor(len(lanes)) as pool,
+        ):
+            for future in [pool.submit(ask_lane, lane, cases) for lane in lanes.values()]:
+                future.result()
+    return {
+        case.name: {
+            carrier.name: found[carrier.name, case.name]
+            for carrier in carriers(native=native)
+            if (carrier.name, case.name) in found
+        }
+        for case in CASES
+    }
 
 
 def _ask(server: Server, carrier: Carrier, case: Case) -> Iterator[tuple[str, str]]:
@@ -120,29 +185,27 @@ def _ask(server: Server, carrier: Carrier, case: Case) -> Iterator[tuple[str, st
         {"role": "user", "content": cue(case, carrier.form)},
     ]
     tools = TOOLS if case.offered else []
+    model = model_name(carrier)
     for surface in SURFACES:
         for stream in (False, True):
-            with mock.patch.object(surfaces, "ANSWER_TOKENS", case.tokens):
-                outcome = _outcome(server, surface, model_name(carrier), messages, tools, case, stream)
-            yield f"{surface.path} {'streamed' if stream else 'plain'}", outcome
+            try:
+                reply = surface.ask(server, model, messages, tools, stream=stream)
+                outcome = describe(reply, case, ordered=carrier.ordered)
+            except ServerError as error:
+                outcome = f"error: {_plain(surface, error.what)}"
+            except _Malformed as error:
+                outcome = f"malformed: {error}"
+            yield way(surface, stream=stream), outcome
 
 
-def _outcome(
-    server: Server,
-    surface: Surface,
-    model: str,
-    messages: list[dict[str, Any]],
-    tools: list[dict[str, Any]],
-    case: Case,
-    stream: bool,
-) -> str:
-    try:
-        reply = surface.ask(server, model, messages, tools, stream=stream)
-    except ServerError as error:
-        return f"error: {_plain(surface, error.what)}"
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        return f"malformed: {error}"
-    return describe(reply, case)
+def way(surface: Surface, *, stream: bool) -> str:
+    """The name of a way to ask."""
+    return f"{surface.path} {'streamed' if stream else 'plain'}"
+
+
+WAYS: tuple[str, ...] = tuple(
+    way(surface, stream=stream) for surface in SURFACES for stream in (False, True)
+)
 
 
 def _plain(surface: Surface, message: str) -> str:
@@ -151,18 +214,26 @@ def _plain(surface: Surface, message: str) -> str:
     return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1", message)[:160]
 
 
-def describe(reply: Reply, case: Case) -> str:
+def describe(reply: Reply, case: Case, *, ordered: bool = True) -> str:
     """How a reply differs from what the model means by a case.
 
     ``ok``; ``ok but …`` where every call arrived with its values; ``empty``; ``text …`` and
     ``calls …`` with what arrived instead.
+
+    Args:
+        reply: What reached the caller.
+        case: What the model means.
+        ordered: Whether the server keeps arguments in some order; else theirs is left to chance
+            and does not count.
     """
     meant = [(name, dict(arguments)) for name, arguments in case.calls]
     found = [(call.name, call.arguments) for call in reply.calls]
     if found == meant and (found or case.text):
         but = []
-        if any(_text(a) != _text(b) for (_, a), (_, b) in zip(found, meant, strict=True)):
-            but.append("reordered")
+        if _text(found, sort=True) != _text(meant, sort=True):
+            but.append("numbers rewritten")
+        elif ordered and _text(found) != _text(meant):
+            but.append("keys in another order")
         if reply.text.strip() != case.text.strip():
             but.append("text lost" if not reply.text.strip() else f"text {_short(reply.text)}")
         return f"ok but {', '.join(but)}" if but else "ok"
@@ -173,8 +244,8 @@ def describe(reply: Reply, case: Case) -> str:
     return calls if same else f"{calls} and text {_short(reply.text)}"
 
 
-def _text(arguments: object) -> str:
-    return json.dumps(arguments, ensure_ascii=False)
+def _text(value: object, *, sort: bool = False) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=sort)
 
 
 def _shown(call: Call) -> str:

@@ -30,7 +30,7 @@ def test_the_app_brings_its_model_and_gets_an_answer_by_a_tool(
     )
     assert result.returncode == 0, result.stderr
     made, call, answer = result.stdout.splitlines()
-    assert made == "devstral-small-2507:Q4_0: made, hub"
+    assert made == "devstral-small-2507:Q4_0: made, gguf"
     assert call == "get_current_weather({'city': 'Paris', 'at': 'noon'})"
     assert answer == "It is sunny in Paris."
 

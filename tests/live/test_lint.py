@@ -87,7 +87,10 @@ def test_a_broken_go_template_is_found_and_mended(
 @pytest.mark.parametrize("broken", LOADED, ids=lambda each: each.name)
 def test_a_broken_jinja_is_found_and_mended(server: Server, tmp_path: Path, broken: Broken) -> None:
     create(server, upload(server, tmp_path, broken.template))
-    assert broken.codes <= codes(server)
+    assert broken.codes == codes(server)
+    if broken.name != "fails":
+        # There the server's engine writes nothing where Jinja's own fails.
+        assert codes(server, live=True) == broken.codes
     mend(server)
     assert codes(server) == set()
 
@@ -127,8 +130,10 @@ def test_other_faults_are_found_and_mended(
 
 def test_the_mended_model_passes_every_check(server: Server, tmp_path: Path) -> None:
     generic = next(each for each in BROKEN_GO if each.name == "generic")
-    create(server, upload(server, tmp_path, JINJA), template=generic.template, parser="ministral")
-    assert {"DV103", "DV104", "DV209"} <= codes(server)
+    plain = "{% for m in messages %}[INST]{{ m.content }}[/INST]{% endfor %}"
+    files = upload(server, tmp_path, plain)
+    create(server, files, template=generic.template)
+    assert "DV209" in codes(server)
     mend(server, check=True)
     assert codes(server) == set()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,30 +232,21 @@ def test_a_type_that_the_server_does_not_know_fails_what_needs_an_engine(
 @pytest.fixture
 def forwarded(bed: OllamaServer) -> Iterator[str]:
     """The address of a forwarder to the server, which hides the server's process."""
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def copy(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65_536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
+    class Forward(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", bed.port)) as server:
+                other = {self.request: server, server: self.request}
+                while True:
+                    for source in select.select(list(other), [], [])[0]:
+                        if not (data := source.recv(65_536)):
+                            return
+                        other[source].sendall(data)
 
-    def serve() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", bed.port))
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=copy, args=pair, daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    yield f"127.0.0.1:{listener.getsockname()[1]}"
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Forward) as forwarder:
+        threading.Thread(target=forwarder.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"127.0.0.1:{forwarder.server_address[1]}"
+        forwarder.shutdown()
 
 
 def test_a_server_that_cannot_be_seen_leaves_the_kv_cache_unknown_and_a_log_tells(

@@ -65,6 +65,7 @@ def test_the_readme_lists_every_carrier_that_can_be_built() -> None:
     table = README.split("### Where the chat template lives")[1].split("###")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == {
         AUTO,
+        Carrier.GGUF.value,
         Carrier.HUB.value,
         Carrier.MODELFILE.value,
     }
