@@ -195,7 +195,11 @@ class Server:
         Raises:
             ModelNotFound: There is no such model.
         """
-        return Shown(name, self._json("POST", "/api/show", {"model": name}))
+        answer = self._json("POST", "/api/show", {"model": name})
+        with self._well_formed("/api/show"):
+            for key in ("model_info", "details"):
+                dict(answer.get(key) or {})
+        return Shown(name, answer)
 
     def running(self) -> list[RunningModel]:
         """The models that are loaded now."""
@@ -322,6 +326,11 @@ class Server:
             raise PullFailed(
                 f"the server broke off while it pulled {name}",
                 "check its log; what it has so far is used by a second run",
+            ) from error
+        except ValueError as error:
+            # Of JSON, or of the client's models of it.
+            raise NotOllama(
+                f"{self.url}/api/pull answers in an unexpected form", "check --host or OLLAMA_HOST"
             ) from error
         if not finished:
             raise PullFailed(f"the pull of {name} ended without a result", "run it again")

@@ -159,8 +159,7 @@ BROKEN_JINJA = [
             "tools late",
             "DV108",
             "not seen.user",
-            "loop.index0 >= messages | length - 1 - "
-            "(messages[-1].role in ('tool', 'function')) * 9",
+            "(loop.last or messages[-1].role != 'user')",
         ),
         ("one tag", "DV113", "{{- '[TOOL_CALLS]' +", "{{- '[TOOL_CALLS]' if loop.first -}}{{- "),
         (

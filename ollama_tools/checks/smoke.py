@@ -413,7 +413,7 @@ def _run_round_trips(subject: _Subject, progress: Progress) -> Iterator[CheckRes
                 yield CheckResult(
                     next(names), Status.FAIL, error.what, _fix_of(error), time.monotonic() - started
                 )
-            except (KeyError, IndexError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
                 yield CheckResult(
                     next(names),
                     Status.FAIL,

@@ -125,6 +125,10 @@ def _print(findings: Sequence[Finding], output: Output) -> None:
         else:
             output.write(f"{place}: {each.code} {each.severity}: {message}\n  fix: {fix}")
     counts = Counter(each.severity.value for each in findings)
-    words = {"error": "errors", "warning": "warnings", "info": "notes"}
-    summary = ", ".join(f"{counts[each]} {word}" for each, word in words.items() if counts[each])
+    words = {"error": "error", "warning": "warning", "info": "note"}
+    summary = ", ".join(
+        f"{counts[each]} {word}{'s' if counts[each] > 1 else ''}"
+        for each, word in words.items()
+        if counts[each]
+    )
     output.write(summary or "nothing found")

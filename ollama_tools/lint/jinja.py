@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ollama_tools.lint.gotemplate import TemplateFault
 
 _MAX_SECONDS = 15.0
+_WORKER = Path(__file__).with_name("jinja_worker.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ def run_jinja(template: str, conversations: Sequence[Mapping[str, Any]]) -> list
     request = json.dumps({"template": template, "conversations": list(conversations)})
     try:
         process = subprocess.run(
-            [sys.executable, "-m", "ollama_tools.lint.jinja_worker"],
+            # By its path, and apart from everything here: it shall import Jinja and nothing else.
+            [sys.executable, "-I", str(_WORKER)],
             input=request.encode(),
             capture_output=True,
             timeout=_MAX_SECONDS,

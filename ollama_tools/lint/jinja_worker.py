@@ -12,7 +12,7 @@ import sys
 from typing import Any, NoReturn
 
 _MAX_MEMORY = 1 << 30
-_MAX_SECONDS = 3
+_MAX_SECONDS = 4
 _MAX_OUTPUT = 1 << 20
 
 

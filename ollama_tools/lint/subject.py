@@ -14,7 +14,14 @@ from ollama_tools.compatibility import Version, parse_version
 from ollama_tools.errors import FileProblem
 from ollama_tools.gguf import GgufHeader, read_header
 from ollama_tools.lint.gotemplate import GoTemplate, TemplateFault, parse_go_template
-from ollama_tools.lint.probes import Prompts, Renderer, as_texts, go_renderer, jinja_renderer
+from ollama_tools.lint.probes import (
+    Conversation,
+    Prompts,
+    Renderer,
+    as_texts,
+    go_renderer,
+    jinja_renderer,
+)
 from ollama_tools.modelfile_parser import Instruction, Modelfile, parse_modelfile, read_text
 from ollama_tools.names import is_build_of, same_name
 from ollama_tools.reference import guess_release
@@ -376,7 +383,7 @@ def _live_renderer(server: Server, name: str) -> Renderer:
     from ollama_tools.errors import ServerError
     from ollama_tools.lint.jinja import Rendered
 
-    def render(conversations: Sequence[Mapping[str, Any]]) -> list[Rendered]:
+    def render(conversations: Sequence[Conversation]) -> list[Rendered]:
         found = []
         for each in conversations:
             try:

@@ -109,7 +109,7 @@ def _bos(subject: Subject) -> Iterator[Hit]:
         return
     found = [subject.prompts.get(each) for each in ("plain", "history", "system")]
     # llama-server takes off one at the beginning of what a Jinja renders.
-    allowed = 0 if subject.prompts.by_go else 1
+    allowed = 0 if subject.prompts.by_go or subject.render else 1
     if any(each.count("<s>") > allowed for each in found) or any(
         not each.startswith("<s>") and "<s>" in each for each in found
     ):

@@ -77,23 +77,18 @@ def create_models(server: Server, directory: Path, *, native: bool) -> None:
 
     A blob with Jinja cannot be shared: the server starts one engine for a blob, with Jinja or not.
     """
-    everything: dict[str, Output] = {
-        cue(case, form): output
-        for form in _FORMS
-        for case in CASES
-        if (output := case.output(form)) is not None
-    }
-    digests: dict[str | None, str] = {}
-    for carrier in carriers(native=native):
+    digests: dict[tuple[str | None, bool], str] = {}
+    for carrier, apart in itertools.product(carriers(native=native), (False, True)):
         jinja = _jinja(carrier.form) if carrier.jinja else None
-        if jinja not in digests:
+        if (jinja, apart) not in digests:
             path = directory / f"speaker-{len(digests)}.gguf"
-            write_speaker(path, everything, chat_template=jinja)
-            digests[jinja] = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-            server.upload(path, digests[jinja], lambda *_: None)
+            write_speaker(path, _outputs(apart), chat_template=jinja)
+            digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+            server.upload(path, digest, lambda *_: None)
+            digests[jinja, apart] = digest
         request: dict[str, Any] = {
-            "model": model_name(carrier),
-            "files": {"speaker.gguf": digests[jinja]},
+            "model": model_name(carrier, apart=apart),
+            "files": {"speaker.gguf": digests[jinja, apart]},
             # One thread: on a busy machine two wait for each other at each of a token's barriers.
             "parameters": {"num_ctx": _CONTEXT, "temperature": 0, "num_thread": 1},
         }
@@ -104,9 +99,18 @@ def create_models(server: Server, directory: Path, *, native: bool) -> None:
         server.create(request, lambda *_: None)
 
 
-def model_name(carrier: Carrier) -> str:
+def _outputs(apart: bool) -> dict[str, Output]:
+    return {
+        cue(case, form): output
+        for form in _FORMS
+        for case in CASES
+        if case.apart is apart and (output := case.output(form)) is not None
+    }
+
+
+def model_name(carrier: Carrier, *, apart: bool) -> str:
     """The model's name on the server."""
-    return f"speaker:{carrier.name.replace(' ', '-')}"
+    return f"speaker:{carrier.name.replace(' ', '-')}{'-apart' if apart else ''}"
 
 
 def _jinja(form: CallForm) -> str:
@@ -185,7 +189,7 @@ def _ask(server: Server, carrier: Carrier, case: Case) -> Iterator[tuple[str, st
         {"role": "user", "content": cue(case, carrier.form)},
     ]
     tools = TOOLS if case.offered else []
-    model = model_name(carrier)
+    model = model_name(carrier, apart=case.apart)
     for surface in SURFACES:
         for stream in (False, True):
             try:

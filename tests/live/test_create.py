@@ -20,7 +20,7 @@ import pytest
 from ollama_tools import EnsuredModel, ensure_model, smoke
 from ollama_tools.checks import cases
 from ollama_tools.data import data_path
-from ollama_tools.errors import CheckFailed, ModelNotFound
+from ollama_tools.errors import CheckFailed, ModelNotFound, UsageError
 from ollama_tools.server import Server
 from ollama_tools.template import Carrier
 from tests.testbed.hub import Hub
@@ -162,7 +162,8 @@ def test_a_short_name_becomes_a_model_that_calls_tools_and_a_second_run_changes_
     made = create(**wish)
 
     assert (made.name, made.changed, made.context) == (NAME, True, 32768)
-    assert (made.carrier, made.server, made.version) == (Carrier.HUB, bed.url, "0.34.4")
+    best = Carrier.GGUF if via == "upload" else Carrier.HUB
+    assert (made.carrier, made.server, made.version) == (best, bed.url, "0.34.4")
     assert made.report is not None
     assert made.report.passed
     assert model_names(server) == [NAME, made.build]
@@ -201,9 +202,28 @@ def test_weights_that_the_server_has_are_not_downloaded(
 ) -> None:
     create(via="server", registry=hub.registry, check=False)
     hub.forget()
-    create(via="upload", name="mine:agent", check=False)
+    create(via="upload", carrier="hub", name="mine:agent", check=False)
     assert [request.path for request in hub.requests if request.path.startswith("/lfs/")] == []
     assert tool_calls(server, "mine:agent") == [cases.TOOL]
+
+
+def test_weights_with_our_template_are_not_brought_again_either(
+    create: Create, hub: Hub, bed: OllamaServer
+) -> None:
+    create(via="upload", carrier="gguf", check=False)
+    hub.forget()
+    seen = Requests(bed)
+    create(via="upload", carrier="gguf", name="mine:agent", check=False)
+    assert [request.path for request in hub.requests if request.path.startswith("/lfs/")] == []
+    assert not [each for each in seen.so_far() if each.startswith("POST /api/blobs/")]
+
+
+def test_a_template_in_the_gguf_needs_weights_that_pass_through_this_machine(
+    create: Create, hub: Hub, server: Server
+) -> None:
+    with pytest.raises(UsageError, match="weights that pass through this machine"):
+        create(via="server", registry=hub.registry, carrier="gguf")
+    assert server.models() == []
 
 
 def test_an_agents_first_prompt_of_18500_tokens_is_sent_and_none_of_it_is_cut(
@@ -225,7 +245,7 @@ def test_the_command_line_answers_with_one_json_document(bed: OllamaServer, hub:
 
     made, again = json.loads(first.stdout), json.loads(second.stdout)
     facts = {key: made[key] for key in ("name", "changed", "carrier", "context")}
-    assert facts == {"name": NAME, "changed": True, "carrier": "hub", "context": 32768}
+    assert facts == {"name": NAME, "changed": True, "carrier": "gguf", "context": 32768}
     assert re.fullmatch("[0-9a-f]{64}", made["digest"])
     assert made["report"]["passed"] is True
     assert (again["changed"], again["digest"]) == (False, made["digest"])
@@ -236,7 +256,7 @@ def test_the_command_line_says_in_one_line_what_it_did(bed: OllamaServer, hub: H
     first = run_cli(*command, server=bed.url, hub=hub)
     second = run_cli(*command, server=bed.url, hub=hub)
     assert re.fullmatch(
-        rf"{NAME} is ready on {bed.url} \(Ollama 0.34.4\): [0-9a-f]{{12}}, carrier hub, "
+        rf"{NAME} is ready on {bed.url} \(Ollama 0.34.4\): [0-9a-f]{{12}}, carrier gguf, "
         r"context 32768; not checked\n",
         first.stdout,
     )
@@ -434,12 +454,13 @@ def test_a_broken_template_on_the_hub_is_seen_and_ours_takes_its_place(
     create: Create, broken: Hub, server: Server
 ) -> None:
     heard = Heard()
-    made = create(progress=heard)
+    wish = {"via": "server", "registry": broken.registry}
+    made = create(**wish, progress=heard)
     assert made.carrier is Carrier.MODELFILE
     assert any(each.startswith("carrier hub is not taken: at character") for each in heard.warnings)
     assert model_names(server) == [NAME, made.build]
     assert tool_calls(server, NAME) == [cases.TOOL]
-    assert create().changed is False
+    assert create(**wish).changed is False
 
 
 def test_a_broken_template_that_was_asked_for_fails_its_check_and_the_name_stays(
@@ -522,7 +543,10 @@ def test_a_file_is_uploaded_once_and_its_digest_remembered(
     made = create(str(path), progress=heard)
     assert made.name == "my-devstral-2507-tune:latest"
     assert tool_calls(server, made.name) == [cases.TOOL]
-    assert [each for each in heard.steps if each.startswith("hashing")] == [f"hashing {path}"]
+    assert [each for each in heard.steps if each.startswith("hashing")] == [
+        f"hashing {path}",
+        f"hashing {path} with its new header",
+    ]
 
     heard = Heard()
     assert create(str(path), progress=heard).changed is False

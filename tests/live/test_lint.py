@@ -90,7 +90,7 @@ def test_a_broken_jinja_is_found_and_mended(server: Server, tmp_path: Path, brok
     assert broken.codes == codes(server)
     if broken.name != "fails":
         # There the server's engine writes nothing where Jinja's own fails.
-        assert codes(server, live=True) == broken.codes
+        assert broken.codes <= codes(server, live=True)
     mend(server)
     assert codes(server) == set()
 

@@ -321,6 +321,35 @@ def _long_fraction(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+# Two characters that print nothing by themselves stand for line and paragraph separator on their
+# way through the reference.
+_SEPARATORS = {"\u2028": "\ue028", "\u2029": "\ue029"}
+
+
+def _over_texts(change: Callable[[str], str], value: Any) -> Any:
+    if isinstance(value, dict):
+        return {change(key): _over_texts(change, each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_over_texts(change, each) for each in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _mark_separators(_: Place, conversation: Conversation) -> Conversation:
+    def mark(text: str) -> str:
+        for separator, stand_in in _SEPARATORS.items():
+            text = text.replace(separator, stand_in)
+        return text
+
+    marked = _with_arguments(conversation, lambda value: _over_texts(mark, value))
+    return replace(marked, tools=_over_texts(mark, marked.tools))
+
+
+def _escape_separators(_: Place, __: Conversation, prompt: str) -> str:
+    for separator, stand_in in _SEPARATORS.items():
+        prompt = prompt.replace(stand_in, f"\\u{ord(separator):04x}")
+    return prompt
+
+
 # Messages
 
 
@@ -560,6 +589,13 @@ PREDICATES: tuple[Predicate, ...] = (
         "llama.cpp keeps six digits of a fraction that no 22 decimal places can tell.",
         _gguf,
         _with_numbers(_long_fraction),
+    ),
+    Predicate(
+        "line separators",
+        "Go escapes U+2028 and U+2029 inside JSON.",
+        _modelfile,
+        _mark_separators,
+        _escape_separators,
     ),
     Predicate(
         "split results",

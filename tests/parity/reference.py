@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from mistral_common.exceptions import InvalidMessageStructureException
+from mistral_common.exceptions import MistralCommonException
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 
@@ -44,7 +44,7 @@ def reference(version: TokenizerVersion, conversation: Conversation) -> Referenc
     refused = ""
     try:
         encoded = tokenizer.encode_chat_completion(request)
-    except InvalidMessageStructureException as error:
+    except MistralCommonException as error:
         refused = str(error)
         normalizer = tokenizer._instruct_request_normalizer
         normal = normalizer.from_chat_completion_request(request)

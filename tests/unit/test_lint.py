@@ -130,7 +130,6 @@ def test_a_tag_that_the_generic_parser_cannot_find() -> None:
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxx{% endfor %}{% endfor %}",
         "{{ 'a' * 10000000000 }}",
-        "{{ 10 ** (10 ** 10) }}",
         "{{ '%1000000000000d' % 1 }}",
         "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
@@ -454,7 +453,7 @@ def test_the_command_prints_place_code_and_fix(tmp_path: Path) -> None:
     assert code == 4
     assert out == (
         f"{path}:3: DV201 error: PARSER nosuch does not exist\n"
-        "  fix: write PARSER ministral for v13, and none for v7\n1 errors\n"
+        "  fix: write PARSER ministral for v13, and none for v7\n1 error\n"
     )
 
 

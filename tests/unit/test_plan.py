@@ -1,0 +1,196 @@
+"""What is to be done, from what a server has and what is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from ollama_tools.catalog import load_catalog
+from ollama_tools.data import data_path
+from ollama_tools.errors import UsageError
+from ollama_tools.plan import Plan, Registry, Via, as_json, base_name, make_plan
+from ollama_tools.server import InstalledModel, Server
+from ollama_tools.shown import Shown
+from ollama_tools.spec import HubSource, ServerSource, Spec, merge_parameters
+from ollama_tools.system import bundled
+from ollama_tools.template import Carrier
+from ollama_tools.wish import parse_registry, parse_via
+
+RELEASE = load_catalog(data_path("catalog.yaml")).default
+NAME = "devstral-small-2507:Q4_K_M"
+HUB = Spec(
+    name=NAME,
+    release=RELEASE,
+    source=HubSource(RELEASE.repository, "Q4_K_M", bytes=14 * 1024**3),
+    carrier=Carrier.HUB,
+    system=bundled(),
+    parameters=merge_parameters(RELEASE, None, {}),
+)
+MODELFILE = replace(HUB, carrier=Carrier.MODELFILE)
+
+
+def shown(spec: Spec, **changes: Any) -> dict[str, Any]:
+    """What a server shows of a model that is as a spec wants it."""
+    parser = f"PARSER {spec.layers.parser}\n" if spec.layers.parser else ""
+    return {
+        "system": spec.system.text,
+        "template": spec.layers.template or "{{ .Prompt }}",
+        "modelfile": f"FROM /blobs/sha256-{'0' * 64}\n{parser}",
+        "parameters": "\n".join(
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in spec.parameters.items()
+        ),
+        **changes,
+    }
+
+
+class Fake:
+    """A server that has models; it can only be looked at."""
+
+    def __init__(self, models: dict[str, str], answer: dict[str, Any] | None = None) -> None:
+        self.listed = [InstalledModel(name, digest, 1) for name, digest in models.items()]
+        self._answer = answer
+        self.asked: list[str] = []
+
+    def show(self, name: str) -> Shown:
+        self.asked.append(name)
+        assert self._answer is not None
+        return Shown(name, self._answer)
+
+
+def plan_on(fake: Fake, *candidates: Spec, **options: Any) -> Plan:
+    settings = {"via": Via.SERVER, "registry": Registry(), "check": True, "force": False}
+    server = cast("Server", fake)
+    return make_plan(server, fake.listed, candidates, **{**settings, **options})
+
+
+def steps(plan: Plan) -> list[str]:
+    return [f"{each.sign} {each.text.split(' ')[0]}" for each in plan.steps]
+
+
+def test_an_empty_server_gets_everything() -> None:
+    plan = plan_on(Fake({}), HUB, MODELFILE)
+    assert plan.reason == "it is not on the server"
+    assert steps(plan) == ["+ pull", "? try", "+ create", "? check", "+ name", "- remove"]
+    assert "14.0 GiB" in plan.steps[0].text
+    assert plan.steps[1].text.endswith("hub, else modelfile")
+
+
+@pytest.mark.parametrize("spec", [HUB, MODELFILE])
+def test_any_candidate_that_is_served_as_it_should_be_is_left_alone(spec: Spec) -> None:
+    fake = Fake({NAME: "d", spec.build: "d"}, shown(spec))
+    plan = plan_on(fake, HUB, MODELFILE)
+    assert plan.unchanged == spec
+    assert plan.steps == ()
+    assert fake.asked == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"system": "Be rude."}, "system prompt changed on the server"),
+        ({"template": "{{ .Prompt }}"}, "template changed on the server"),
+        ({"modelfile": "FROM x\n"}, "parser changed on the server"),
+        ({"modelfile": 'FROM x\nTEMPLATE """\nPARSER ministral\n"""'}, "parser changed"),
+        ({"parameters": ""}, "parameter temperature, parameter"),
+        ({"parameters": "num_ctx 4096"}, "parameter num_ctx"),
+    ],
+)
+def test_a_build_that_was_changed_itself_is_found(changes: dict[str, str], reason: str) -> None:
+    fake = Fake({NAME: "d", MODELFILE.build: "d"}, shown(MODELFILE, **changes))
+    plan = plan_on(fake, MODELFILE)
+    assert plan.unchanged is None
+    assert reason in plan.reason
+
+
+def test_more_parameters_than_wanted_are_no_difference() -> None:
+    more = shown(MODELFILE)["parameters"] + '\nstop "</s>"\nseed 7'
+    fake = Fake({NAME: "d", MODELFILE.build: "d"}, shown(MODELFILE, parameters=more))
+    assert plan_on(fake, MODELFILE).unchanged == MODELFILE
+
+
+def test_a_name_that_stands_for_no_build_is_switched() -> None:
+    plan = plan_on(Fake({NAME: "other", HUB.build: "d"}), HUB)
+    assert plan.reason == "it differs"
+    assert "~ switch" in steps(plan)
+
+
+def test_force_finds_work_where_nothing_differs() -> None:
+    base = base_name(HUB, Registry())
+    assert base == "hf.co/unsloth/Devstral-Small-2507-GGUF:Q4_K_M"
+    fake = Fake({NAME: "d", HUB.build: "d", base: "b"}, shown(HUB))
+    plan = plan_on(fake, HUB, force=True)
+    assert (plan.unchanged, plan.reason) == (None, "--force")
+    assert "+ pull" in steps(plan)
+    assert fake.asked == []
+
+
+def test_a_base_that_is_there_is_not_pulled() -> None:
+    base = base_name(HUB, Registry())
+    assert base is not None
+    assert "+ pull" not in steps(plan_on(Fake({base: "b"}), HUB))
+
+
+@pytest.mark.parametrize(
+    ("options", "absent"),
+    [
+        ({"via": Via.UPLOAD}, {"+ pull", "- remove"}),
+        ({"check": False}, {"? check"}),
+    ],
+)
+def test_steps_that_are_not_taken_are_not_shown(options: dict[str, Any], absent: set[str]) -> None:
+    assert not absent & set(steps(plan_on(Fake({}), HUB, **options)))
+
+
+def test_weights_on_the_server_are_not_brought() -> None:
+    spec = replace(HUB, source=ServerSource("plain", ("sha256:0",)))
+    assert steps(plan_on(Fake({}), spec)) == ["+ create", "? check", "+ name"]
+    assert base_name(spec, Registry()) is None
+
+
+def test_a_plan_as_json_says_all_that_a_program_wants() -> None:
+    plan = plan_on(Fake({}), HUB, MODELFILE)
+    document = as_json(plan)
+    assert {key: document[key] for key in ("name", "changed", "via", "context", "carriers")} == {
+        "name": NAME,
+        "changed": True,
+        "via": "server",
+        "context": 32768,
+        "carriers": ["hub", "modelfile"],
+    }
+    assert len(document["steps"]) == len(plan.steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "registry"),
+    [
+        (None, Registry("hf.co", insecure=False)),
+        ("mirror.example", Registry("mirror.example", insecure=False)),
+        ("mirror.example:5000", Registry("mirror.example:5000", insecure=False)),
+        ("http://mirror.example:5000/", Registry("mirror.example:5000", insecure=True)),
+        ("https://127.0.0.1:5000", Registry("127.0.0.1:5000", insecure=False)),
+        ("127.0.0.1:5000", Registry("127.0.0.1:5000", insecure=True)),
+        ("localhost", Registry("localhost", insecure=True)),
+        ("localhost.example", Registry("localhost.example", insecure=False)),
+    ],
+)
+def test_a_registry_is_read_from_its_address(text: str | None, registry: Registry) -> None:
+    assert parse_registry(text) == registry
+
+
+@pytest.mark.parametrize("text", ["", "a b", "ftp://x", "x:port", "x/y", "http://", "x:123456"])
+def test_what_is_no_registry_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not the host of a registry"):
+        parse_registry(text)
+
+
+def test_the_ways_for_the_bytes() -> None:
+    assert [parse_via(each) for each in (None, "upload", "server")] == [
+        None,
+        Via.UPLOAD,
+        Via.SERVER,
+    ]
+    with pytest.raises(UsageError):
+        parse_via("Upload")

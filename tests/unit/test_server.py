@@ -1,0 +1,276 @@
+"""The server client against answers that a real server cannot be made to give."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.checks.result import Status
+from ollama_tools.checks.smoke import smoke_server
+from ollama_tools.errors import (
+    FileProblem,
+    ModelNotFound,
+    NotOllama,
+    PullFailed,
+    ServerError,
+    UsageError,
+)
+from ollama_tools.server import InstalledModel, Server, find_model, resolve_host
+
+
+@pytest.fixture
+def server(httpserver: HTTPServer) -> Iterator[Server]:
+    with Server(httpserver.url_for("")) as client:
+        yield client
+
+
+def silent(*_: object) -> None:
+    """Hears of progress and says nothing."""
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("gpu1", "http://gpu1:11434"),
+        ("gpu1:8080", "http://gpu1:8080"),
+        (":8080", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("0.0.0.0:8080", "http://127.0.0.1:8080"),
+        ("http://gpu1", "http://gpu1:80"),
+        ("https://gpu1/ollama/", "https://gpu1:443/ollama"),
+        ("HTTPS://gpu1:8443", "https://gpu1:8443"),
+        ("[::1]", "http://[::1]:11434"),
+        ("[::]:8080", "http://[::1]:8080"),
+        (' "gpu1" ', "http://gpu1:11434"),
+    ],
+)
+def test_an_address_is_read_as_ollama_reads_it(
+    monkeypatch: pytest.MonkeyPatch, text: str, url: str
+) -> None:
+    assert resolve_host(text) == url
+    monkeypatch.setenv("OLLAMA_HOST", text)
+    assert resolve_host() == url
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://gpu1", "gpu1:port", "gpu1:99999", "a b", "http://me:secret@gpu1", "[::1"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_host(text)
+    assert caught.value.fix
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("", True), ("localhost", True), ("127.0.0.2", True), ("[::1]", True), ("gpu1", False)],
+)
+def test_loopback_means_this_machine(host: str, local: bool) -> None:
+    assert Server(host).is_local is local
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        "7",
+        "null",
+        "<html>",
+        "",
+        '{"models": 7}',
+        '{"models": "ab"}',
+        '{"models": {"name": "x"}}',
+        '{"models": [{}]}',
+        '{"models": [{"name": "x", "digest": "y", "size": "many"}]}',
+    ],
+)
+def test_a_malformed_list_of_models_is_no_ollamas(
+    httpserver: HTTPServer, server: Server, body: str
+) -> None:
+    httpserver.expect_request("/api/tags").respond_with_data(body)
+    if body == "":
+        # An empty answer is a server's way to say that there is nothing to say.
+        assert server.models() == []
+        return
+    with pytest.raises(NotOllama) as caught:
+        server.models()
+    assert "/api/tags" in caught.value.what
+    assert caught.value.fix
+
+
+def test_a_list_without_models_is_empty(httpserver: HTTPServer, server: Server) -> None:
+    httpserver.expect_request("/api/tags").respond_with_json({"models": None})
+    assert server.models() == []
+
+
+@pytest.mark.parametrize("answer", [{"model_info": [1]}, {"details": "x"}])
+def test_a_malformed_description_is_no_ollamas(
+    httpserver: HTTPServer, server: Server, answer: dict[str, Any]
+) -> None:
+    httpserver.expect_request("/api/show").respond_with_json(answer)
+    with pytest.raises(NotOllama, match="/api/show answers in an unexpected form"):
+        server.show("x")
+
+
+@pytest.mark.parametrize("answer", [{}, {"_debug_info": None}, {"_debug_info": {}}])
+def test_a_server_that_renders_no_prompt_is_no_ollama(
+    httpserver: HTTPServer, server: Server, answer: dict[str, Any]
+) -> None:
+    httpserver.expect_request("/api/chat").respond_with_json(answer)
+    with pytest.raises(NotOllama):
+        server.rendered_prompt({"model": "x", "messages": []})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (404, '{"error": "model \'x\' not found"}', ModelNotFound, "model 'x' not found"),
+        (404, "404 page not found", ModelNotFound, "not found"),
+        (500, '{"error": "boom"}', ServerError, "/api/copy answers 500: boom"),
+        (500, '{"error": {"message": "boom"}}', ServerError, "answers 500: boom"),
+        (503, "", ServerError, "answers 503: HTTP 503"),
+        (502, "<html>Bad Gateway</html>", ServerError, "Bad Gateway"),
+        (500, '{"error": "write x: no space left on device"}', ServerError, "disk is full"),
+    ],
+)
+def test_an_error_is_told_in_the_servers_words(
+    httpserver: HTTPServer,
+    server: Server,
+    status: int,
+    body: str,
+    kind: type[ServerError],
+    words: str,
+) -> None:
+    httpserver.expect_request("/api/copy").respond_with_data(body, status=status)
+    with pytest.raises(kind) as caught:
+        server.copy("x", "y")
+    assert words in caught.value.what
+    assert caught.value.fix
+
+
+def stream(*lines: object) -> str:
+    return "".join(f"{json.dumps(each)}\n" for each in lines)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (stream({"status": "parsing GGUF"}, {"error": "boom"}), "/api/create: boom"),
+        (stream({"status": "writing manifest"}), "ended without a result"),
+        ("<html>It works!</html>", "ended without a result"),
+        ("", "ended without a result"),
+        ('{"status": "succ', "unexpected form"),
+        (stream({"error": 'unsupported tensor "x" offset+size exceeds file size'}), "cut short"),
+    ],
+)
+def test_a_creation_that_does_not_end_in_success_has_failed(
+    httpserver: HTTPServer, server: Server, body: str, words: str
+) -> None:
+    httpserver.expect_request("/api/create").respond_with_data(body)
+    with pytest.raises(ServerError) as caught:
+        server.create({"model": "x"}, silent)
+    assert words in caught.value.what
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (stream({"status": "pulling manifest"}), PullFailed, "ended without a result"),
+        ("", PullFailed, "ended without a result"),
+        ("<html>", NotOllama, "unexpected form"),
+        (stream({"status": {}}), NotOllama, "unexpected form"),
+        (stream({"error": "boom"}), PullFailed, "the server cannot pull x: boom"),
+        (stream({"error": "no space left on device"}), PullFailed, "disk is full"),
+        (stream({"error": "http: no Location header in response"}), PullFailed, "Location"),
+    ],
+)
+def test_a_pull_that_does_not_end_in_success_has_failed(
+    httpserver: HTTPServer, server: Server, body: str, kind: type[ServerError], words: str
+) -> None:
+    httpserver.expect_request("/api/pull").respond_with_data(body)
+    with pytest.raises(kind) as caught:
+        server.pull("x", insecure=False, advance=silent)
+    assert words in caught.value.what
+    assert caught.value.fix
+
+
+def test_the_layers_of_a_pull_are_one_figure(httpserver: HTTPServer, server: Server) -> None:
+    layers = [
+        {"status": "pulling a", "digest": "a", "total": 100, "completed": 40},
+        {"status": "pulling b", "digest": "b", "total": 10},
+        {"status": "pulling a", "digest": "a", "total": 100, "completed": 100},
+        {"status": "pulling b", "digest": "b", "total": 10, "completed": 10},
+        {"status": "success"},
+    ]
+    httpserver.expect_request("/api/pull").respond_with_data(stream(*layers))
+    heard: list[tuple[int, int | None]] = []
+    server.pull("x", insecure=False, advance=lambda _, done, total: heard.append((done, total)))
+    assert heard == [(40, 100), (40, 110), (100, 110), (110, 110), (110, 110)]
+
+
+def test_a_file_that_changes_while_it_is_sent_is_said(
+    httpserver: HTTPServer, server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(b"x" * 10)
+    refusal = {"error": "digest mismatch, expected sha256:a, got sha256:b"}
+    httpserver.expect_request("/api/blobs/sha256:a").respond_with_json(refusal, status=400)
+    with pytest.raises(FileProblem, match="changed while it was sent"):
+        server.upload(path, "sha256:a", silent)
+
+
+def test_a_redirect_is_not_followed_to_another_host(httpserver: HTTPServer, server: Server) -> None:
+    httpserver.expect_request("/api/version").respond_with_data(
+        "", status=307, headers={"Location": httpserver.url_for("/elsewhere")}
+    )
+    with pytest.raises(NotOllama, match=r"not as an Ollama server \(307\)"):
+        server.version()
+    assert len(httpserver.log) == 1
+
+
+def test_names_are_compared_as_the_server_does() -> None:
+    models = [InstalledModel("Devstral:latest", "d", 1), InstalledModel("other:x", "e", 1)]
+    assert find_model(models, "devstral") == models[0]
+    assert find_model(models, "devstral:q4") is None
+
+
+def test_checks_of_malformed_answers_fail_and_do_not_crash(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    def answer(request: Request) -> Response:
+        if request.path == "/api/version":
+            return Response('{"version": "0.34.4"}')
+        if request.path == "/api/tags":
+            return Response('{"models": [{"name": "x:latest", "digest": "d", "size": 1}]}')
+        return Response('{"choices": null, "output": [7], "content": [{}], "message": null}')
+
+    for path in (
+        "/api/version",
+        "/api/tags",
+        "/api/show",
+        "/api/ps",
+        "/api/chat",
+        "/api/generate",
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/messages",
+    ):
+        httpserver.expect_request(path).respond_with_handler(answer)
+    report = smoke_server(server, "x", TokenizerVersion.V13, prompt_tokens=256)
+    found = {each.id: each for each in report.checks}
+    for each in report.checks:
+        if each.id.startswith("tool-call"):
+            assert each.status is Status.FAIL
+            assert each.fix
+    assert found["prompt"].status is Status.FAIL
+    assert found["context"].status is Status.UNKNOWN
