@@ -1,12 +1,12 @@
 # Everything runs in a virtual environment beside this file; PYTHON may name another interpreter.
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 OLLAMA ?= 0.34.4
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-old lint types testbed docs bench clean
+.PHONY: help setup demo test test-exact test-old lint types testbed docs bench clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,10 @@ demo: setup  ## Make a miniature Devstral on a real Ollama server, and check it
 	$(BIN)/python -m tests.testbed.demo
 
 test: setup  ## Run the tests, on a real server of the newest release
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not old_server'
+	$(BIN)/python -m pytest tests/unit tests/live -n $(WORKERS) -m 'not old_server'
+
+test-exact: setup  ## Compare prompts and tool calls of the newest release with the reference
+	$(BIN)/python -m pytest tests/parity tests/conformance -n $(WORKERS) -m 'not old_server'
 
 test-old: setup  ## Run the tests that need a real server of the older generation
 	$(BIN)/python -m pytest -m old_server

@@ -240,6 +240,9 @@ class _Bytes:
         known = gguf_rewrite.known_sha256(path, jinja)
         if known is not None and self._server.has_blob(f"sha256:{known}"):
             return f"sha256:{known}"
+        # The server checks what is sent to it, but not what that was made of.
+        if sha256 is not None and state.file_sha256(path, self._progress) != sha256:
+            raise FileProblem(f"{path} is not the file of sha256 {sha256[:12]}…", "fetch it again")
         self._progress.step(f"putting the template into {path.name}, and hashing it")
         rewritten = gguf_rewrite.rewrite(path, jinja)
         new = rewritten.sha256(self._progress)

@@ -192,8 +192,9 @@ def write_miniature(
     _add_header(writer, vocabulary, shape, name)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
-    parts = (_tool_seeking_attention(shape), shape, _idle_units())
-    _finish(writer, _tensors(*_table(vocabulary, script), *parts))
+    attention = _tool_seeking_attention(shape)
+    table = _table(vocabulary, script)
+    _finish(writer, _tensors(*table, attention, shape, _idle_units()))
     if filler:
         with path.open("r+b") as file:
             file.truncate(path.stat().st_size + filler)
@@ -412,7 +413,7 @@ class _Speech:
             return vocabulary.ids[piece]
 
         cues = [identify(cue) for cue in outputs if cue is not None]
-        steps = []
+        steps: list[_Step] = []
         for number, output in enumerate(outputs.values()):
             said = [identify(piece) for piece in _pieces(output)]
             steps += _steps(number if cues else None, [_INST_END, *said, _EOS])
@@ -511,8 +512,11 @@ def write_speaker(
             tells how to go on with; cut it into other pieces.
         OSError: When the file cannot be written.
     """
-    outputs: Mapping[str | None, Output]
-    outputs = dict(output) if isinstance(output, Mapping) else {None: output}
+    outputs: dict[str | None, Output] = {}
+    if isinstance(output, Mapping):
+        outputs.update(output)
+    else:
+        outputs[None] = output
     speech = _Speech.of(outputs, after_result)
     attention, heads = _speech_attention(speech)
     shape = _Shape(1, heads, heads, speech.hidden, speech.units)

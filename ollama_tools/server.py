@@ -443,7 +443,8 @@ class Server:
             ) from error
         except httpx.HTTPError as error:
             raise ServerError(
-                f"the connection to {self.url}{path} broke: {error}", "check the server's log"
+                f"the connection to {self.url}{path} broke: {error}",
+                "check --host or OLLAMA_HOST, and the server's log",
             ) from error
 
     @contextmanager

@@ -92,7 +92,10 @@ _NESTED = _tool(
         "additionalProperties": False,
     },
 )
-_CHARACTERS = 'é 日本　語 👨‍👩‍👧 "quoted" back\\slash\ttab\nline <b>&amp;</b> {braces} nbsp:\u00a0 esc:\x1b[0m'
+_CHARACTERS = (
+    'é 日本\u3000語 👨\u200d👩\u200d👧 "quoted" back\\slash\ttab\nline <b>&amp;</b> {braces}'
+    " nbsp:\u00a0 esc:\x1b[0m"
+)
 
 _PARALLEL = _assistant(
     "",

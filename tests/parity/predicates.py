@@ -76,10 +76,13 @@ def at_work(place: Place, conversation: Conversation) -> list[str]:
             if json.dumps(_plain(changed)) != json.dumps(_plain(seen)):
                 names.append(each.name)
             seen = changed
+    written = reference(place.version, seen).text
+    for each in here:
         if each.rewrite:
-            found = reference(place.version, seen).text
-            if each.rewrite(place, seen, found) != found:
+            rewritten = each.rewrite(place, seen, written)
+            if rewritten != written and each.name not in names:
                 names.append(each.name)
+            written = rewritten
     return names
 
 
@@ -453,9 +456,7 @@ def _ids(place: Place, conversation: Conversation) -> Conversation:
     return replace(conversation, messages=result)
 
 
-def _answered(
-    place: Place, run: list[Message], written: list[tuple[object, str]]
-) -> list[Message]:
+def _answered(place: Place, run: list[Message], written: list[tuple[object, str]]) -> list[Message]:
     known = dict(reversed([each for each in written if each[0]]))
     named = {each.get("tool_call_id") for each in run}
     free = [name for own, name in written if not own or own not in named]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 import sys
@@ -27,7 +28,7 @@ from tests.parity.conversation import (
     from_responses,
 )
 from tests.parity.places import Place, Surface, parity_server, render_body, render_live
-from tests.parity.predicates import at_work, expected
+from tests.parity.predicates import PREDICATES, at_work, expected
 from tests.parity.reference import reference
 from tests.testbed.build import NEWEST
 
@@ -57,7 +58,7 @@ class Recorded:
 
     @property
     def conversation(self) -> Conversation:
-        """What it says, with ids where the client sends none: the reference asks for them."""
+        """What it says."""
         return _READERS[self.path](self.body)
 
     @property
@@ -71,7 +72,9 @@ class Recorded:
         Two surfaces do not tell; their requests go to ``/api/chat`` as the server passes them on.
         """
         if self.path in (surface.value for surface in Surface):
-            body = {key: self.body[key] for key in ("messages", "tools") if key in self.body}
+            body: Body = {
+                key: value for key, value in self.body.items() if key in ("messages", "tools")
+            }
             return render_body(server, place, body)
         return render_live(server, place, self.decoded)
 
@@ -148,43 +151,47 @@ def score(server: Server, carrier: Carrier, version: TokenizerVersion, ollama: s
             total.identical += 1
         else:
             total.differing += difference(exact, rendered)
-            total.reasons.update(at_work(place, request.decoded))
+            total.reasons.update(at_work(place, with_ids(place, request.decoded)))
     return total
 
 
 def with_ids(place: Place, conversation: Conversation) -> Conversation:
     """A conversation with the ids that the templates make up, which is no difference of theirs."""
-    from tests.parity.predicates import PREDICATES
-
     change = next(each.change for each in PREDICATES if each.name == "ids")
     assert change
     return change(place, conversation)
 
 
 def difference(left: str, right: str) -> int:
-    """Characters to delete and to insert between two prompts, by their words."""
+    """Characters to delete and to insert between two prompts, by their words.
+
+    Blocks and tools are matched first: word by word over a whole prompt takes minutes.
+    """
     total = 0
-    blocks = [re.split(r"(?<=\])(?=\[)|(?=\[/?[A-Z_]+\])", text) for text in (left, right)]
-    for tag, start, end, start_right, end_right in difflib.SequenceMatcher(
-        None, *blocks, autojunk=False
-    ).get_opcodes():
-        if tag != "equal":
-            words = [
-                re.findall(r"\w+|\s+|.", "".join(part))
-                for part in (blocks[0][start:end], blocks[1][start_right:end_right])
-            ]
-            total += _by_word(*words)
+    pieces: list[list[str]] = [
+        re.split(r'(?=\[/?[A-Z_]+\])|(?=\{"type": "function")', prompt) for prompt in (left, right)
+    ]
+    matcher = difflib.SequenceMatcher(None, pieces[0], pieces[1], autojunk=False)
+    for tag, start, end, other_start, other_end in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        pairs = itertools.zip_longest(
+            pieces[0][start:end], pieces[1][other_start:other_end], fillvalue=""
+        )
+        total += sum(_by_word(*pair) for pair in pairs)
     return total
 
 
-def _by_word(left: list[str], right: list[str]) -> int:
-    total = 0
-    # Frequent words are left out as anchors (autojunk): else a long prompt takes minutes.
-    for tag, *span in difflib.SequenceMatcher(None, left, right).get_opcodes():
-        if tag != "equal":
-            total += len("".join(left[span[0] : span[1]]))
-            total += len("".join(right[span[2] : span[3]]))
-    return total
+def _by_word(left: str, right: str) -> int:
+    words: list[list[str]] = [
+        re.findall(r"\s*\w+|\s*.", text, flags=re.DOTALL) for text in (left, right)
+    ]
+    matcher = difflib.SequenceMatcher(None, words[0], words[1], autojunk=False)
+    return sum(
+        len("".join(words[0][start:end])) + len("".join(words[1][other_start:other_end]))
+        for tag, start, end, other_start, other_end in matcher.get_opcodes()
+        if tag != "equal"
+    )
 
 
 def main() -> None:
