@@ -48,6 +48,8 @@ docs: setup  ## Write the command line reference and the rendered Modelfiles ane
 
 bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.prefix_reuse
+	$(BIN)/python -m benchmarks.template_speed
 
 clean:  ## Remove the virtual environment and caches beside this file
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -41,7 +41,7 @@ _CONTROL = {
 
 
 @cache
-def reference_tokenizer(version: TokenizerVersion) -> MistralTokenizer:
+def reference_tokenizer(version: TokenizerVersion) -> MistralTokenizer[Any, Any, Any, Any, Any]:
     """Devstral's tokenizer: the tekken vocabulary that mistral-common ships, at a version.
 
     The shipped file says v3 and has no list of control tokens; the vocabulary is the same.
@@ -67,7 +67,8 @@ def reference_tokens(
     request: ChatCompletionRequest[Any] = ChatCompletionRequest.from_openai(
         messages=messages, tools=tools or None
     )
-    return reference_tokenizer(version).encode_chat_completion(request).tokens
+    tokens: list[int] = reference_tokenizer(version).encode_chat_completion(request).tokens
+    return tokens
 
 
 def reference_prompt(
@@ -77,6 +78,6 @@ def reference_prompt(
     request: ChatCompletionRequest[Any] = ChatCompletionRequest.from_openai(
         messages=messages, tools=tools or None
     )
-    text = reference_tokenizer(version).encode_chat_completion(request).text
+    text: str | None = reference_tokenizer(version).encode_chat_completion(request).text
     assert text is not None
     return text.removeprefix("<s>")

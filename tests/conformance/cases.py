@@ -48,7 +48,8 @@ class Case:
             the form of the tokenizer's version. A form that is missing has no such case.
         offered: Whether the request offers the tools.
         tokens: How many tokens the request allows for the answer.
-        apart: Whether it needs a model of its own, since its tokens would slow down the others.
+        apart: Whether it has a model of its own, since its tokens would slow down the others, and
+            is asked streamed only: under a grammar each answer takes seconds.
     """
 
     name: str
@@ -87,10 +88,7 @@ def _json(value: Arguments, **style: Any) -> str:
 
 
 def _written(case: Case, **style: Any) -> Mapping[CallForm, Output]:
-    return {
-        form: canonical(case.text, case.calls, form, **style)
-        for form in ("v13", "v7")
-    }
+    return {form: canonical(case.text, case.calls, form, **style) for form in ("v13", "v7")}
 
 
 def _bash(command: str) -> tuple[str, Arguments]:
@@ -104,10 +102,10 @@ def _weather(city: str) -> tuple[str, Arguments]:
 # No two cases write the same arguments: a piece that occurs once tells by itself how to go on.
 _COMPACT = Case("", (("get_weather", {"at": "now", "city": "Rome"}),))
 _ESCAPED = Case("", (("bash", {"cmd": "echo é 🙂"}),))
-# llama.cpp holds a token to its grammar by one call in the other for each of its characters: its
-# stack bears 16,384 of them, and breaks at 131,072.
+# llama.cpp holds a token to its grammar by one call inside the other for each of its characters:
+# its stack bears 16,384 of them, and breaks at 32,768.
 _BIG = "".join(f"line {number:06} of a file that is long\n" for number in range(27_000))
-_BIG_PIECES = [_BIG[i : i + 16_384] for i in range(0, len(_BIG), 16_384)]
+_BIG_PIECES = [_BIG[i : i + 8_192] for i in range(0, len(_BIG), 8_192)]
 
 CASES: tuple[Case, ...] = (
     # What a model is trained to write
@@ -140,8 +138,17 @@ CASES: tuple[Case, ...] = (
         "JSON over several lines",
         (("get_weather", {"at": "dawn", "city": "Oslo"}),),
         written={
-            "v13": ["[TOOL_CALLS]", "get_weather", "[ARGS]", '{\n  "at": "dawn",\n  "city": "Oslo"\n}'],
-            "v7": ["[TOOL_CALLS]", '[\n  {"name": "get_weather", "arguments": {"at": "dawn", "city": "Oslo"}, "id": "abcdEF123"}\n]'],
+            "v13": [
+                "[TOOL_CALLS]",
+                "get_weather",
+                "[ARGS]",
+                '{\n  "at": "dawn",\n  "city": "Oslo"\n}',
+            ],
+            "v7": [
+                "[TOOL_CALLS]",
+                '[\n  {"name": "get_weather", "arguments": {"at": "dawn", "city": "Oslo"},'
+                '\n   "id": "abcdEF123"}\n]',
+            ],
         },
     ),
     Case("accents and emoji", (("bash", {"cmd": "echo 'naïve 👩‍👩‍👧 漢字 🇫🇷'"}),)),
@@ -183,14 +190,17 @@ CASES: tuple[Case, ...] = (
     Case(
         "the form with [CALL_ID]",
         (("bash", {"cmd": "df"}),),
-        written={"v13": "[TOOL_CALLS]bash[CALL_ID]abcdefghi[ARGS]{\"cmd\": \"df\"}"},
+        written={"v13": '[TOOL_CALLS]bash[CALL_ID]abcdefghi[ARGS]{"cmd": "df"}'},
     ),
     Case(
         "arguments as a string",
         (("bash", {"cmd": "du"}),),
         written={
             "v13": ["[TOOL_CALLS]", "bash", "[ARGS]", '"{\\"cmd\\": \\"du\\"}"'],
-            "v7": ["[TOOL_CALLS]", '[{"name": "bash", "arguments": "{\\"cmd\\": \\"du\\"}", "id": "abcdEF123"}]'],
+            "v7": [
+                "[TOOL_CALLS]",
+                '[{"name": "bash", "arguments": "{\\"cmd\\": \\"du\\"}", "id": "abcdEF123"}]',
+            ],
         },
     ),
     Case(
@@ -205,7 +215,10 @@ CASES: tuple[Case, ...] = (
         "the list form, arguments first",
         (("bash", {"cmd": "search it"}),),
         written={
-            form: ["[TOOL_CALLS]", '[{"arguments": {"cmd": "search it"}, "name": "bash", "id": "abcdEF123"}]']
+            form: [
+                "[TOOL_CALLS]",
+                '[{"arguments": {"cmd": "search it"}, "name": "bash", "id": "abcdEF123"}]',
+            ]
             for form in ("v13", "v7")
         },
     ),
@@ -215,21 +228,35 @@ CASES: tuple[Case, ...] = (
         "Done.",
         written={
             "v13": ["[TOOL_CALLS]", "bash", "[ARGS]", '{"cmd": "w"}', "Done."],
-            "v7": ["[TOOL_CALLS]", '[{"name": "bash", "arguments": {"cmd": "w"}, "id": "abcdEF123"}]', "Done."],
+            "v7": [
+                "[TOOL_CALLS]",
+                '[{"name": "bash", "arguments": {"cmd": "w"}, "id": "abcdEF123"}]',
+                "Done.",
+            ],
         },
     ),
     Case(
         "arguments that are no JSON",
         written={
             "v13": ["[TOOL_CALLS]", "bash", "[ARGS]", "{'cmd': 'ls',}"],
-            "v7": ["[TOOL_CALLS]", "[{'name': 'bash', 'arguments': {'cmd': 'ls',}, 'id': 'abcdEF123'}]"],
+            "v7": [
+                "[TOOL_CALLS]",
+                "[{'name': 'bash', 'arguments': {'cmd': 'ls',}, 'id': 'abcdEF123'}]",
+            ],
         },
     ),
     Case(
         "cut off inside the arguments",
         written={
             "v13": ["[TOOL_CALLS]", "bash", "[ARGS]", '{"cmd": "', "find / ", "-name ", 'x"}'],
-            "v7": ["[TOOL_CALLS]", '[{"name": "bash", "arguments": {"cmd": "', "find / ", "-type ", "f ", 'x"}}]'],
+            "v7": [
+                "[TOOL_CALLS]",
+                '[{"name": "bash", "arguments": {"cmd": "',
+                "find / ",
+                "-type ",
+                "f ",
+                'x"}}]',
+            ],
         },
         tokens=4,
     ),

@@ -445,7 +445,7 @@ def _ids(place: Place, conversation: Conversation) -> Conversation:
                     changed["tool_calls"] = []
                     for call in calls:
                         count += 1
-                        name = f"000000000{call.get('id') or count}"[-9:]
+                        name = _nine(call.get("id") or count)
                         written.append((call.get("id"), name))
                         changed["tool_calls"].append({**call, "id": name})
                 result.append(changed)
@@ -454,6 +454,11 @@ def _ids(place: Place, conversation: Conversation) -> Conversation:
         else:
             result += run
     return replace(conversation, messages=result)
+
+
+def _nine(call_id: object) -> str:
+    end = f"000000000{call_id}"[-9:]
+    return f"0{end[1:]}" if end[0] == "_" else end
 
 
 def _answered(place: Place, run: list[Message], written: list[tuple[object, str]]) -> list[Message]:
@@ -467,7 +472,7 @@ def _answered(place: Place, run: list[Message], written: list[tuple[object, str]
         if own in known:
             name = known[own]
         elif place.version is TokenizerVersion.V7 or (only and not own):
-            name = free.pop(0) if free else f"000000000{own or ''}"[-9:]
+            name = free.pop(0) if free else _nine(own or "")
         else:
             name = f"unknown{place_in_run:02}"
         result.append({**message, "tool_call_id": name})
@@ -620,7 +625,7 @@ PREDICATES: tuple[Predicate, ...] = (
     ),
     Predicate(
         "ids",
-        "Ids are cut to nine characters, missing ones made up; the reference refuses both.",
+        "Ids are cut to nine characters, missing ones made up; the reference refuses all others.",
         _everywhere,
         _ids,
     ),

@@ -106,15 +106,12 @@ EXAMPLES: dict[str, list[Conversation]] = {
         Conversation(
             [
                 _user(),
-                {
-                    "role": "assistant",
-                    "content": "",
-                    "tool_calls": [_call({"a": 1}, "call_1234567")],
-                },
-                _result("ok", "call_1234567"),
+                {"role": "assistant", "content": "", "tool_calls": [_call({"a": 1}, call_id)]},
+                _result("ok", call_id),
             ],
             [],
         )
+        for call_id in ("call_12345678", "call_123456789abc", "a", "call_1")
     ],
     "thinking before a prefix": [Conversation([_user(), _said("Sure,")], [])],
     "untrimmed prefix": [Conversation([_user(), _said("Sure, ")], [])],

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from ollama_tools.catalog import TokenizerVersion
-from tests.parity.places import jinja_template
+from ollama_tools.checks import cases
+from ollama_tools.server import Server
+from ollama_tools.template import Carrier
+from tests.parity.conversation import Conversation, from_openai
+from tests.parity.places import Place, jinja_template, render_live
 
 SHARED = ("text", "role", "number", "json", "available")
 
@@ -41,3 +46,36 @@ def test_llama_cpp_must_take_v13_for_what_constrains_calls_by_grammar() -> None:
     # These words, and the absence of the last, choose its handler of Mistral's v13 calls.
     assert all(word in template for word in ("[SYSTEM_PROMPT]", "[TOOL_CALLS]", "[ARGS]"))
     assert "[CALL_ID]" not in template
+
+
+@pytest.mark.xdist_group("parity")
+@pytest.mark.parametrize("carrier", [Carrier.GGUF, Carrier.MODELFILE])
+@pytest.mark.parametrize("version", list(TokenizerVersion))
+def test_the_conversation_of_the_checks_is_right_in_every_place(
+    newest: Server, carrier: Carrier, version: TokenizerVersion
+) -> None:
+    asked = from_openai({"messages": cases.CONVERSATION, "tools": cases.TOOLS})
+    rendered = render_live(newest, Place(carrier, version), asked)
+    assert rendered == cases.expected_prompt(version)
+
+
+@pytest.mark.xdist_group("parity")
+@pytest.mark.parametrize("version", list(TokenizerVersion))
+def test_a_megabyte_of_arguments_is_written_as_it_is(
+    newest: Server, version: TokenizerVersion
+) -> None:
+    for text in ("plain text\n", '<a href="b">&c</a>\n', "全角\u3000と\u00a0\n", "\x1b[31m<b>\n"):
+        content = text * (1_000_000 // len(text) // (50 if "\x1b" in text else 1))
+        function = {"name": "write", "arguments": {"content": content}}
+        call = {"id": "abcdEF123", "type": "function", "function": function}
+        asked = Conversation(
+            [
+                {"role": "user", "content": "Go."},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "abcdEF123", "content": "ok"},
+            ],
+            [],
+        )
+        written = json.dumps({"content": content}, ensure_ascii=False)
+        for carrier in (Carrier.GGUF, Carrier.MODELFILE):
+            assert written in render_live(newest, Place(carrier, version), asked)
