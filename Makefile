@@ -29,7 +29,7 @@ test-exact: setup  ## Compare prompts and tool calls of the newest release with 
 	$(BIN)/python -m pytest tests/parity tests/conformance -n $(WORKERS) -m 'not old_server'
 
 test-old: setup  ## Run the tests that need a real server of the older generation
-	$(BIN)/python -m pytest -m old_server
+	$(BIN)/python -m pytest tests/live tests/parity -m old_server
 
 lint: setup  ## Check style, and that generated files are up to date
 	$(BIN)/ruff format --check .

@@ -88,7 +88,8 @@ def cached(file: HubFile) -> Path | None:
 def download(file: HubFile, advance: Advance | None = None) -> Path:
     """Bring a file into huggingface_hub's cache; what is there already is not fetched again.
 
-    An interrupted download goes on where it stopped.
+    Whether an interrupted download goes on where it stopped is huggingface_hub's affair: what comes
+    through its chunk cache does, a plain download starts over (seen with 2.4.0).
 
     Raises:
         HubError: The hub refuses, does not answer, or breaks off.
@@ -180,7 +181,7 @@ def _explained(file: HubFile) -> Iterator[None]:
     except OSError as error:
         raise HubError(
             f"cannot bring {file}: {error.strerror or error}",
-            "check the disk and the network; a second run goes on where this one stopped",
+            "check the disk and the network, then run the command again",
         ) from error
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore2"):
@@ -192,7 +193,7 @@ def _explained(file: HubFile) -> Iterator[None]:
             ) from error
         raise HubError(
             f"the connection to the hub broke while fetching {file}",
-            "a second run goes on where this one stopped",
+            "run the command again",
         ) from error
     finally:
         logger.setLevel(level)
