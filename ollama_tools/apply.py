@@ -113,7 +113,7 @@ def _standing_build(
             continue
         _free_engine(server, spec, progress)
         # The run that made it may have been stopped before it was compared.
-        if spec is candidates[-1] or not _template_fault(server, spec):
+        if not _needs_proof(spec, candidates) or not _template_fault(server, spec):
             return spec
     return None
 
@@ -380,7 +380,7 @@ def _free_engine(server: Server, spec: Spec, progress: Progress) -> None:
     Engines are kept by blob. One that a model with TEMPLATE and PARSER started knows no Jinja, and
     would answer a build without them with an error; any name on the blob can end it.
     """
-    if spec.carrier is not Carrier.HUB:
+    if spec.carrier not in (Carrier.HUB, Carrier.SERVER):
         return
     weights = server.show(spec.build).weights
 
@@ -410,15 +410,20 @@ def _free_engine(server: Server, spec: Spec, progress: Progress) -> None:
 def _build_first_that_fits(
     server: Server, candidates: tuple[Spec, ...], bring: _Bytes, progress: Progress
 ) -> Spec:
-    """Build candidates until one's prompt is right on the live server; the last needs no proof."""
+    """Build candidates until one's prompt is right on the live server."""
     rejected: list[str] = []
     for spec in candidates:
         _build(server, spec, bring(spec), progress)
         _free_engine(server, spec, progress)
-        last = spec is candidates[-1]
-        if not last:
+        if _needs_proof(spec, candidates):
             progress.step(f"comparing the prompt of carrier {spec.carrier.value}")
             why = _template_fault(server, spec)
+            if why and spec.carrier is Carrier.SERVER:
+                raise CheckFailed(
+                    f"the server applies no template of {spec.release.name} to {spec.build}: {why}",
+                    f"start it with devstral-ollama serve --dedicated-to {spec.release.aliases[0]}"
+                    ", or use --template-in auto",
+                )
             if why:
                 progress.warn(f"carrier {spec.carrier.value} is not taken: {why}")
                 rejected.append(spec.build)
@@ -428,6 +433,15 @@ def _build_first_that_fits(
             server.delete(name)
         return spec
     raise AssertionError("a plan has candidates")
+
+
+def _needs_proof(spec: Spec, candidates: tuple[Spec, ...]) -> bool:
+    """Whether the prompt decides if a build is taken.
+
+    The last resort is checked by smoke alone; but a template of the server's own is nothing that a
+    build could bring.
+    """
+    return spec is not candidates[-1] or spec.carrier is Carrier.SERVER
 
 
 def _template_fault(server: Server, spec: Spec) -> str:

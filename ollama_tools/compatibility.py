@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ollama_tools.errors import ServerTooOld
+from ollama_tools.memory import KvType
 from ollama_tools.template import Carrier
 
 
@@ -35,6 +36,13 @@ MINIMUM_SERVER = Version(0, 15, 3)
 
 NATIVE_JINJA = Version(0, 30, 0)
 """The first version that applies the GGUF's own Jinja, by a llama-server of its own."""
+
+TESTED_SERVER = Version(0, 34, 4)
+"""The newest release that the tests of this package ran on."""
+
+KV_TYPES_BEFORE_NATIVE = frozenset({KvType.F16, KvType.Q8_0, KvType.Q4_0})
+"""What servers before :data:`NATIVE_JINJA` know of types of a KV cache; for others they silently
+use f16."""
 
 UNQUOTED_FILES = Version(0, 34, 0)
 """The first of the newer generation that takes a GGUF as it is, without llama-quantize."""

@@ -11,9 +11,11 @@ from ollama_tools.catalog import Catalog, Release, load_catalog
 from ollama_tools.compatibility import Version, require_supported
 from ollama_tools.errors import ModelNotFound, ServerError, UsageError
 from ollama_tools.plan import Plan, make_plan
+from ollama_tools.process import find_server_process
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.reference import QuantReference, parse_reference
 from ollama_tools.server import Server, find_model
+from ollama_tools.settings import TEMPLATE_FILE
 from ollama_tools.spec import AGENT_PROMPT, Parameters, Spec, check_prompt_tokens
 from ollama_tools.template import AUTO, Carrier
 from ollama_tools.wish import (
@@ -98,8 +100,8 @@ def ensure_model(
         parameters: Ollama parameters over the recommended ones.
         system: ``"bundled"``, ``"hub"``, the path of a file, ``""`` for none; None for the hub's
             where it can be had, else the bundled one.
-        carrier: Where the chat template shall live: ``"auto"``, ``"gguf"``, ``"hub"`` or
-            ``"modelfile"``.
+        carrier: Where the chat template shall live: ``"auto"``, ``"gguf"``, ``"hub"``,
+            ``"modelfile"``, or ``"server"`` for a server that is dedicated to one family.
         via: ``"upload"`` or ``"server"``; None for upload to this machine and pull elsewhere.
         registry: Mirror to pull from, as ``"host:port"`` or ``"http://host:port"``.
         check: Whether a new build must pass the smoke checks before the name is switched to it.
@@ -204,6 +206,8 @@ def plan_for(
     version = require_supported(server.version())
     models = server.models()
     source = find_source(reference, server, models, wish, progress or Silence())
+    if wish.carrier == Carrier.SERVER:
+        _require_dedicated(server, offline.release)
     via = choose_via(wish, offline.via, local=server.is_local)
     plan = make_plan(
         server,
@@ -215,6 +219,21 @@ def plan_for(
         force=force,
     )
     return plan, version
+
+
+def _require_dedicated(server: Server, release: Release) -> None:
+    """Refuse, before anything is fetched, a server that shows that it has no template of its own.
+
+    Raises:
+        UsageError: Its process is seen, and its environment names none.
+    """
+    process = find_server_process(server.url) if server.is_local else None
+    if process is not None and TEMPLATE_FILE not in process.environment:
+        raise UsageError(
+            f"the server at {server.url} runs without {TEMPLATE_FILE}, so it has no template",
+            f"start it with devstral-ollama serve --dedicated-to {release.aliases[0]}, or use "
+            "--template-in auto",
+        )
 
 
 def carry_out(

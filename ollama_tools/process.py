@@ -10,23 +10,37 @@ from urllib.parse import urlsplit
 
 _PROC = Path("/proc")
 _LISTEN = "0A"
+_FALSE = frozenset({"0", "f", "false"})
 
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A process that listens where a server's URL points.
+    """A server's process that listens where a URL points.
 
     Attributes:
         pid: Its number.
-        environment: Its environment as it was started.
+        root: Its root folder as seen from here; a container has another than this machine.
+        executable: Its program, as it names it itself.
+        environment: Its environment as it was started, with values as Ollama reads them.
         log: The file that its stderr goes to; None where that is no file.
         runners: Command lines of its children (llama-server), oldest first.
     """
 
     pid: int
+    root: Path
+    executable: Path
     environment: Mapping[str, str]
     log: Path | None
     runners: tuple[tuple[str, ...], ...]
+
+    def seen(self, path: Path) -> Path:
+        """A path of the process as this process reaches it."""
+        return self.root / path.relative_to("/") if path.is_absolute() else path
+
+    def flag(self, variable: str) -> bool | None:
+        """A switch as Ollama reads it: what is no boolean counts as true; None where unset."""
+        value = self.environment.get(variable, "").lower()
+        return None if not value else value not in _FALSE
 
     @property
     def models_directory(self) -> Path | None:
@@ -38,9 +52,10 @@ class ServerProcess:
 
 
 def find_server_process(url: str) -> ServerProcess | None:
-    """The process behind a URL on this machine, or None where it cannot be seen.
+    """The server's process behind a URL on this machine, or None where it cannot be seen.
 
-    Reads /proc, so it works on Linux, and for other users' processes only as root.
+    Reads /proc, so it works on Linux, and for other users' processes only as root. A proxy that
+    listens for a server elsewhere, such as in a container, is no server: it knows no setting.
 
     Args:
         url: Base URL of a server whose host is a loopback address.
@@ -80,14 +95,24 @@ def _socket_inodes(directory: Path) -> Iterator[str]:
 
 def _describe(directory: Path) -> ServerProcess | None:
     try:
+        executable = (directory / "exe").readlink()
         raw = (directory / "environ").read_bytes()
         log = (directory / "fd" / "2").readlink()
     except OSError:
         return None
+    if not executable.name.startswith("ollama"):
+        return None
     pairs = (entry.partition("=") for entry in raw.decode(errors="replace").split("\0"))
     return ServerProcess(
         pid=int(directory.name),
-        environment={key: value for key, equals, value in pairs if equals},
+        root=directory / "root",
+        executable=executable,
+        environment={
+            # envconfig.Var of Ollama trims the same.
+            key: value.strip().strip("\"'").strip()
+            for key, equals, value in pairs
+            if equals
+        },
         log=log if log.is_file() else None,
         runners=tuple(_children(int(directory.name))),
     )

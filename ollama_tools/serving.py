@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from ollama_tools.compatibility import Version, parse_version
 from ollama_tools.errors import DevstralError, UsageError
 from ollama_tools.server import resolve_host
-from ollama_tools.settings import ServerSettings, explain
+from ollama_tools.settings import ServerSettings, explain, require_possible
 
 FROM_ENVIRONMENT = "as your environment says"
 
@@ -51,7 +54,8 @@ def plan_server(
         surroundings: The environment that is already there.
 
     Raises:
-        UsageError: A setting is impossible, or there is no such program.
+        UsageError: A setting is impossible, also for the program's version, or there is no such
+            program.
     """
     settings = ServerSettings(**given)
     asked = {each.metadata["variable"] for each in fields(settings) if each.name in given}
@@ -67,7 +71,28 @@ def plan_server(
             f"there is no program {program!r}",
             "install Ollama (https://ollama.com/download), or name it with --ollama PATH",
         )
+    if (version := program_version(path)) is not None:
+        require_possible(settings, version)
     return ServePlan((path, "serve"), tuple(variables))
+
+
+def program_version(path: str) -> Version | None:
+    """The version of an ollama program; None where it does not say."""
+    # A running server would be asked as well, and its version is another matter.
+    nowhere = {**os.environ, "OLLAMA_HOST": "127.0.0.1:9"}
+    try:
+        said = subprocess.run(
+            [path, "--version"],
+            env=nowhere,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"version is (\S+)", said.stdout + said.stderr)
+    return parse_version(match[1]) if match else None
 
 
 def exec_server(plan: ServePlan) -> NoReturn:

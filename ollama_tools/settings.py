@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ollama_tools.compatibility import KV_TYPES_BEFORE_NATIVE, NATIVE_JINJA, Version
+from ollama_tools.data import data_path
 from ollama_tools.errors import UsageError
 from ollama_tools.memory import KvType
 
+TEMPLATE_FILE = "LLAMA_ARG_CHAT_TEMPLATE_FILE"
+"""What makes llama-server, from Ollama 0.30 on, apply one Jinja to every model without a TEMPLATE
+of its own."""
+
+TEMPLATES = data_path("templates")
+"""Where the templates of this package lie on this machine."""
+
+_LLAMA_ARGUMENT = re.compile(r"LLAMA_ARG_[A-Z0-9_]+")
+# Ollama gives these by flags, and llama-server lets a flag win over its variable
+# (llm/llama_server.go of Ollama 0.34.4); the last two have settings of their own.
+_TAKEN_ARGUMENTS = {
+    "LLAMA_ARG_MODEL": "each model has its own",
+    "LLAMA_ARG_PORT": "Ollama chooses it",
+    "LLAMA_ARG_HOST": "Ollama chooses it",
+    "LLAMA_ARG_CTX_SIZE": "use the context",
+    "LLAMA_ARG_N_PARALLEL": "use parallel",
+    "LLAMA_ARG_BATCH": "Ollama chooses it",
+    "LLAMA_ARG_UBATCH": "Ollama chooses it",
+    "LLAMA_ARG_CACHE_TYPE_K": "use the type of the KV cache",
+    "LLAMA_ARG_CACHE_TYPE_V": "use the type of the KV cache",
+    "LLAMA_ARG_FLASH_ATTN": "use flash attention",
+    TEMPLATE_FILE: "name the release that the server is dedicated to",
+}
 _PLAIN_TYPES = frozenset({KvType.F32, KvType.F16, KvType.BF16})
 # What Go's time.ParseDuration reads, or a number of seconds; negative keeps a model for ever.
 _DURATION = re.compile(r"-?(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)")
@@ -107,6 +132,22 @@ class ServerSettings:
         ),
     )
 
+    dedicated_to: str | None = field(
+        default=None,
+        metadata=_carry(
+            TEMPLATE_FILE,
+            "the one release, as 2507, that this server serves: its template goes to every model "
+            "without a TEMPLATE of its own",
+        ),
+    )
+    llama_args: tuple[str, ...] = field(
+        default=(),
+        metadata=_carry(
+            "LLAMA_ARG_…",
+            "NAME=VALUE, handed to llama-server as it is",
+        ),
+    )
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "kv_cache_type", parse_kv_type(self.kv_cache_type))
         _check(self)
@@ -157,34 +198,125 @@ def _check(settings: ServerSettings) -> None:
         raise UsageError(
             f"{settings.keep_alive!r} is no duration", "as in 30m, 1h30m, or -1 for no end"
         )
+    for argument in settings.llama_args:
+        _check_llama_argument(argument)
     for variable, value in environment(settings).items():
         if not value.isprintable():
             raise UsageError(f"{variable} cannot contain control characters", "remove them")
 
 
-def _carried(settings: ServerSettings) -> Iterator[tuple[Field[Any], str]]:
+def _check_llama_argument(argument: str) -> None:
+    name, equals, _ = argument.partition("=")
+    if not equals or not _LLAMA_ARGUMENT.fullmatch(name):
+        raise UsageError(
+            f"{argument!r} is no argument of llama-server", "as in LLAMA_ARG_THREADS=8"
+        )
+    if instead := _TAKEN_ARGUMENTS.get(name):
+        raise UsageError(f"{name} cannot be passed on: Ollama sets it itself", instead)
+
+
+def require_possible(settings: ServerSettings, version: Version) -> None:
+    """Refuse what a server of some version would ignore, or fail on at every load.
+
+    Args:
+        settings: The settings, which are sound in themselves.
+        version: The server's version.
+
+    Raises:
+        UsageError: The version cannot have them.
+    """
+    if version >= NATIVE_JINJA:
+        return
+    if settings.kv_cache_type not in KV_TYPES_BEFORE_NATIVE:
+        raise UsageError(
+            f"Ollama {version} knows no KV cache of type {settings.kv_cache_type}: it would "
+            "silently use f16",
+            f"use one of {', '.join(sorted(KV_TYPES_BEFORE_NATIVE))}, or upgrade the server",
+        )
+    for name, value in (
+        ("a template for the whole server", settings.dedicated_to),
+        ("arguments of llama-server", settings.llama_args),
+    ):
+        if value:
+            raise UsageError(
+                f"Ollama {version} has no llama-server, so {name} would be ignored",
+                f"leave it out, or upgrade the server to {NATIVE_JINJA} or newer",
+            )
+
+
+def template_file(release: str, directory: Path = TEMPLATES) -> Path:
+    """The Jinja that a server dedicated to a release applies.
+
+    Args:
+        release: Name or alias of the release.
+        directory: Where the templates lie on the server's machine.
+
+    Raises:
+        UnknownReference: There is no such release.
+    """
+    from ollama_tools.catalog import load_catalog
+
+    return directory / f"{load_catalog().release(release).tokenizer.value}.jinja"
+
+
+class _Carried(NamedTuple):
+    field: Field[Any]
+    variable: str
+    value: str
+
+
+def _carried(settings: ServerSettings, templates: Path) -> Iterator[_Carried]:
     for each in fields(settings):
         value = getattr(settings, each.name)
         if value is None or value == ():
             continue
-        if isinstance(value, bool):
+        variable = each.metadata["variable"]
+        if each.name == "llama_args":
+            for argument in value:
+                name, _, text = argument.partition("=")
+                yield _Carried(each, name, text)
+            continue
+        if each.name == "dedicated_to":
+            value = template_file(value, templates)
+        elif isinstance(value, bool):
             value = int(value is not each.metadata["negated"])
         elif isinstance(value, tuple):
             value = ",".join(value)
-        yield each, str(value)
+        yield _Carried(each, variable, str(value))
 
 
-def environment(settings: ServerSettings) -> dict[str, str]:
-    """The environment variables that settings stand for, in the order of importance."""
-    return {each.metadata["variable"]: value for each, value in _carried(settings)}
+def environment(settings: ServerSettings, templates: Path = TEMPLATES) -> dict[str, str]:
+    """The environment variables that settings stand for, in the order of importance.
+
+    Args:
+        settings: The settings.
+        templates: Where the templates of this package lie on the server's machine.
+    """
+    return {each.variable: each.value for each in _carried(settings, templates)}
 
 
-def explain(settings: ServerSettings) -> list[tuple[str, str, str]]:
+def environment_differences(
+    wanted: Mapping[str, str], found: Mapping[str, str]
+) -> dict[str, tuple[str | None, str]]:
+    """Which variables a running server has otherwise: variable, what it has, what it should.
+
+    Args:
+        wanted: What :func:`environment` says.
+        found: The environment of the server's process.
+    """
+    return {
+        variable: (found.get(variable), value)
+        for variable, value in wanted.items()
+        if found.get(variable) != value
+    }
+
+
+def explain(settings: ServerSettings, templates: Path = TEMPLATES) -> list[tuple[str, str, str]]:
     """The same with reasons: variable, value, why; for another value than ours, why ours is so."""
     ours = environment(ServerSettings())
     explained = []
-    for each, value in _carried(settings):
-        variable, why = each.metadata["variable"], each.metadata["why"]
+    for each, variable, value in _carried(settings, templates):
+        why = each.metadata["why"]
         default = ours.get(variable, value)
         explained.append(
             (variable, value, why if value == default else f"instead of {default}: {why}")

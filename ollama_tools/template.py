@@ -12,7 +12,6 @@ from functools import cache
 
 from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.data import data_path
-from ollama_tools.errors import UsageError
 
 CONTROL_TOKENS = (
     "<s>",
@@ -39,7 +38,8 @@ CONTROL_TOKENS = (
 class Carrier(StrEnum):
     """The place where a model's chat template lives.
 
-    ``SERVER`` is a word of the specification already; no release of this package builds it yet.
+    With ``SERVER`` it is the server's own environment, which has to be set beforehand: see
+    :class:`ollama_tools.settings.ServerSettings`.
     """
 
     GGUF = "gguf"
@@ -87,20 +87,12 @@ def prompt_layers(carrier: Carrier, tokenizer: TokenizerVersion) -> PromptLayers
 
     v7 calls are ``[{"name": …}]``, which the parser ``ministral`` swallows; the server's generic
     parser reads them (measured on 0.34.4), so v7 has a template and no parser.
-
-    Raises:
-        UsageError: The carrier is not built by this version.
     """
     match carrier:
         case Carrier.GGUF:
             return PromptLayers(template=None, parser=None, jinja=jinja_template(tokenizer))
-        case Carrier.HUB:
+        case Carrier.HUB | Carrier.SERVER:
             return PromptLayers(template=None, parser=None)
         case Carrier.MODELFILE:
             parser = "ministral" if tokenizer is TokenizerVersion.V13 else None
             return PromptLayers(template=go_template(tokenizer), parser=parser)
-        case _:
-            raise UsageError(
-                f"the carrier {carrier.value!r} cannot be built by this version",
-                "use --template-in auto, gguf, hub or modelfile",
-            )

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ollama_tools.catalog import TokenizerVersion, load_catalog
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.compatibility import (
+    KV_TYPES_BEFORE_NATIVE,
     NATIVE_JINJA,
     Version,
     advisories,
@@ -26,45 +28,19 @@ from ollama_tools.compatibility import (
 from ollama_tools.errors import ModelNotFound, ServerTooOld, UsageError
 from ollama_tools.memory import KvType
 from ollama_tools.process import ServerProcess, find_server_process
+from ollama_tools.reference import guess_release
 from ollama_tools.server import InstalledModel, Server
-from ollama_tools.settings import ServerSettings, is_quantized, parse_kv_type
+from ollama_tools.settings import TEMPLATE_FILE, ServerSettings, is_quantized, parse_kv_type
 from ollama_tools.shown import Shown
+from ollama_tools.template import jinja_template
 
 _ADVISED = ServerSettings()
 _GIB = 1024**3
 _ROOM_FOR_A_MODEL = 16 * _GIB
 _ROOM_FOR_ANYTHING = 1 * _GIB
-_KV_TYPES_BEFORE_NATIVE = frozenset({KvType.F16, KvType.Q8_0, KvType.Q4_0})
-_FALSE = frozenset({"0", "f", "false"})
 _SET_ENVIRONMENT = "set the server's environment as devstral-ollama env shows, then restart it"
 _LOOK_THERE = "run the doctor on the server's own machine, as its user or as root"
 _CREATE_AGAIN = "make it again with devstral-ollama create"
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """What the server's process shows of itself.
-
-    Attributes:
-        root: Its root folder as seen from here; a container has another than this machine.
-        executable: Its program, as it names it itself.
-        environment: Its environment, with values as Ollama reads them.
-        models: Where it keeps models, as it names it itself; None where that is unknown.
-    """
-
-    root: Path
-    executable: Path
-    environment: Mapping[str, str]
-    models: Path | None
-
-    def seen(self, path: Path) -> Path:
-        """A path of the process as this process reaches it."""
-        return self.root / path.relative_to("/") if path.is_absolute() else path
-
-    def flag(self, variable: str) -> bool | None:
-        """A switch as Ollama reads it: what is no boolean counts as true; None where unset."""
-        value = self.environment.get(variable, "").lower()
-        return None if not value else value not in _FALSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +58,7 @@ class Patient:
     url: str
     version_text: str
     version: Version | None
-    process: Process | None
+    process: ServerProcess | None
     models: tuple[Shown, ...]
 
     @property
@@ -102,7 +78,7 @@ def doctor(server: Server) -> Report:
         url=server.url,
         version_text=version,
         version=parse_version(version),
-        process=_process(server),
+        process=find_server_process(server.url) if server.is_local else None,
         models=tuple(_models(server)),
     )
     devstrals = [each for each in patient.models if each.is_devstral]
@@ -130,30 +106,6 @@ def _models(server: Server) -> Iterator[Shown]:
 
 def _speaks_for_others(model: InstalledModel) -> tuple[bool, int]:
     return "devstral" not in model.name.casefold(), len(model.name)
-
-
-def _process(server: Server) -> Process | None:
-    found = find_server_process(server.url) if server.is_local else None
-    return _look_into(found) if found else None
-
-
-def _look_into(found: ServerProcess) -> Process | None:
-    directory = Path("/proc") / str(found.pid)
-    try:
-        executable = (directory / "exe").readlink()
-    except OSError:
-        return None
-    if not executable.name.startswith("ollama"):
-        # A proxy listens for a server elsewhere, such as in a container; it knows no setting.
-        return None
-    return Process(
-        root=directory / "root",
-        executable=executable,
-        environment={
-            key: value.strip().strip("\"'").strip() for key, value in found.environment.items()
-        },
-        models=found.models_directory,
-    )
 
 
 # The server
@@ -232,8 +184,8 @@ def _judge_kv(word: str, flash: bool | None, *, native: bool) -> tuple[Status, s
     except UsageError as error:
         outcome = "every load answers 500" if native else "the server silently uses f16"
         return Status.FAIL, f"{asked} is unknown: {outcome}", error.fix
-    if not native and kind not in _KV_TYPES_BEFORE_NATIVE:
-        known = ", ".join(sorted(_KV_TYPES_BEFORE_NATIVE))
+    if not native and kind not in KV_TYPES_BEFORE_NATIVE:
+        known = ", ".join(sorted(KV_TYPES_BEFORE_NATIVE))
         return (
             Status.FAIL,
             f"{asked} is unknown before Ollama 0.30: it silently uses f16",
@@ -297,18 +249,18 @@ def _engine(patient: Patient) -> Iterator[CheckResult]:
 
 def _disk(patient: Patient) -> Iterator[CheckResult]:
     process = patient.process
-    if process is None or process.models is None:
+    if process is None or process.models_directory is None:
         yield _unseen("disk", "free space shows on the server's machine only")
         return
-    place = process.seen(process.models)
+    place = process.seen(process.models_directory)
     while not place.exists() and place != process.root:
         place = place.parent
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:
-        yield _unseen("disk", f"{process.models} cannot be looked at: {error.strerror}")
+        yield _unseen("disk", f"{process.models_directory} cannot be looked at: {error.strerror}")
         return
-    saw = f"{free / _GIB:.1f} GiB free at {process.models}"
+    saw = f"{free / _GIB:.1f} GiB free at {process.models_directory}"
     if free >= _ROOM_FOR_A_MODEL:
         yield CheckResult("disk", Status.PASS, saw)
     else:
@@ -342,6 +294,52 @@ def _shared_weights(patient: Patient) -> Iterator[CheckResult]:
     if not clashes:
         saw = "no two models use the same weights in ways that exclude each other"
         yield CheckResult("shared-weights", Status.PASS, saw)
+
+
+def _dedicated(patient: Patient) -> Iterator[CheckResult]:
+    """A template for the whole server suits the models of one family only."""
+    process = patient.process
+    named = process.environment.get(TEMPLATE_FILE) if process else None
+    if process is None or not named or not patient.is_native:
+        return
+    tokenizer = _tokenizer_of(process.seen(Path(named)))
+    if tokenizer is None:
+        yield CheckResult(
+            "dedicated",
+            Status.FAIL,
+            f"{TEMPLATE_FILE}={named} is no template of this package, or cannot be read",
+            "name the release that the server serves: devstral-ollama serve --dedicated-to 2507",
+        )
+        return
+    catalog = load_catalog()
+    strangers = []
+    for each in patient.models:
+        if not each.is_jinja:
+            continue
+        release = guess_release(f"{each.name} {each.label}", catalog)
+        if not each.is_devstral or (release is not None and release.tokenizer is not tokenizer):
+            strangers.append(each.name)
+    if strangers:
+        yield CheckResult(
+            "dedicated",
+            Status.FAIL,
+            f"this server applies Devstral's template of format {tokenizer.value} to every model "
+            f"without a TEMPLATE, also to {', '.join(strangers)}",
+            "serve other models by another server, or start this one without --dedicated-to",
+        )
+    else:
+        yield CheckResult(
+            "dedicated", Status.PASS, f"to models of format {tokenizer.value}, and has no others"
+        )
+
+
+def _tokenizer_of(path: Path) -> TokenizerVersion | None:
+    """The format whose template lies in a file; None where none of ours does."""
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, ValueError):
+        return None
+    return next((each for each in TokenizerVersion if jinja_template(each) == text), None)
 
 
 def _unseen(check: str, saw: str) -> CheckResult:
@@ -421,6 +419,7 @@ _SERVER_CHECKS: tuple[Callable[[Patient], Iterator[CheckResult]], ...] = (
     _engine,
     _disk,
     _shared_weights,
+    _dedicated,
 )
 _MODEL_CHECKS: tuple[Callable[[Patient, Shown], Iterator[CheckResult]], ...] = (
     _tools,

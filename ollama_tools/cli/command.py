@@ -40,11 +40,20 @@ class FieldsOf(NamedTuple):
     """Marks a parameter that stands for one option per field of a dataclass.
 
     Written as ``Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]``; the function
-    gets those fields that were given. A field's ``metadata`` gives its option's help.
+    gets those fields that were given. A field's ``metadata`` gives its option's help. Fields in
+    ``without`` have no option here.
     """
 
     dataclass: type[Any]
     panel: str
+    without: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> list[dataclasses.Field[Any]]:
+        """The fields that have an option."""
+        return [
+            each for each in dataclasses.fields(self.dataclass) if each.name not in self.without
+        ]
 
 
 _GLOBAL_OPTIONS = {
@@ -78,7 +87,7 @@ def command(
             late = Globals(**{option: arguments.pop(option) for option in _GLOBAL_OPTIONS})
             given = Globals(*(one or other for one, other in zip(early, late, strict=True)))
             for parameter, group in groups.items():
-                names = [each.name for each in dataclasses.fields(group.dataclass)]
+                names = [each.name for each in group.fields]
                 values = {each: arguments.pop(each) for each in names}
                 arguments[parameter] = {
                     each: tuple(value) if isinstance(value, list) else value
@@ -126,7 +135,7 @@ def _parameters(
 
 def _options(group: FieldsOf) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(group.dataclass)
-    for each in dataclasses.fields(group.dataclass):
+    for each in group.fields:
         kind = hints[each.name]
         if get_args(kind) == (str, ...):
             kind = list[str]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from ollama_tools.cli.command import command
+from ollama_tools.cli.command import FieldsOf, command
 from ollama_tools.cli.options import HostOption, JunitOption
 from ollama_tools.cli.output import Output
 from ollama_tools.errors import ExitCode
+from ollama_tools.settings import ServerSettings
+from ollama_tools.targets import Target
 
 _PANEL = "Models"
 
@@ -104,7 +106,8 @@ def create(
         typer.Option(
             "--template-in",
             metavar="CARRIER",
-            help="Where the chat template lives: auto, gguf, hub or modelfile.",
+            help="Where the chat template lives: auto, gguf, hub, modelfile, or server, which "
+            "has to run with --dedicated-to.",
         ),
     ] = "auto",
     via: Annotated[
@@ -222,6 +225,9 @@ def smoke(
 @command(commands, "render", panel=_PANEL)
 def render(
     output: Output,
+    settings: Annotated[
+        dict[str, Any], FieldsOf(ServerSettings, "Settings, with --target", without=("context",))
+    ],
     reference: Annotated[
         str | None,
         typer.Argument(metavar="REFERENCE", help="UD-Q4_K_XL and the like; see create."),
@@ -250,18 +256,38 @@ def render(
         ),
     ] = "modelfile",
     registry: _Registry = None,
+    target: Annotated[
+        Target | None,
+        typer.Option(
+            "--target", help="Print a server's settings instead, for what starts the server."
+        ),
+    ] = None,
+    ollama_version: Annotated[
+        str | None,
+        typer.Option(
+            "--ollama-version",
+            metavar="VERSION",
+            help="The server's version, which the settings must suit.",
+            rich_help_panel="Settings, with --target",
+        ),
+    ] = None,
 ) -> ExitCode | None:
-    """Print a Modelfile; nothing is asked of any server."""
+    """Print a Modelfile, or a server's settings; nothing is asked of any server."""
     from ollama_tools import rendering
     from ollama_tools.catalog import load_catalog
     from ollama_tools.errors import UsageError
     from ollama_tools.spec import parse_parameters
     from ollama_tools.wish import Wish
 
-    if sum((reference is not None, everything, check)) != 1:
+    if sum((reference is not None, everything, check, target is not None)) != 1:
         raise UsageError(
-            "render takes one of REFERENCE, --all and --check", "as in render UD-Q4_K_XL"
+            "render takes one of REFERENCE, --all, --check and --target", "as in render UD-Q4_K_XL"
         )
+    if target is not None:
+        _render_settings(output, target, settings, context, ollama_version)
+        return None
+    if settings or ollama_version is not None:
+        raise UsageError("a Modelfile carries no settings of a server", "add --target systemd")
     catalog = load_catalog()
     if everything:
         changed = [str(path) for path in rendering.write_rendered(directory, catalog)]
@@ -298,3 +324,22 @@ def render(
     )
     output.result({"modelfile": text}, text.rstrip("\n"), text.rstrip("\n"))
     return None
+
+
+def _render_settings(
+    output: Output,
+    target: Target,
+    settings: dict[str, Any],
+    context: int | None,
+    ollama_version: str | None,
+) -> None:
+    from ollama_tools.compatibility import require_supported
+    from ollama_tools.settings import environment
+    from ollama_tools.targets import render_settings
+
+    if context is not None:
+        settings["context"] = context
+    wanted = ServerSettings(**settings)
+    version = None if ollama_version is None else require_supported(ollama_version)
+    text = render_settings(wanted, target, version=version)
+    output.result({"target": target, "environment": environment(wanted), "text": text}, text, text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -17,13 +16,6 @@ commands = typer.Typer()
 _PANEL = "Servers"
 
 SettingsOptions: TypeAlias = Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]
-
-
-class EnvironmentFormat(StrEnum):
-    """How ``env`` writes the environment."""
-
-    SHELL = "shell"
-    ENV = "env"
 
 
 @command(commands, "list", panel=_PANEL)
@@ -58,12 +50,11 @@ def list_models(
 def env(
     output: Output,
     settings: SettingsOptions,
-    form: Annotated[
-        EnvironmentFormat,
-        typer.Option("--format", help="Lines for a shell, or for an environment file."),
-    ] = EnvironmentFormat.SHELL,
 ) -> None:
-    """Print the environment that an Ollama server should have for Devstral, with reasons."""
+    """Print the environment that an Ollama server should have for Devstral, with reasons.
+
+    The lines are for a shell; render --target writes files for systemd, compose and others.
+    """
     import shlex
 
     from ollama_tools.settings import environment, explain
@@ -72,10 +63,7 @@ def env(
     plain = [f"{variable}={value}" for variable, value in environment(wanted).items()]
     lines = []
     for variable, value, why in explain(wanted):
-        assignment = f"{variable}={value}"
-        if form is EnvironmentFormat.SHELL:
-            assignment = f"export {variable}={shlex.quote(value)}"
-        lines += [f"# {why}", assignment]
+        lines += [f"# {why}", f"export {variable}={shlex.quote(value)}"]
     output.result(
         {
             "environment": environment(wanted),

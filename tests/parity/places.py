@@ -63,9 +63,14 @@ def jinja_template(version: TokenizerVersion) -> str:
 @contextmanager
 def parity_server(version: str, root: Path) -> Iterator[Server]:
     """A live server with a model for each place on it; ``Place.model`` is its name."""
+    # Without a GPU a server keeps three models and would load one anew with every request.
+    keep = {"OLLAMA_MAX_LOADED_MODELS": "4", "OLLAMA_KEEP_ALIVE": "-1"}
     with (
         OllamaServer(
-            ollama_build(version), models_dir=root / "models", log_path=root / "ollama.log"
+            ollama_build(version),
+            models_dir=root / "models",
+            log_path=root / "ollama.log",
+            env=keep,
         ) as bed,
         Server(bed.url) as server,
     ):

@@ -14,11 +14,13 @@ from werkzeug import Request, Response
 
 from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks import doctor as module
-from ollama_tools.checks.doctor import Process, doctor
+from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.result import Report, Status
 from ollama_tools.errors import ServerError, ServerUnreachable
+from ollama_tools.process import ServerProcess
 from ollama_tools.server import Server
-from ollama_tools.template import go_template
+from ollama_tools.settings import TEMPLATE_FILE
+from ollama_tools.template import go_template, jinja_template
 
 BLOB = "8e7873fd71bad62c620164d56709de41fd5aed202fe45f57739be85a46db8435"
 OTHER_BLOB = BLOB[::-1]
@@ -77,17 +79,19 @@ class Fake:
 @pytest.fixture
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment of the server's process, for a test to fill."""
-    environment: dict[str, str] = {}
     engine = tmp_path / "usr/lib/ollama/llama-server"
     engine.parent.mkdir(parents=True)
     engine.touch(mode=0o755)
-    seen = Process(
+    environment: dict[str, str] = {"OLLAMA_MODELS": "/models"}
+    seen = ServerProcess(
+        pid=1,
         root=tmp_path,
         executable=Path("/usr/bin/ollama"),
         environment=environment,
-        models=Path("/models"),
+        log=None,
+        runners=(),
     )
-    monkeypatch.setattr(module, "_process", lambda _: seen)
+    monkeypatch.setattr(module, "find_server_process", lambda _: seen)
     return environment
 
 
@@ -284,6 +288,45 @@ def test_one_blob_with_two_ways_of_templating(
     assert bool(failures) is fails
     if fails:
         assert f"ollama rm {base}" in failures[0].fix
+
+
+@pytest.mark.parametrize(
+    ("stranger", "template", "status"),
+    [
+        ("mine:latest", go_template(TokenizerVersion.V13), Status.PASS),
+        ("qwen3:8b", "{{ .Prompt }}", Status.PASS),
+        ("qwen3:8b", "{% for m in messages %}{% endfor %}", Status.FAIL),
+        ("devstral-2505:q4", "{% for m in messages %}{% endfor %}", Status.FAIL),
+        ("devstral-2507:q8", "{% for m in messages %}{% endfor %}", Status.PASS),
+    ],
+)
+def test_a_dedicated_server_that_has_models_of_another_family(
+    httpserver: HTTPServer,
+    process: dict[str, str],
+    tmp_path: Path,
+    stranger: str,
+    template: str,
+    status: Status,
+) -> None:
+    (tmp_path / "v13.jinja").write_text(jinja_template(TokenizerVersion.V13) + "\n")
+    process[TEMPLATE_FILE] = "/v13.jinja"
+    fake = Fake(httpserver)
+    fake.add("devstral:one")
+    fake.add(stranger, template=template)
+    seen, text = found(fake.examine(), "dedicated")
+    assert seen is status
+    assert (stranger in text) is (status is Status.FAIL)
+
+
+def test_a_dedicated_server_whose_template_is_not_ours(
+    httpserver: HTTPServer, process: dict[str, str]
+) -> None:
+    process[TEMPLATE_FILE] = "/nowhere.jinja"
+    fake = Fake(httpserver)
+    fake.add("devstral:one")
+    seen, text = found(fake.examine(), "dedicated")
+    assert seen is Status.FAIL
+    assert "/nowhere.jinja" in text
 
 
 def test_no_devstral_at_all_is_worth_a_word(httpserver: HTTPServer) -> None:

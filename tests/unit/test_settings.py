@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 
+from ollama_tools.compatibility import Version
 from ollama_tools.errors import UsageError
 from ollama_tools.memory import KvType
 from ollama_tools.serving import FROM_ENVIRONMENT, plan_server
-from ollama_tools.settings import ServerSettings, environment, explain
+from ollama_tools.settings import (
+    ServerSettings,
+    environment,
+    environment_differences,
+    explain,
+    require_possible,
+)
 
 
 def test_the_recommended_environment() -> None:
@@ -39,8 +46,10 @@ def test_every_setting_reaches_its_variable() -> None:
         models=Path("/srv/models"),
         cloud=True,
         prune=True,
+        dedicated_to="2505",
+        llama_args=("LLAMA_ARG_THREADS=8", "LLAMA_ARG_X=a=b"),
     )
-    assert environment(settings) == {
+    assert environment(settings, Path("/etc/ollama")) == {
         "OLLAMA_HOST": "0.0.0.0:8080",
         "OLLAMA_KV_CACHE_TYPE": "f16",
         "OLLAMA_FLASH_ATTENTION": "0",
@@ -53,6 +62,9 @@ def test_every_setting_reaches_its_variable() -> None:
         "OLLAMA_MODELS": "/srv/models",
         "OLLAMA_NO_CLOUD": "0",
         "OLLAMA_NOPRUNE": "0",
+        "LLAMA_ARG_CHAT_TEMPLATE_FILE": "/etc/ollama/v7.jinja",
+        "LLAMA_ARG_THREADS": "8",
+        "LLAMA_ARG_X": "a=b",
     }
 
 
@@ -82,6 +94,11 @@ def test_a_kv_type_may_come_as_text_in_any_case() -> None:
         ({"host": "http://a b"}, "address"),
         ({"host": "gpu1:port"}, "address"),
         ({"models": Path("/a\nOLLAMA_HOST=0.0.0.0")}, "control"),
+        ({"dedicated_to": "9999"}, "no release"),
+        ({"llama_args": ("THREADS=8",)}, "no argument of llama-server"),
+        ({"llama_args": ("LLAMA_ARG_THREADS",)}, "no argument of llama-server"),
+        ({"llama_args": ("LLAMA_ARG_CTX_SIZE=8",)}, "Ollama sets it itself"),
+        ({"llama_args": ("LLAMA_ARG_CHAT_TEMPLATE_FILE=/x",)}, "Ollama sets it itself"),
     ],
 )
 def test_the_impossible_is_refused_with_a_reason_and_a_fix(
@@ -106,6 +123,44 @@ def test_the_environment_wins_over_a_default_and_a_wish_over_both(tmp_path: Path
     assert plan.arguments == (str(program), "serve")
     assert plan.changes["OLLAMA_KV_CACHE_TYPE"] == "q8_0"
     assert ("OLLAMA_CONTEXT_LENGTH", "8192", FROM_ENVIRONMENT) in plan.variables
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"kv_cache_type": "q5_1"}, "silently use f16"),
+        ({"dedicated_to": "2507"}, "no llama-server"),
+        ({"llama_args": ("LLAMA_ARG_THREADS=8",)}, "no llama-server"),
+    ],
+)
+def test_what_the_older_generation_would_ignore_is_refused_for_it_alone(
+    given: dict[str, Any], word: str
+) -> None:
+    settings = ServerSettings(**given)
+    require_possible(settings, Version(0, 30, 0))
+    with pytest.raises(UsageError, match=word) as caught:
+        require_possible(settings, Version(0, 24, 0))
+    assert caught.value.fix
+
+
+def test_a_program_that_says_its_version_is_asked_for_nothing_it_cannot(tmp_path: Path) -> None:
+    program = tmp_path / "ollama"
+    program.write_text("#!/bin/sh\necho Warning: client version is 0.24.0\n")
+    program.chmod(0o755)
+    with pytest.raises(UsageError, match=r"0\.24\.0"):
+        plan_server({"kv_cache_type": "q5_1"}, str(program), {})
+    assert plan_server({"kv_cache_type": "q4_0"}, str(program), {}).arguments
+
+
+def test_what_a_running_server_has_otherwise() -> None:
+    wanted = environment(ServerSettings())
+    assert environment_differences(wanted, wanted) == {}
+    found = {**wanted, "OLLAMA_KV_CACHE_TYPE": "f16", "PATH": "/bin"}
+    del found["OLLAMA_NO_CLOUD"]
+    assert environment_differences(wanted, found) == {
+        "OLLAMA_KV_CACHE_TYPE": ("f16", "q8_0"),
+        "OLLAMA_NO_CLOUD": (None, "1"),
+    }
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:

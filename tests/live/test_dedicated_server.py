@@ -1,0 +1,92 @@
+"""The carrier ``server``: a real server whose own environment carries the template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ollama_tools import EnsuredModel, ensure_model
+from ollama_tools.checks.doctor import doctor
+from ollama_tools.checks.result import Status
+from ollama_tools.errors import CheckFailed, UsageError
+from ollama_tools.server import Server
+from ollama_tools.settings import ServerSettings, environment
+from ollama_tools.template import Carrier
+from tests.live.test_create import QUANT, hub, tool_calls
+from tests.testbed.build import Build
+from tests.testbed.hub import Hub
+from tests.testbed.server import OllamaServer
+
+__all__ = ["hub"]
+
+Create = Callable[..., EnsuredModel]
+
+
+@pytest.fixture(scope="module", params=["2507", "2505"])
+def dedicated(
+    request: pytest.FixtureRequest,
+    newest_build: Build,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[OllamaServer, str]]:
+    root = tmp_path_factory.mktemp("dedicated")
+    settings = environment(ServerSettings(dedicated_to=request.param))
+    del settings["OLLAMA_HOST"]
+    with OllamaServer(
+        newest_build, models_dir=root / "models", log_path=root / "ollama.log", env=settings
+    ) as server:
+        yield server, request.param
+
+
+def test_a_dedicated_server_applies_our_template_to_a_model_without_one(
+    dedicated: tuple[OllamaServer, str], hub: Hub
+) -> None:
+    bed, release = dedicated
+    reference = QUANT if release == "2507" else "2505:Q4_K_M"
+
+    def create() -> EnsuredModel:
+        return ensure_model(
+            reference,
+            host=bed.url,
+            carrier="server",
+            via="server",
+            registry=hub.registry,
+            prompt_tokens=300,
+        )
+
+    first = create()
+    assert first.carrier is Carrier.SERVER
+    assert first.report is not None
+    assert first.report.passed
+    with Server(bed.url) as server:
+        assert tool_calls(server, first.name) == ["get_current_weather"]
+        examined = {each.id: each.status for each in doctor(server).checks}
+    assert examined["dedicated"] is Status.PASS
+    assert not create().changed
+
+
+def test_another_family_on_a_dedicated_server_is_refused(
+    dedicated: tuple[OllamaServer, str], hub: Hub
+) -> None:
+    bed, release = dedicated
+    other = "2505:Q4_K_M" if release == "2507" else QUANT
+    with pytest.raises(CheckFailed, match="applies no template of") as caught:
+        ensure_model(
+            other,
+            host=bed.url,
+            carrier="server",
+            via="server",
+            registry=hub.registry,
+            prompt_tokens=300,
+        )
+    assert "--dedicated-to" in caught.value.fix
+
+
+def test_a_server_that_is_not_dedicated_is_refused_before_anything_is_fetched(
+    bed: OllamaServer, hub: Hub, server: Server
+) -> None:
+    wish: dict[str, Any] = {"host": bed.url, "carrier": "server", "registry": hub.registry}
+    with pytest.raises(UsageError, match="runs without LLAMA_ARG_CHAT_TEMPLATE_FILE"):
+        ensure_model(QUANT, **wish)
+    assert server.models() == []

@@ -1,0 +1,95 @@
+"""Settings as files: each is read back by a reader of its format."""
+
+from __future__ import annotations
+
+import plistlib
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ollama_tools.compatibility import Version
+from ollama_tools.errors import UsageError
+from ollama_tools.settings import ServerSettings, environment
+from ollama_tools.targets import Target, render_settings
+
+AWKWARD = ServerSettings(
+    models=Path('/srv/100% "own"/back\\slash models'), llama_args=("LLAMA_ARG_THREADS=8",)
+)
+
+
+def test_systemd_reads_back_what_was_meant(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.fail("systemd-analyze is missing: install systemd")
+    unit = tmp_path / "ollama.service"
+    unit.write_text("[Service]\nExecStart=/bin/true\n")
+    drop_in = tmp_path / "ollama.service.d" / "devstral.conf"
+    drop_in.parent.mkdir()
+    text = render_settings(AWKWARD, Target.SYSTEMD)
+    drop_in.write_text(text)
+    checked = subprocess.run(
+        [analyze, "verify", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert "devstral.conf" not in checked.stderr
+    assert r'"OLLAMA_MODELS=/srv/100%% \"own\"/back\\slash models"' in text
+
+
+def test_an_env_file_has_one_variable_a_line() -> None:
+    lines = [
+        line
+        for line in render_settings(AWKWARD, Target.ENV).splitlines()
+        if not line.startswith("#")
+    ]
+    assert dict(line.split("=", 1) for line in lines) == environment(AWKWARD)
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [
+        ("127.0.0.1:11434", "127.0.0.1:11434:11434"),
+        ("0.0.0.0:8080", "8080:11434"),
+        (":8080", "8080:11434"),
+        ("[::]:8080", "8080:11434"),
+        ("[::1]:8080", "[::1]:8080:11434"),
+        ("10.1.2.3", "10.1.2.3:11434:11434"),
+    ],
+)
+def test_compose_publishes_the_port_to_whom_it_should(host: str, port: str) -> None:
+    settings = ServerSettings(host=host)
+    [service] = compose(settings)["services"].values()
+    assert service["ports"] == [port]
+    assert service["environment"]["OLLAMA_HOST"] == "0.0.0.0:11434"
+
+
+def test_compose_mounts_models_and_templates() -> None:
+    settings = ServerSettings(models=Path("/srv/models"), dedicated_to="2507")
+    document = compose(settings)
+    [service] = document["services"].values()
+    assert service["image"] == "ollama/ollama:0.33.0"
+    assert service["volumes"][0] == "/srv/models:/root/.ollama/models"
+    assert service["volumes"][1].endswith("/templates:/templates:ro")
+    assert service["environment"]["LLAMA_ARG_CHAT_TEMPLATE_FILE"] == "/templates/v13.jinja"
+    assert "OLLAMA_MODELS" not in service["environment"]
+    assert "volumes" not in document
+
+
+def compose(settings: ServerSettings) -> dict[str, Any]:
+    found = yaml.safe_load(render_settings(settings, Target.COMPOSE, version=Version(0, 33, 0)))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_launchd_reads_back_what_was_meant() -> None:
+    agent = plistlib.loads(render_settings(AWKWARD, Target.LAUNCHD).encode())
+    assert agent["EnvironmentVariables"] == environment(AWKWARD)
+    assert agent["ProgramArguments"][-1] == "serve"
+
+
+@pytest.mark.parametrize("target", list(Target))
+def test_a_version_that_cannot_have_them_gets_none(target: Target) -> None:
+    with pytest.raises(UsageError, match="silently use f16"):
+        render_settings(ServerSettings(kv_cache_type="q5_1"), target, version=Version(0, 24, 0))  # type: ignore[arg-type]
