@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ollama_tools import gguf, gguf_rewrite, hub, state, system
+from ollama_tools.builds import free_engine, switch
 from ollama_tools.checks.result import Report
 from ollama_tools.checks.smoke import prompt_difference, smoke_server
 from ollama_tools.compatibility import NATIVE_JINJA, UNQUOTED_FILES, Version
@@ -17,12 +17,11 @@ from ollama_tools.errors import (
     CheckFailed,
     FileProblem,
     HubError,
-    ModelNotFound,
     ServerError,
     UsageError,
 )
 from ollama_tools.modelfile import create_request, differences
-from ollama_tools.names import build_name, is_build_of, same_name
+from ollama_tools.names import is_build_of, same_name
 from ollama_tools.plan import Plan, Via, base_name, describe
 from ollama_tools.process import find_server_process
 from ollama_tools.progress import Progress
@@ -41,9 +40,6 @@ from ollama_tools.template import Carrier
 
 _SPARE = 512 * 1024**2
 """Bytes that must stay free on a disk beside a model's own."""
-
-_UNLOAD_SECONDS = 10.0
-_DOUBTFUL_SECONDS = 0.5
 
 _PROMPT_SLACK = 256
 """Tokens by which a long prompt may come out longer than it was meant."""
@@ -95,7 +91,7 @@ def apply(
             # The build stays to be looked at, and it holds the blob.
             bring.clean_up(spec)
             raise
-    _switch(server, spec, progress)
+    switch(server, spec.name, spec.build, progress)
     bring.clean_up(spec)
     return spec, report
 
@@ -111,7 +107,7 @@ def _standing_build(
     for spec in candidates:
         if find_model(models, spec.build) is None or differences(spec, server.show(spec.build)):
             continue
-        _free_engine(server, spec, progress)
+        free_engine(server, spec.build, progress)
         # The run that made it may have been stopped before it was compared.
         if not _needs_proof(spec, candidates) or not _template_fault(server, spec):
             return spec
@@ -374,39 +370,6 @@ def _check_architecture(spec: Spec, label: str, architecture: str, longest: int 
         check_context(spec.context, longest, label)
 
 
-def _free_engine(server: Server, spec: Spec, progress: Progress) -> None:
-    """Let the engine go that another model on the same weights may have started.
-
-    Engines are kept by blob. One that a model with TEMPLATE and PARSER started knows no Jinja, and
-    would answer a build without them with an error; any name on the blob can end it.
-    """
-    if spec.carrier not in (Carrier.HUB, Carrier.SERVER):
-        return
-    weights = server.show(spec.build).weights
-
-    def blob(name: str) -> str | None:
-        try:
-            return server.show(name).weights
-        except ModelNotFound:
-            return None
-
-    def loaded() -> dict[str, str | None]:
-        return {each.name: blob(each.name) for each in server.running()}
-
-    before = loaded()
-    known = {name for name, blob in before.items() if blob == weights}
-    # Removed since they were loaded, so nothing tells their weights any more.
-    doubtful = {name for name, blob in before.items() if blob is None}
-    if not known and not doubtful:
-        return
-    progress.step(f"unloading {', '.join(sorted(known or doubtful))}")
-    server.unload(spec.build)
-    deadline = time.monotonic() + (_UNLOAD_SECONDS if known else _DOUBTFUL_SECONDS)
-    # One engine at most is on the weights, so the first that goes is it.
-    while (known or doubtful) <= loaded().keys() and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
 def _build_first_that_fits(
     server: Server, candidates: tuple[Spec, ...], bring: _Bytes, progress: Progress
 ) -> Spec:
@@ -414,7 +377,7 @@ def _build_first_that_fits(
     rejected: list[str] = []
     for spec in candidates:
         _build(server, spec, bring(spec), progress)
-        _free_engine(server, spec, progress)
+        free_engine(server, spec.build, progress)
         if _needs_proof(spec, candidates):
             progress.step(f"comparing the prompt of carrier {spec.carrier.value}")
             why = _template_fault(server, spec)
@@ -487,16 +450,3 @@ def _checked(server: Server, spec: Spec, prompt_tokens: int, progress: Progress)
             first.fix or f"see: devstral-ollama smoke {spec.build}",
         )
     return report
-
-
-def _switch(server: Server, spec: Spec, progress: Progress) -> None:
-    """Let the public name stand for the build; what it stood for is kept as a build."""
-    models = server.models()
-    current = find_model(models, spec.name)
-    if current is not None:
-        builds = [each for each in models if is_build_of(each.name, spec.name)]
-        if all(each.digest != current.digest for each in builds):
-            mark = current.digest.removeprefix("sha256:")[:12]
-            server.copy(spec.name, build_name(spec.name, mark))
-    progress.step(f"switching {spec.name} to {spec.build}")
-    server.copy(spec.build, spec.name)

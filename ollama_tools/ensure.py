@@ -82,6 +82,7 @@ def ensure_model(
     check: bool = True,
     prompt_tokens: int = AGENT_PROMPT,
     force: bool = False,
+    keep: int | None = None,
     progress: Progress | None = None,
 ) -> EnsuredModel:
     """See to it that a server serves a Devstral as it should be; do nothing where it does.
@@ -107,6 +108,7 @@ def ensure_model(
         check: Whether a new build must pass the smoke checks before the name is switched to it.
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Pull and build again even where nothing differs.
+        keep: How many builds of the name to keep, the one that serves among them; None for all.
         progress: Hears of each step; None for silence.
 
     Returns:
@@ -130,6 +132,7 @@ def ensure_model(
             check=check,
             force=force,
             prompt_tokens=prompt_tokens,
+            keep=keep,
             progress=progress,
         )
 
@@ -244,9 +247,40 @@ def carry_out(
     check: bool,
     force: bool,
     prompt_tokens: int,
+    keep: int | None = None,
     progress: Progress | None = None,
 ) -> EnsuredModel:
-    """Carry out a plan, or say that there is nothing to do."""
+    """Carry out a plan, or say that there is nothing to do; then remove builds over ``keep``."""
+    from ollama_tools.builds import check_keep, prune
+
+    if keep is not None:
+        check_keep(keep)
+    ensured = _carry_out(
+        server,
+        plan,
+        version,
+        check=check,
+        force=force,
+        prompt_tokens=prompt_tokens,
+        progress=progress,
+    )
+    if keep is not None:
+        removed, _ = prune(server, plan.name, keep)
+        if removed and progress is not None:
+            progress.step(f"removed {', '.join(each.name for each in removed)}")
+    return ensured
+
+
+def _carry_out(
+    server: Server,
+    plan: Plan,
+    version: Version,
+    *,
+    check: bool,
+    force: bool,
+    prompt_tokens: int,
+    progress: Progress | None,
+) -> EnsuredModel:
     if plan.unchanged is not None and plan.current is not None:
         return _result(server, plan, plan.unchanged, plan.current.digest, version, changed=False)
     from ollama_tools.apply import apply

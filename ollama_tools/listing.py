@@ -6,20 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tools.names import is_build_of, same_name
+from ollama_tools.builds import SHOWN_DIGITS, Build, builds_of
+from ollama_tools.names import same_name
 from ollama_tools.server import InstalledModel, Server
 from ollama_tools.shown import Shown
-
-_DIGEST_LENGTH = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """One build of a public name; ``serving`` if the name stands for it now."""
-
-    name: str
-    digest: str
-    serving: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +43,7 @@ class Entry:
             "context": self.context,
             "carrier": self.carrier,
             "loaded": self.loaded,
-            "builds": [
-                {"name": each.name, "digest": each.digest, "serving": each.serving}
-                for each in self.builds
-            ],
+            "builds": [each.as_json() for each in self.builds],
         }
 
     def rows(self, size_text: Callable[[int], str]) -> Iterator[tuple[str, ...]]:
@@ -71,7 +58,7 @@ class Entry:
         )
         for each in self.builds:
             state = "serving" if each.serving else "kept for rollback"
-            yield f"  {each.name}", each.digest, "", "", "", state
+            yield f"  {each.name}", each.digest[:SHOWN_DIGITS], "", "", "", state
 
 
 def list_models(server: Server, *, everything: bool = False) -> list[Entry]:
@@ -82,10 +69,7 @@ def list_models(server: Server, *, everything: bool = False) -> list[Entry]:
         everything: Whether other models are listed as well.
     """
     models = server.models()
-    builds = {
-        model.name: [each for each in models if is_build_of(each.name, model.name)]
-        for model in models
-    }
+    builds = {model.name: builds_of(models, model.name) for model in models}
     grouped = {each.name for found in builds.values() for each in found}
     loaded = [each.name for each in server.running()]
     entries = []
@@ -99,18 +83,13 @@ def list_models(server: Server, *, everything: bool = False) -> list[Entry]:
     return entries
 
 
-def _entry(
-    model: InstalledModel, shown: Shown, builds: list[InstalledModel], *, loaded: bool
-) -> Entry:
+def _entry(model: InstalledModel, shown: Shown, builds: list[Build], *, loaded: bool) -> Entry:
     return Entry(
         name=model.name,
-        digest=model.digest[:_DIGEST_LENGTH],
+        digest=model.digest[:SHOWN_DIGITS],
         bytes=model.bytes,
         context=shown.context,
         carrier=shown.carrier,
         loaded=loaded,
-        builds=tuple(
-            Build(each.name, each.digest[:_DIGEST_LENGTH], each.digest == model.digest)
-            for each in builds
-        ),
+        builds=tuple(builds),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ollama_tools.data import data_path
@@ -111,7 +113,29 @@ def create_request(spec: Spec, model: str, weights: str | Mapping[str, str]) -> 
     return request
 
 
-def differences(spec: Spec, found: Shown) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a server has otherwise than it should; None for nothing at all.
+
+    Attributes:
+        field: What differs, in words: ``parameter num_ctx``.
+        found: What the server has; long texts by their digest.
+        wanted: What it should have.
+    """
+
+    field: str
+    found: str | None
+    wanted: str | None
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.found or 'none'} instead of {self.wanted or 'none'}"
+
+    def as_json(self) -> dict[str, str | None]:
+        """The difference as JSON has it."""
+        return {"field": self.field, "found": self.found, "wanted": self.wanted}
+
+
+def differences(spec: Spec, found: Shown) -> list[Difference]:
     """What a model on a server has otherwise than a spec wants, field by field; empty if nothing.
 
     Parameters that the model has beside those of the spec are no difference: what a repository on
@@ -121,23 +145,38 @@ def differences(spec: Spec, found: Shown) -> list[str]:
         spec: The desired model; its system prompt may be known by digest alone.
         found: The model, as its server shows it.
     """
-    import hashlib
-
     layers = spec.layers
     different = []
-    if hashlib.sha256(found.system.encode()).hexdigest() != spec.system.sha256:
-        different.append("system prompt")
+    if (system := _sha256(found.system)) != spec.system.sha256:
+        different.append(
+            Difference("system prompt", _short(system, found.system), _short(spec.system.sha256))
+        )
     template = layers.template or layers.jinja
-    if template is not None and found.template.rstrip("\n") != template:
-        different.append("template")
+    shown = found.template.rstrip("\n")
+    if template is not None and shown != template:
+        different.append(
+            Difference("template", _short(_sha256(shown), shown), _short(_sha256(template)))
+        )
     if found.parser != (layers.parser or ""):
-        different.append("parser")
+        different.append(Difference("parser", found.parser or None, layers.parser))
     for key, value in spec.parameters.items():
         wanted = (
             sorted(value)
             if isinstance(value, tuple)
             else [f"{value:g}" if isinstance(value, float) else str(value)]
         )
-        if sorted(found.parameters.get(key, [])) != wanted:
-            different.append(f"parameter {key}")
+        there = sorted(found.parameters.get(key, []))
+        if there != wanted:
+            different.append(
+                Difference(f"parameter {key}", ", ".join(there) or None, ", ".join(wanted))
+            )
     return different
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _short(sha256: str, text: str | None = None) -> str | None:
+    """A long text by its digest; None for an empty one."""
+    return None if text == "" or sha256 == _sha256("") else f"sha256:{sha256[:12]}"

@@ -65,3 +65,8 @@ def is_build_of(name: str, public: str) -> bool:
     full = full_name(public).casefold()
     rest = name.casefold().removeprefix(full)
     return name.casefold().startswith(full) and _MARK.fullmatch(rest) is not None
+
+
+def public_of(name: str) -> str:
+    """The public name that a build's name stands beside: ``name:tag`` of ``name:tag-<mark>``."""
+    return name[:-_MARK_LENGTH]

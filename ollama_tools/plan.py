@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ollama_tools.modelfile import differences
+from ollama_tools.modelfile import Difference, differences
+from ollama_tools.names import is_build_of, same_name
 from ollama_tools.server import InstalledModel, Server, find_model
 from ollama_tools.spec import FileSource, HubSource, ServerSource, Spec
 
@@ -59,6 +60,7 @@ class Plan:
         registry: Where the server pulls from.
         reason: Why something has to be done.
         steps: What is done, in order; empty where nothing is.
+        differences: What the model that is there has otherwise than it should.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Plan:
     registry: Registry
     reason: str
     steps: tuple[Step, ...]
+    differences: tuple[Difference, ...] = ()
 
 
 def base_name(spec: Spec, registry: Registry) -> str | None:
@@ -106,20 +109,42 @@ def make_plan(
     listed = list(models)
     name = candidates[0].name
     current = find_model(listed, name)
-    reason = "it is not on the server" if current is None else "it differs"
-    if current is not None and not force:
-        for spec in candidates:
-            build = find_model(listed, spec.build)
-            if build is None or build.digest != current.digest:
-                continue
-            different = differences(spec, server.show(name))
-            if not different:
-                return Plan(name, spec, tuple(candidates), current, via, registry, "", ())
-            reason = f"{', '.join(different)} changed on the server"
-    elif force:
+    reason = "it is not on the server"
+    different: list[Difference] = []
+    if force:
         reason = "--force"
+    elif current is not None:
+        spec, different = _nearest(server, listed, candidates, current)
+        if not different:
+            return Plan(name, spec, tuple(candidates), current, via, registry, "", ())
+        reason = "; ".join(map(str, different))
     steps = tuple(_steps(listed, candidates, current, via, registry, check=check, force=force))
-    return Plan(name, None, tuple(candidates), current, via, registry, reason, steps)
+    return Plan(
+        name, None, tuple(candidates), current, via, registry, reason, steps, tuple(different)
+    )
+
+
+def _nearest(
+    server: Server,
+    listed: list[InstalledModel],
+    candidates: Sequence[Spec],
+    current: InstalledModel,
+) -> tuple[Spec, list[Difference]]:
+    """The candidate that a model comes nearest to, and what it has otherwise."""
+    shown = server.show(current.name)
+    # Several builds may be one model: a spec says more than a manifest.
+    served = [
+        each.name
+        for each in listed
+        if each.digest == current.digest and is_build_of(each.name, current.name)
+    ]
+    compared = []
+    for spec in candidates:
+        different = differences(spec, shown)
+        if not any(same_name(each, spec.build) for each in served):
+            different.append(Difference("build", served[0] if served else None, spec.build))
+        compared.append((spec, different))
+    return min(compared, key=lambda each: len(each[1]))
 
 
 def _steps(
@@ -175,5 +200,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "via": plan.via.value,
         "context": spec.context,
         "carriers": [each.carrier.value for each in plan.candidates],
+        "differences": [each.as_json() for each in plan.differences],
         "steps": [{"sign": each.sign, "text": each.text} for each in plan.steps],
     }

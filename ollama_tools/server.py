@@ -87,11 +87,19 @@ def resolve_host(text: str | None = None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """A model as ``/api/tags`` lists it: ``digest`` in hex, ``bytes`` of all its layers."""
+    """A model as ``/api/tags`` lists it.
+
+    Attributes:
+        name: Its name.
+        digest: Hex digest of its manifest.
+        bytes: Size of all its layers.
+        modified: When its manifest was written: ISO 8601 with the server's own offset.
+    """
 
     name: str
     digest: str
     bytes: int
+    modified: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +189,12 @@ class Server:
         found = self._json("GET", "/api/tags").get("models") or []
         with self._well_formed("/api/tags"):
             return [
-                InstalledModel(each["name"], each["digest"], int(each.get("size") or 0))
+                InstalledModel(
+                    each["name"],
+                    each["digest"],
+                    int(each.get("size") or 0),
+                    str(each.get("modified_at") or ""),
+                )
                 for each in found
             ]
 

@@ -11,14 +11,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from ollama_tools.compatibility import Version, parse_version
 from ollama_tools.errors import DevstralError, UsageError
 from ollama_tools.server import resolve_host
-from ollama_tools.settings import ServerSettings, explain, require_possible
+from ollama_tools.settings import ServerSettings, asked_environment, explain, require_possible
 
 FROM_ENVIRONMENT = "as your environment says"
 
@@ -58,7 +58,7 @@ def plan_server(
             program.
     """
     settings = ServerSettings(**given)
-    asked = {each.metadata["variable"] for each in fields(settings) if each.name in given}
+    asked = asked_environment(given)
     variables = [
         (variable, inherited, FROM_ENVIRONMENT)
         if variable not in asked and (inherited := surroundings.get(variable))

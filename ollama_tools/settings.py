@@ -295,6 +295,23 @@ def environment(settings: ServerSettings, templates: Path = TEMPLATES) -> dict[s
     return {each.variable: each.value for each in _carried(settings, templates)}
 
 
+def asked_environment(given: Mapping[str, Any], templates: Path = TEMPLATES) -> dict[str, str]:
+    """The variables of those settings alone that a person asked for.
+
+    Args:
+        given: Fields of :class:`ServerSettings` with their values.
+        templates: Where the templates of this package lie on the server's machine.
+
+    Raises:
+        UsageError: A setting is impossible.
+    """
+    return {
+        each.variable: each.value
+        for each in _carried(ServerSettings(**given), templates)
+        if each.field.name in given
+    }
+
+
 def environment_differences(
     wanted: Mapping[str, str], found: Mapping[str, str]
 ) -> dict[str, tuple[str | None, str]]:

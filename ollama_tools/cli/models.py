@@ -90,6 +90,29 @@ def _system(system: str | None, no_system: bool) -> str | None:
     return "" if no_system else system
 
 
+_Carrier: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--template-in",
+        metavar="CARRIER",
+        help="Where the chat template lives: auto, gguf, hub, modelfile, or server, which "
+        "has to run with --dedicated-to.",
+    ),
+]
+_Via: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--via",
+        metavar="WAY",
+        help="upload: download here, then upload; server: the server pulls. "
+        "upload if absent and the server is on this machine, else server.",
+    ),
+]
+_PublicName: TypeAlias = Annotated[
+    str, typer.Argument(metavar="NAME", help="A model's public name, as list shows it.")
+]
+
+
 @command(commands, "create", panel=_PANEL)
 def create(
     output: Output,
@@ -101,24 +124,8 @@ def create(
     parameter: _Parameter = None,
     system: _System = None,
     no_system: _NoSystem = False,
-    template_in: Annotated[
-        str,
-        typer.Option(
-            "--template-in",
-            metavar="CARRIER",
-            help="Where the chat template lives: auto, gguf, hub, modelfile, or server, which "
-            "has to run with --dedicated-to.",
-        ),
-    ] = "auto",
-    via: Annotated[
-        str | None,
-        typer.Option(
-            "--via",
-            metavar="WAY",
-            help="upload: download here, then upload; server: the server pulls. "
-            "upload if absent and the server is on this machine, else server.",
-        ),
-    ] = None,
+    template_in: _Carrier = "auto",
+    via: _Via = None,
     registry: _Registry = None,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Switch to the new build without checking it.")
@@ -127,6 +134,12 @@ def create(
     force: Annotated[
         bool, typer.Option("--force", help="Pull and build again even if nothing differs.")
     ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            "--keep", metavar="N", help="Then remove all builds of the name but the newest N."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
@@ -166,6 +179,7 @@ def create(
             check=check,
             force=force,
             prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
+            keep=keep,
             progress=output,
         )
     where = f"on {model.server} (Ollama {model.version})"
@@ -220,6 +234,148 @@ def smoke(
         [each.id for each in report.failures],
     )
     return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED
+
+
+@command(commands, "status", panel=_PANEL)
+def status(
+    output: Output,
+    reference: _Reference,
+    settings: Annotated[
+        dict[str, Any],
+        FieldsOf(
+            ServerSettings, "Settings to compare with the process", without=("host", "context")
+        ),
+    ],
+    host: HostOption = None,
+    name: _Name = None,
+    release: _Release = None,
+    context: _Context = None,
+    parameter: _Parameter = None,
+    system: _System = None,
+    no_system: _NoSystem = False,
+    template_in: _Carrier = "auto",
+    via: _Via = None,
+    registry: _Registry = None,
+) -> ExitCode | None:
+    """Compare a server with what create would make; nothing is changed. Exit code 3 on drift.
+
+    Settings that are named are compared with the environment of the server's process, which shows
+    on its own machine only.
+    """
+    from ollama_tools.drift import model_status
+    from ollama_tools.server import Server
+    from ollama_tools.settings import asked_environment
+    from ollama_tools.spec import parse_parameters
+    from ollama_tools.wish import Wish
+
+    wish = Wish(
+        reference,
+        name,
+        release,
+        context,
+        parse_parameters(parameter or []),
+        _system(system, no_system),
+        template_in,
+        via,
+        registry,
+    )
+    wanted = asked_environment(settings) if settings else None
+    with Server(host) as server:
+        found = model_status(server, wish, wanted, output)
+    lines = [f"{found.name} on {found.server} (Ollama {found.version})"]
+    lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
+    output.result(
+        found.as_json(),
+        "\n  ".join(lines),
+        [each.field for each in (*found.differences, *found.settings)],
+    )
+    return ExitCode.DRIFT if found.drifted else None
+
+
+@command(commands, "history", panel=_PANEL)
+def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
+    """Show the builds that are kept of a model, the one that began to serve last first."""
+    from ollama_tools.builds import SHOWN_DIGITS
+    from ollama_tools.builds import history as kept_builds
+    from ollama_tools.server import Server
+
+    with Server(host) as server:
+        kept = kept_builds(server, name)
+    rows = [
+        (
+            each.name,
+            each.digest[:SHOWN_DIGITS],
+            each.since.partition(".")[0].replace("T", " "),
+            "serving" if each.serving else "",
+        )
+        for each in kept
+    ]
+    output.result(
+        {"name": name, "builds": [each.as_json() for each in kept]},
+        lambda: output.table(("BUILD", "DIGEST", "SINCE", "STATE"), rows),
+        [each.name for each in kept],
+    )
+
+
+@command(commands, "rollback", panel=_PANEL)
+def rollback(
+    output: Output,
+    name: _PublicName,
+    host: HostOption = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="BUILD", help="A build, or the digits at its end; else the one before."
+        ),
+    ] = None,
+) -> None:
+    """Let a model's name stand for the build that served before; only metadata moves."""
+    from ollama_tools.builds import rollback as roll_back
+    from ollama_tools.server import Server
+
+    with Server(host) as server:
+        done = roll_back(server, name, to, output)
+    if done.changed:
+        text = f"{done.name} is {done.build} now, instead of {done.previous}"
+    else:
+        text = f"{done.name} is {done.build} already"
+    output.result(done.as_json(), text, done.build)
+
+
+@command(commands, "prune", panel=_PANEL)
+def prune(
+    output: Output,
+    keep: Annotated[
+        int,
+        typer.Option(
+            "--keep", metavar="N", help="How many builds of each name stay; the serving one counts."
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A model's public name; else all of them.")
+    ] = None,
+    host: HostOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
+    ] = False,
+) -> None:
+    """Remove old builds, never one that a name stands for."""
+    from ollama_tools.builds import prune as remove
+    from ollama_tools.server import Server
+
+    with Server(host) as server:
+        removed, kept = remove(server, name, keep, dry_run=dry_run)
+    lines = [f"- {each.name}" for each in removed]
+    verb = "would be removed" if dry_run else "removed"
+    output.result(
+        {
+            "removed": [each.as_json() for each in removed],
+            "kept": [each.as_json() for each in kept],
+            "dry_run": dry_run,
+        },
+        "\n".join([*lines, f"{len(removed)} {verb}, {len(kept)} kept"]),
+        [each.name for each in removed],
+    )
 
 
 @command(commands, "render", panel=_PANEL)

@@ -103,7 +103,22 @@ def text(content: object) -> str:
     if isinstance(content, str):
         return content
     assert isinstance(content, list)
-    return "\n\n".join(part["text"] for part in content if part["text"])
+    return "\n\n".join(part["text"] for part in content if part.get("text"))
+
+
+def is_image(part: Mapping[str, Any]) -> bool:
+    """Whether a part of a message's content is an image."""
+    return bool(part["type"] == "image_url")
+
+
+def has_images(conversation: Conversation) -> bool:
+    """Whether a message of a conversation shows an image."""
+    return any(
+        is_image(part)
+        for message in conversation.messages
+        if isinstance(message["content"], list)
+        for part in message["content"]
+    )
 
 
 def _parsed(message: Mapping[str, Any]) -> Message:
@@ -135,7 +150,13 @@ def _spoken(message: Message) -> Message:
 
 
 def _native(message: Message) -> Message:
-    return {**message, "content": text(message["content"])}
+    content = message["content"]
+    images = [
+        part["image_url"]["url"].partition(",")[2]
+        for part in (content if isinstance(content, list) else [])
+        if is_image(part)
+    ]
+    return {**message, "content": text(content)} | ({"images": images} if images else {})
 
 
 def _arguments(arguments: object) -> object:

@@ -8,6 +8,7 @@ needless fails there.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.template import Carrier
-from tests.parity.conversation import Conversation, Message, Tool, text
+from tests.parity.conversation import Conversation, Message, Tool, has_images, is_image, text
 from tests.parity.places import Place, Surface
 from tests.parity.reference import Reference, reference, tokens
 
@@ -125,6 +126,26 @@ def _gguf(place: Place) -> bool:
 
 
 # What the server's decoding of a request does
+
+
+def _images(place: Place, conversation: Conversation) -> Conversation:
+    """Marks of images: before the text on one surface, each where it stood on the other."""
+    marks = itertools.count()
+
+    def of(message: Message) -> Message:
+        content = message["content"]
+        if not isinstance(content, list) or not any(map(is_image, content)):
+            return message
+        if place.surface is Surface.NATIVE:
+            before = "".join(f"[img-{next(marks)}]" for each in content if is_image(each))
+            return {**message, "content": before + text(content)}
+        parts = [
+            {"type": "text", "text": f"[img-{next(marks)}]"} if is_image(each) else each
+            for each in content
+        ]
+        return {**message, "content": parts}
+
+    return replace(conversation, messages=[of(each) for each in conversation.messages])
 
 
 def _over_properties(
@@ -312,16 +333,42 @@ def _beyond_64_bits(value: float) -> float:
     return value
 
 
-def _long_fraction(value: float) -> float:
-    """A fraction as the template's macro ``number`` finds it, digit by digit."""
-    if isinstance(value, int) or abs(value) >= 1e15:
-        return value
+def _by_arithmetic(value: float) -> str | None:
+    """A positive fraction as the template's macro ``number`` writes it; None where it cannot."""
     scale = 1.0
-    for _ in range(22):
+    for places in range(1, 23):
         scale *= 10
-        if abs(value) * scale < 9e18 and int(abs(value) * scale + 0.5) / scale == abs(value):
-            return value
+        digits = int(value * scale + 0.5)
+        if value * scale < 9e18 and digits / scale == value:
+            found = Decimal(digits).scaleb(-places)
+            return f"{found:f}" if value >= 1e-4 else _with_power(digits, places)
+    return None
+
+
+def _with_power(digits: int, places: int) -> str:
+    first, rest = str(digits)[:1], str(digits)[1:]
+    return f"{first}{'.' if rest else ''}{rest}e-{places - len(rest):02}"
+
+
+def _long_fraction(value: float) -> float:
+    if isinstance(value, int) or abs(value) >= 1e15 or _by_arithmetic(abs(value)) is not None:
+        return value
     return float(f"{value:.6g}")
+
+
+def _neighbouring_fractions(place: Place, conversation: Conversation, written: str) -> str:
+    numbers: list[float] = []
+
+    def note(value: Any) -> Any:
+        if isinstance(value, float) and abs(value) < 1e15:
+            numbers.append(abs(value))
+        return value
+
+    _with_numbers(note)(place, conversation)
+    for number in numbers:
+        # Above 2**53 the arithmetic knows even digits only.
+        written = written.replace(repr(number), _by_arithmetic(number) or repr(number))
+    return written
 
 
 # Two characters that print nothing by themselves stand for line and paragraph separator on their
@@ -519,6 +566,12 @@ def _tools_without_user(place: Place, conversation: Conversation, prompt: str) -
 
 PREDICATES: tuple[Predicate, ...] = (
     Predicate(
+        "images",
+        "The server writes [img-0] and so on for images, whether or not the model can see them.",
+        _modelfile,
+        _images,
+    ),
+    Predicate(
         "unknown roles",
         "A role that the format does not know is written as a user's; the reference refuses it.",
         _everywhere,
@@ -595,6 +648,13 @@ PREDICATES: tuple[Predicate, ...] = (
         "llama.cpp keeps six digits of a fraction that no 22 decimal places can tell.",
         _gguf,
         _with_numbers(_long_fraction),
+    ),
+    Predicate(
+        "neighbouring fractions",
+        "The template finds a fraction's digits by arithmetic: the seventeenth may be another one "
+        "that stands for the same number.",
+        _gguf,
+        rewrite=_neighbouring_fractions,
     ),
     Predicate(
         "line separators",
@@ -691,5 +751,11 @@ REFUSALS: tuple[Refusal, ...] = (
         "llama.cpp finds no grammar for a tool whose schema names no type.",
         _gguf,
         _has_tool_without_parameters,
+    ),
+    Refusal(
+        "images without a projector",
+        "llama.cpp takes no image for a model that has no projector.",
+        _gguf,
+        has_images,
     ),
 )

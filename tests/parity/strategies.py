@@ -24,6 +24,16 @@ _CODE = (
 )
 
 
+IMAGE = {
+    "type": "image_url",
+    # One transparent dot.
+    "image_url": {
+        "url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4"
+        "2mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    },
+}
+
+
 def _no_control_token(text: str) -> bool:
     # Text that is a control token becomes one on any server; the reference keeps it as text.
     return not any(token in text for token in CONTROL_TOKENS)
@@ -48,7 +58,8 @@ _keys = st.one_of(_names, _words.filter(_no_control_token))
 _numbers = st.one_of(
     st.integers(-(2**70), 2**70),
     st.integers(-1000, 1000),
-    st.floats(allow_nan=False, allow_infinity=False),
+    # Subnormal floats have fewer digits than the six that llama.cpp writes of them.
+    st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False),
     st.decimals(-1000, 1000, places=6).map(float),
     # Minus zero is nothing that a model writes, and each engine writes it in its own way.
 ).map(lambda number: number or 0)
@@ -146,6 +157,11 @@ _contents = st.one_of(
     ),
 )
 _beside_calls = st.one_of(st.just(""), st.none(), _texts)
+_shown = st.lists(
+    st.one_of(st.just(IMAGE), _said.map(lambda each: {"type": "text", "text": each})),
+    min_size=1,
+    max_size=3,
+)
 _one_in_ten = st.integers(0, 9).map(lambda number: number == 0)
 
 
@@ -181,9 +197,11 @@ def sessions(draw: st.DrawFn) -> Conversation:
         {"role": draw(_system_roles), "content": draw(_texts)}
         for _ in range(draw(st.integers(0, 2)))
     ]
+    shows = draw(_one_in_ten)
     for turn in range(turns := draw(st.integers(1, 4))):
+        asked = _shown if shows and draw(st.booleans()) else _contents
         messages += [
-            {"role": "user", "content": draw(_contents)} for _ in range(draw(st.integers(1, 2)))
+            {"role": "user", "content": draw(asked)} for _ in range(draw(st.integers(1, 2)))
         ]
         for _ in range(draw(st.integers(0, 3))):
             messages += draw(_turn)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.errors import ServerError
 from ollama_tools.server import Server
 from ollama_tools.template import Carrier
 from tests.parity.conversation import Conversation
 from tests.parity.places import Place, render_live
-from tests.parity.predicates import expected
+from tests.parity.predicates import expected, refusals
 from tests.parity.reference import tokens
 from tests.parity.strategies import sessions
 from tests.testbed.build import OLDEST
@@ -31,6 +32,10 @@ generated = settings(
 
 def check(server: Server, places: list[Place], conversation: Conversation) -> None:
     for place in places:
+        if refusals(place, conversation):
+            with pytest.raises(ServerError):
+                render_live(server, place, conversation)
+            continue
         rendered = render_live(server, place, conversation)
         wanted = expected(place, conversation)
         assert rendered == wanted.text, place

@@ -10,11 +10,12 @@ import pytest
 from ollama_tools.catalog import load_catalog
 from ollama_tools.data import data_path
 from ollama_tools.errors import UsageError
+from ollama_tools.modelfile import Difference
 from ollama_tools.plan import Plan, Registry, Via, as_json, base_name, make_plan
 from ollama_tools.server import InstalledModel, Server
 from ollama_tools.shown import Shown
 from ollama_tools.spec import HubSource, ServerSource, Spec, merge_parameters
-from ollama_tools.system import bundled
+from ollama_tools.system import SystemOrigin, bundled, system_prompt
 from ollama_tools.template import Carrier
 from ollama_tools.wish import parse_registry, parse_via
 
@@ -90,12 +91,13 @@ def test_any_candidate_that_is_served_as_it_should_be_is_left_alone(spec: Spec) 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"system": "Be rude."}, "system prompt changed on the server"),
-        ({"template": "{{ .Prompt }}"}, "template changed on the server"),
-        ({"modelfile": "FROM x\n"}, "parser changed on the server"),
-        ({"modelfile": 'FROM x\nTEMPLATE """\nPARSER ministral\n"""'}, "parser changed"),
-        ({"parameters": ""}, "parameter temperature, parameter"),
-        ({"parameters": "num_ctx 4096"}, "parameter num_ctx"),
+        ({"system": "Be rude."}, "system prompt: sha256:"),
+        ({"system": ""}, "system prompt: none instead of sha256:"),
+        ({"template": "{{ .Prompt }}"}, "template: sha256:"),
+        ({"modelfile": "FROM x\n"}, "parser: none instead of ministral"),
+        ({"modelfile": 'FROM x\nTEMPLATE """\nPARSER ministral\n"""'}, "parser: none instead"),
+        ({"parameters": ""}, "parameter temperature: none instead of 0.15; parameter"),
+        ({"parameters": "num_ctx 4096"}, "parameter num_ctx: 4096 instead of 32768"),
     ],
 )
 def test_a_build_that_was_changed_itself_is_found(changes: dict[str, str], reason: str) -> None:
@@ -112,9 +114,18 @@ def test_more_parameters_than_wanted_are_no_difference() -> None:
 
 
 def test_a_name_that_stands_for_no_build_is_switched() -> None:
-    plan = plan_on(Fake({NAME: "other", HUB.build: "d"}), HUB)
-    assert plan.reason == "it differs"
+    plan = plan_on(Fake({NAME: "other", HUB.build: "d"}, shown(HUB)), HUB)
+    assert plan.differences == (Difference("build", None, HUB.build),)
+    assert plan.reason == f"build: none instead of {HUB.build}"
     assert "~ switch" in steps(plan)
+
+
+def test_the_nearest_candidate_says_what_differs() -> None:
+    other = HUB.with_system(system_prompt("Be brief.", SystemOrigin.FILE, "x"))
+    fake = Fake({NAME: "d", other.build: "d"}, shown(other))
+    plan = plan_on(fake, MODELFILE, HUB)
+    assert [each.field for each in plan.differences] == ["system prompt", "build"]
+    assert plan.differences[1].found == other.build
 
 
 def test_force_finds_work_where_nothing_differs() -> None:

@@ -1,0 +1,106 @@
+"""Whether a server still serves what it should: the model against its spec, and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ollama_tools.ensure import plan_for
+from ollama_tools.errors import ServerError
+from ollama_tools.modelfile import Difference
+from ollama_tools.process import find_server_process
+from ollama_tools.progress import Progress
+from ollama_tools.server import Server
+from ollama_tools.settings import environment_differences
+from ollama_tools.wish import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """What a server serves, against what it should.
+
+    Attributes:
+        name: The public name.
+        server: The server's URL.
+        version: The server's version.
+        digest: Hex digest of the model's manifest; None where there is no such model.
+        differences: What the model has otherwise than it should.
+        settings: What the server's process has otherwise than it should.
+    """
+
+    name: str
+    server: str
+    version: str
+    digest: str | None
+    differences: tuple[Difference, ...]
+    settings: tuple[Difference, ...]
+
+    @property
+    def drifted(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.differences or self.settings)
+
+    def as_json(self) -> dict[str, Any]:
+        """The status as ``status --json`` prints it."""
+        return {
+            "name": self.name,
+            "server": self.server,
+            "version": self.version,
+            "digest": self.digest,
+            "drifted": self.drifted,
+            "differences": [each.as_json() for each in self.differences],
+            "settings": [each.as_json() for each in self.settings],
+        }
+
+
+def model_status(
+    server: Server,
+    wish: Wish,
+    settings: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> ModelStatus:
+    """Compare a server with what is wished; nothing is changed.
+
+    Args:
+        server: The server.
+        wish: The model as it should be.
+        settings: The environment variables that the server's process should have; None to leave
+            them alone.
+        progress: Hears of long steps, such as the hashing of a file; None for silence.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+        ServerError: The server does not answer, or its process cannot be seen from here.
+    """
+    plan, version = plan_for(server, wish, check=False, force=False, progress=progress)
+    different = plan.differences
+    if plan.current is None:
+        different = (Difference("model", None, plan.name),)
+    return ModelStatus(
+        name=plan.name,
+        server=server.url,
+        version=str(version),
+        digest=plan.current.digest.removeprefix("sha256:") if plan.current else None,
+        differences=different,
+        settings=() if settings is None else settings_differences(server, settings),
+    )
+
+
+def settings_differences(server: Server, wanted: Mapping[str, str]) -> tuple[Difference, ...]:
+    """What the environment of a server's process has otherwise than it should.
+
+    Raises:
+        ServerError: The process cannot be seen from here.
+    """
+    process = find_server_process(server.url) if server.is_local else None
+    if process is None:
+        raise ServerError(
+            f"the settings of {server.url} show in its process only, which cannot be seen from "
+            "here",
+            "ask on the server's own machine, as its user or as root",
+        )
+    return tuple(
+        Difference(variable, found, value)
+        for variable, (found, value) in environment_differences(wanted, process.environment).items()
+    )

@@ -1,0 +1,165 @@
+"""Builds on a real server: their history, the way back, and what is removed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ollama_tools import EnsuredModel, ensure_model
+from ollama_tools.builds import history, prune, rollback
+from ollama_tools.drift import model_status
+from ollama_tools.errors import ExitCode, ModelNotFound, UsageError
+from ollama_tools.server import Server
+from ollama_tools.wish import Wish
+from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli
+from tests.testbed.build import OLDEST, ollama_build
+from tests.testbed.hub import Hub
+from tests.testbed.server import OllamaServer
+
+__all__ = ["hub"]
+
+
+def make(server: Server, hub: Hub, context: int, **wish: Any) -> EnsuredModel:
+    return ensure_model(
+        QUANT,
+        host=server.url,
+        context=context,
+        check=False,
+        via="server",
+        registry=hub.registry,
+        **wish,
+    )
+
+
+def serving(server: Server) -> int | None:
+    return server.show(NAME).context
+
+
+def contexts(server: Server) -> list[int | None]:
+    return [server.show(each.name).context for each in history(server, NAME)]
+
+
+def check_history_and_rollback(server: Server, hub: Hub) -> None:
+    builds = [make(server, hub, context).build for context in (4096, 8192, 16384)]
+    assert [each.name for each in history(server, NAME)] == builds[::-1]
+    assert [each.serving for each in history(server, NAME)] == [True, False, False]
+
+    back = rollback(server, NAME)
+    assert (back.build, back.previous, back.changed) == (builds[1], builds[2], True)
+    assert serving(server) == 8192
+    assert contexts(server) == [8192, 16384, 4096]
+
+    assert rollback(server, NAME, to=builds[0]).changed
+    assert serving(server) == 4096
+    assert not rollback(server, NAME, to=builds[0][-12:]).changed
+    # The one that served before is the one that was rolled back to first.
+    assert rollback(server, NAME).build == builds[1]
+
+    # A build that is there already begins to serve anew.
+    assert make(server, hub, 4096).build == builds[0]
+    assert contexts(server)[0] == 4096
+    assert rollback(server, NAME).build == builds[1]
+
+
+def test_history_and_rollback(server: Server, hub: Hub) -> None:
+    check_history_and_rollback(server, hub)
+
+
+@pytest.mark.old_server
+def test_so_on_the_older_generation(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("builds")
+    with (
+        OllamaServer(
+            ollama_build(OLDEST), models_dir=root / "models", log_path=root / "ollama.log"
+        ) as bed,
+        Server(bed.url) as server,
+    ):
+        check_history_and_rollback(server, hub)
+
+
+def test_what_somebody_made_by_hand_is_kept_by_a_rollback(server: Server, hub: Hub) -> None:
+    build = make(server, hub, 4096).build
+    server.create({"model": NAME, "from": NAME, "parameters": {"num_ctx": 512}}, lambda *_: None)
+    assert rollback(server, NAME).build == build
+    assert serving(server) == 4096
+    assert rollback(server, NAME).changed
+    assert serving(server) == 512
+
+
+def test_a_rollback_that_cannot_be_changes_nothing(server: Server, hub: Hub) -> None:
+    with pytest.raises(ModelNotFound, match="keeps no build"):
+        rollback(server, NAME)
+    build = make(server, hub, 4096).build
+    with pytest.raises(ModelNotFound, match="no build but the one"):
+        rollback(server, NAME)
+    with pytest.raises(ModelNotFound, match="has no build 'abcd'") as caught:
+        rollback(server, NAME, to="abcd")
+    assert build in caught.value.fix
+    assert model_names(server) == sorted([NAME, build])
+
+
+def test_prune_never_removes_what_a_name_stands_for(server: Server, hub: Hub) -> None:
+    builds = [make(server, hub, context).build for context in (4096, 8192, 16384, 32768)]
+    server.copy(builds[0], "mine:latest")
+    rollback(server, NAME, to=builds[1])
+
+    would, _ = prune(server, NAME, 1, dry_run=True)
+    assert {each.name for each in would} == {builds[2], builds[3]}
+    assert len(history(server, NAME)) == 4
+    removed, kept = prune(server, None, 1)
+    assert removed == would
+    assert {each.name for each in kept} == {builds[0], builds[1]}
+    assert model_names(server) == sorted([NAME, "mine:latest", builds[0], builds[1]])
+    with pytest.raises(UsageError, match="cannot keep 0"):
+        prune(server, None, 0)
+
+
+def test_create_keeps_as_many_builds_as_it_is_told(server: Server, hub: Hub) -> None:
+    for context in (4096, 8192, 16384):
+        make(server, hub, context, keep=2)
+    assert contexts(server) == [16384, 8192]
+
+
+def test_status_tells_drift_field_by_field(server: Server, bed: OllamaServer, hub: Hub) -> None:
+    wish = Wish(QUANT, context=8192, via="server", registry=hub.registry)
+    assert [each.field for each in model_status(server, wish).differences] == ["model"]
+    build = make(server, hub, 8192).build
+    assert not model_status(server, wish).drifted
+
+    server.create({"model": NAME, "from": NAME, "parameters": {"num_ctx": 512}}, lambda *_: None)
+    found = model_status(server, wish, {"OLLAMA_KV_CACHE_TYPE": "q4_0"})
+    assert {each.field: (each.found, each.wanted) for each in found.differences} == {
+        "parameter num_ctx": ("512", "8192"),
+        "build": (None, build),
+    }
+    assert [each.field for each in found.settings] == ["OLLAMA_KV_CACHE_TYPE"]
+    before = model_names(server)
+
+    arguments = [
+        "status",
+        QUANT,
+        "--context",
+        "8192",
+        "--via",
+        "server",
+        "--registry",
+        hub.registry,
+    ]
+    shown = run_cli(*arguments, "--json", server=bed.url)
+    assert shown.returncode == ExitCode.DRIFT
+    assert json.loads(shown.stdout)["drifted"]
+    assert model_names(server) == before
+    make(server, hub, 8192)
+    assert run_cli(*arguments, server=bed.url).returncode == ExitCode.OK
+
+
+def test_the_commands(server: Server, bed: OllamaServer, hub: Hub) -> None:
+    builds = [make(server, hub, context).build for context in (4096, 8192)]
+    assert run_cli("history", NAME, "--quiet", server=bed.url).stdout.split() == builds[::-1]
+    done = json.loads(run_cli("rollback", NAME, "--json", server=bed.url).stdout)
+    assert (done["build"], done["previous"]) == tuple(builds)
+    gone = run_cli("prune", NAME, "--keep", "1", "--quiet", server=bed.url)
+    assert gone.stdout.split() == [builds[1]]
+    assert run_cli("rollback", NAME, server=bed.url).returncode == ExitCode.FAILED
