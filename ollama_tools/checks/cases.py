@@ -65,6 +65,19 @@ CONVERSATION: list[Message] = [
 It stays inside what every carrier can carry, so that a difference is always a fault."""
 
 
+SUMMARY: list[Message] = [*CONVERSATION[:-1], {"role": "user", "content": "Sum up what was said."}]
+"""What an agent asks when it shortens a session or gives it a title: it offers no tools, though
+calls stand in it."""
+
+TWO_CITIES: list[Message] = [
+    QUESTION[0],
+    {
+        "role": "user",
+        "content": f"What is the weather in {CITY} and in Rome? Ask for both at once.",
+    },
+]
+
+
 def expected_prompt(tokenizer: TokenizerVersion) -> str:
     """The prompt of :data:`CONVERSATION` with :data:`TOOLS`, without its BOS token.
 

@@ -112,6 +112,8 @@ class _Subject:
         return int(answer.get("prompt_eval_count") or 0)
 
 
+_NO_DEVSTRAL = "run devstral-ollama create; if it stays, the model is not a Devstral"
+
 Answer = tuple[Status, str, str]
 Check = Callable[[_Subject], Answer]
 
@@ -330,7 +332,7 @@ _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
 def _round_trip(subject: _Subject, surface: Surface, stream: bool) -> Iterator[Answer]:
     """A tool call, then the answer to its result."""
     reply = surface.ask(subject.server, subject.name, cases.QUESTION, cases.TOOLS, stream=stream)
-    fix = "run devstral-ollama create; if it stays, the model is not a Devstral"
+    fix = _NO_DEVSTRAL
     if not reply.calls:
         yield _fail(f"no tool call arrived, but the text {reply.text[:80]!r}", fix)
         return
@@ -365,6 +367,39 @@ def _round_trip(subject: _Subject, surface: Surface, stream: bool) -> Iterator[A
         yield _ok(repr(answer.text.strip()[:60]))
 
 
+def _without_tools(subject: _Subject, surface: Surface) -> Iterator[Answer]:
+    """A request without tools in a session with calls: a call in its answer would be an error."""
+    reply = surface.ask(subject.server, subject.name, cases.SUMMARY, [], stream=False)
+    if reply.calls:
+        yield _fail(f"{reply.calls[0].name!r} was called, which was not offered", _NO_DEVSTRAL)
+    elif leaked := _CONTROL.search(reply.text):
+        yield _fail(f"the answer contains {leaked[0]}: {reply.text[:80]!r}", _NO_DEVSTRAL)
+    elif not reply.text.strip():
+        yield _fail("the answer is empty", _NO_DEVSTRAL)
+    else:
+        yield _ok(repr(reply.text.strip()[:60]))
+
+
+def _several_calls(subject: _Subject, surface: Surface) -> Iterator[Answer]:
+    """A question for two calls; a model may make them one by one, but none may get lost."""
+    reply = surface.ask(subject.server, subject.name, cases.TWO_CITIES, cases.TOOLS, stream=False)
+    if not reply.calls:
+        yield _fail(f"no tool call arrived, but the text {reply.text[:80]!r}", _NO_DEVSTRAL)
+        return
+    for call in reply.calls:
+        if call.name != cases.TOOL or call.arguments is None:
+            saw = f"a call arrived as {call.name!r} with {call.arguments!r}"
+            yield _fail(saw, _NO_DEVSTRAL)
+            return
+    identifiers = [each.id for each in reply.calls if each.id]
+    if len(set(identifiers)) != len(identifiers):
+        yield _fail(f"two calls have one id: {', '.join(identifiers)}", "upgrade the server")
+    elif len(reply.calls) == 1:
+        yield _ok("one call: the model asks for one city at a time")
+    else:
+        yield _ok(f"{len(reply.calls)} calls, told apart")
+
+
 _CAUSES = (
     ("does not support tools", "the template in force has no tools: run devstral-ollama create"),
     (
@@ -395,32 +430,40 @@ def _run_model_checks(subject: _Subject, progress: Progress) -> Iterator[CheckRe
         yield CheckResult(identifier, status, saw, fix, time.monotonic() - started)
 
 
-def _run_round_trips(subject: _Subject, progress: Progress) -> Iterator[CheckResult]:
+def _run_surface_checks(subject: _Subject, progress: Progress) -> Iterator[CheckResult]:
     for surface in SURFACES:
-        for stream in (False, True):
-            mode = "streamed" if stream else "plain"
+        for mode in ("plain", "streamed"):
             where = f"{surface.path} {mode}"
             progress.step(f"checking tool calls on {where}")
-            names = iter((f"tool-call {where}", f"tool-result {where}"))
+            answers = _round_trip(subject, surface, mode == "streamed")
+            yield from _timed((f"tool-call {where}", f"tool-result {where}"), answers)
+    for surface in SURFACES:
+        progress.step(f"checking requests without tools and for several calls on {surface.path}")
+        yield from _timed((f"no-tools {surface.path}",), _without_tools(subject, surface))
+        yield from _timed((f"several-calls {surface.path}",), _several_calls(subject, surface))
+
+
+def _timed(identifiers: tuple[str, ...], answers: Iterator[Answer]) -> Iterator[CheckResult]:
+    """Answers of a surface as results; an error is the answer of the check that it broke."""
+    names = iter(identifiers)
+    started = time.monotonic()
+    try:
+        for status, saw, fix in answers:
+            yield CheckResult(next(names), status, saw, fix, time.monotonic() - started)
             started = time.monotonic()
-            try:
-                for status, saw, fix in _round_trip(subject, surface, stream):
-                    yield CheckResult(next(names), status, saw, fix, time.monotonic() - started)
-                    started = time.monotonic()
-            except ServerUnreachable:
-                raise
-            except ServerError as error:
-                yield CheckResult(
-                    next(names), Status.FAIL, error.what, _fix_of(error), time.monotonic() - started
-                )
-            except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-                yield CheckResult(
-                    next(names),
-                    Status.FAIL,
-                    f"the answer has an unexpected form ({type(error).__name__}: {error})",
-                    "check the server's version",
-                    time.monotonic() - started,
-                )
+    except ServerUnreachable:
+        raise
+    except ServerError as error:
+        elapsed = time.monotonic() - started
+        yield CheckResult(next(names), Status.FAIL, error.what, _fix_of(error), elapsed)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        yield CheckResult(
+            next(names),
+            Status.FAIL,
+            f"the answer has an unexpected form ({type(error).__name__}: {error})",
+            "check the server's version",
+            time.monotonic() - started,
+        )
 
 
 def smoke_server(
@@ -452,5 +495,5 @@ def smoke_server(
     subject.version = server.version()
     subject.models = server.models()
     quiet = progress or Silence()
-    checks = [*_run_model_checks(subject, quiet), *_run_round_trips(subject, quiet)]
+    checks = [*_run_model_checks(subject, quiet), *_run_surface_checks(subject, quiet)]
     return Report(name, server.url, subject.version, tuple(checks))

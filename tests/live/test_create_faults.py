@@ -114,7 +114,7 @@ def served(create: Create, server: Server) -> Iterator[EnsuredModel]:
         ([QUANT, "--system", "nosuch.txt"], "cannot read the system prompt nosuch.txt", "check"),
         ([QUANT, "--via", "pigeon"], "'pigeon' is no way for the bytes", "upload or server"),
         ([QUANT, "--template-in", "shoe"], "'shoe' is no carrier of a template", "auto, gguf, hub"),
-        ([QUANT, "--template-in", "server"], "cannot be built by this version", "modelfile"),
+        ([QUANT, "--template-in", "server"], "runs without LLAMA_ARG_CHAT", "--dedicated-to"),
         ([QUANT, "--registry", "a b"], "'a b' is not the host of a registry", "mirror.example"),
         ([QUANT, "--registry", "ftp://x"], "'ftp://x' is not the host of a registry", "mirror"),
         ([QUANT, "-p", "temperature"], "'temperature' is not NAME=VALUE", "temperature=0.2"),

@@ -197,7 +197,6 @@ def test_a_file_is_named_by_its_path(tmp_path: Path) -> None:
         {"parameters": {"stop": ('a"""b',)}},
         {"parameters": {"stop": ("a\nb",)}},
         {"carrier": "nosuch"},
-        {"carrier": "server"},
         {"system": "nosuch.txt"},
     ],
 )

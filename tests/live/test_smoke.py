@@ -46,7 +46,12 @@ ROUND_TRIPS = {
     for surface in SURFACES
     for mode in ("plain", "streamed")
 }
-TOOL_CALLS = {each for each in ROUND_TRIPS if each.startswith("tool-call")}
+SURFACE_CHECKS = {
+    f"{check} {surface.path}" for check in ("no-tools", "several-calls") for surface in SURFACES
+}
+TOOL_CALLS = {
+    each for each in ROUND_TRIPS | SURFACE_CHECKS if each.startswith(("tool-call", "several-calls"))
+}
 MODEL_CHECKS = {
     "server-version",
     "digest",
@@ -90,7 +95,7 @@ def test_a_created_model_passes_every_check(create: Create, bed: OllamaServer) -
     create(check=False)
     heard = Heard()
     report = smoke(NAME, host=bed.url, prompt_tokens=300, progress=heard)
-    assert {each.id for each in report.checks} == MODEL_CHECKS | ROUND_TRIPS
+    assert {each.id for each in report.checks} == MODEL_CHECKS | ROUND_TRIPS | SURFACE_CHECKS
     assert {each.status for each in report.checks} == {Status.PASS}
     assert (report.subject, report.server, report.version) == (NAME, bed.url, "0.34.4")
     assert saw(report, "bos") == "7 tokens for a prompt of 7 with one BOS"
@@ -98,7 +103,7 @@ def test_a_created_model_passes_every_check(create: Create, bed: OllamaServer) -
     assert saw(report, "long-prompt").endswith("tokens sent and evaluated, none cut")
     assert saw(report, "kv-cache").startswith("f16 (log: K (f16): ")
     assert saw(report, "prompt").startswith("equal to mistral-common's v13")
-    assert len(heard.steps) == len(MODEL_CHECKS) + 2 * len(SURFACES)
+    assert len(heard.steps) == len(MODEL_CHECKS) + 3 * len(SURFACES)
 
 
 def test_a_short_name_does_for_the_models_own(create: Create, bed: OllamaServer) -> None:
@@ -118,10 +123,14 @@ def test_json_junit_and_the_exit_code_of_the_command_line(
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["passed"] is True
-    assert {each["id"] for each in document["checks"]} == MODEL_CHECKS | ROUND_TRIPS
+    assert {
+        each["id"] for each in document["checks"]
+    } == MODEL_CHECKS | ROUND_TRIPS | SURFACE_CHECKS
     assert {"id", "status", "saw", "fix"} <= document["checks"][0].keys()
     suites = ET.fromstring(file.read_bytes())
-    assert {each.attrib["name"] for each in suites.iter("testcase")} == MODEL_CHECKS | ROUND_TRIPS
+    assert {
+        each.attrib["name"] for each in suites.iter("testcase")
+    } == MODEL_CHECKS | ROUND_TRIPS | SURFACE_CHECKS
     assert (suites.attrib["failures"], suites.attrib["skipped"]) == ("0", "0")
 
     done = run_cli(*command, "--prompt-tokens", "40000", server=bed.url)

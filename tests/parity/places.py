@@ -14,13 +14,16 @@ from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.data import data_path
 from ollama_tools.miniature import Script, write_miniature
 from ollama_tools.server import Server
+from ollama_tools.settings import TEMPLATE_FILE
 from ollama_tools.template import Carrier, go_template
 from tests.parity.conversation import Body, Conversation, to_native, to_openai
 from tests.testbed.build import NEWEST, ollama_build
+from tests.testbed.models import TEMPLATES
 from tests.testbed.server import OllamaServer
 
 # A miniature reads a byte a token: room for the longest recorded prompt.
 _CONTEXT = 65536
+_PUBLISHED = {TokenizerVersion.V13: "published.jinja", TokenizerVersion.V7: "published-v7.jinja"}
 
 
 class Surface(StrEnum):
@@ -35,7 +38,7 @@ class Place:
     """One template in one place.
 
     Attributes:
-        carrier: ``gguf`` (the Jinja) or ``modelfile`` (the Go template).
+        carrier: Where the template lives; ``hub`` stands for one like the published template.
         version: The format of the prompt.
         surface: Where the request goes in.
         ollama: Version of the server.
@@ -61,23 +64,39 @@ def jinja_template(version: TokenizerVersion) -> str:
 
 
 @contextmanager
-def parity_server(version: str, root: Path) -> Iterator[Server]:
-    """A live server with a model for each place on it; ``Place.model`` is its name."""
+def parity_server(
+    version: str,
+    root: Path,
+    carriers: tuple[Carrier, ...] | None = None,
+    dedicated_to: TokenizerVersion | None = None,
+) -> Iterator[Server]:
+    """A live server with a model for each place on it; ``Place.model`` is its name.
+
+    Args:
+        version: Version of Ollama.
+        root: Where the server keeps what it has.
+        carriers: Where templates live; None for those that this package brings with a model.
+        dedicated_to: The format whose Jinja the server applies to every model without a TEMPLATE.
+    """
+    if carriers is None:
+        native = version == NEWEST
+        carriers = (Carrier.MODELFILE, Carrier.GGUF) if native else (Carrier.MODELFILE,)
     # Without a GPU a server keeps three models and would load one anew with every request.
-    keep = {"OLLAMA_MAX_LOADED_MODELS": "4", "OLLAMA_KEEP_ALIVE": "-1"}
+    env = {"OLLAMA_MAX_LOADED_MODELS": "4", "OLLAMA_KEEP_ALIVE": "-1"}
+    if dedicated_to is not None:
+        env[TEMPLATE_FILE] = str(data_path("templates", f"{dedicated_to.value}.jinja"))
     with (
         OllamaServer(
             ollama_build(version),
             models_dir=root / "models",
             log_path=root / "ollama.log",
-            env=keep,
+            env=env,
         ) as bed,
         Server(bed.url) as server,
     ):
         for each in TokenizerVersion:
-            _create(server, Place(Carrier.MODELFILE, each), root)
-            if version == NEWEST:
-                _create(server, Place(Carrier.GGUF, each), root)
+            for carrier in carriers:
+                _create(server, Place(carrier, each), root)
         yield server
 
 
@@ -105,7 +124,14 @@ def render_body(server: Server, place: Place, body: Mapping[str, Any]) -> str:
 
 def _create(server: Server, place: Place, root: Path) -> None:
     path = root / f"{place.model}.gguf"
-    jinja = jinja_template(place.version) if place.carrier is Carrier.GGUF else None
+    jinja: str | None = None
+    match place.carrier:
+        case Carrier.GGUF:
+            jinja = jinja_template(place.version)
+        case Carrier.HUB | Carrier.SERVER:
+            jinja = (TEMPLATES / _PUBLISHED[place.version]).read_text(encoding="utf-8")
+        case Carrier.MODELFILE:
+            pass
     write_miniature(
         path,
         layers=1,

@@ -122,7 +122,8 @@ def _modelfile(place: Place) -> bool:
 
 
 def _gguf(place: Place) -> bool:
-    return place.carrier is Carrier.GGUF
+    # The same Jinja in the same engine, whether the file brings it or the server.
+    return place.carrier in (Carrier.GGUF, Carrier.SERVER)
 
 
 # What the server's decoding of a request does

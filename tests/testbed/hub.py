@@ -67,6 +67,7 @@ class _State:
     router: Router
     token: str | None
     port: int
+    bytes_name: str
     requests: list[Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,13 +80,26 @@ class Hub:
     Args:
         repositories: What it holds.
         token: When given, hub and registry answer 401 to requests without it as bearer token.
-        port: Port on 127.0.0.1; 0 takes a free one.
+        port: Port to listen on; 0 takes a free one.
+        address: Address to listen on.
+        name: What clients call this machine; the address when None.
+        bytes_name: What redirects call it; has to be another name.
     """
 
     def __init__(
-        self, repositories: Iterable[Repository], *, token: str | None = None, port: int = 0
+        self,
+        repositories: Iterable[Repository],
+        *,
+        token: str | None = None,
+        port: int = 0,
+        address: str = "127.0.0.1",
+        name: str | None = None,
+        bytes_name: str = "localhost",
     ) -> None:
-        self._state = _State(Router({item.name: item for item in repositories}), token, port)
+        router = Router({item.name: item for item in repositories})
+        self._state = _State(router, token, port, bytes_name)
+        self._address = address
+        self._name = name or address
         self._server: ThreadingHTTPServer | None = None
 
     def __enter__(self) -> Self:
@@ -102,8 +116,8 @@ class Hub:
 
     @property
     def registry(self) -> str:
-        """``127.0.0.1:PORT``, the first part of a model's name for ``ollama pull``."""
-        return f"127.0.0.1:{self._state.port}"
+        """``NAME:PORT``, the first part of a model's name for ``ollama pull``."""
+        return f"{self._name}:{self._state.port}"
 
     @property
     def endpoint(self) -> str:
@@ -174,7 +188,7 @@ class Hub:
             bed = state
 
         self._state.closing.clear()
-        self._server = ThreadingHTTPServer(("127.0.0.1", self._state.port), Handler)
+        self._server = ThreadingHTTPServer((self._address, self._state.port), Handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._state.port = self._server.server_address[1]
@@ -221,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._may_enter(url.path):
             self._send(Reply.failure(401), fault)
             return
-        host = f"localhost:{self.bed.port}"
+        host = f"{self.bed.bytes_name}:{self.bed.port}"
         kind = self.headers.get("Content-Type", "")
         try:
             reply = self.bed.router.route(url.path, url.query, body, kind, bytes_host=host)

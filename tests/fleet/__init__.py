@@ -1,0 +1,1 @@
+"""Tests on hosts with systemd and sshd of their own."""

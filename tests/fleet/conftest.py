@@ -1,0 +1,46 @@
+"""Three hosts, and what they fetch from, for a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.testbed.hosts import BLOBS, CONTROLLER, FileServer, Hosts
+from tests.testbed.hub import Hub
+from tests.testbed.models import devstral_repositories
+
+
+@pytest.fixture(scope="session")
+def hosts() -> Iterator[Hosts]:
+    """Three hosts; a test that changes one resets it, before or after."""
+    with Hosts(3) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="session")
+def session_fleet_hub(hosts: Hosts) -> Iterator[Hub]:
+    repositories = devstral_repositories(heads=1, kv_heads=1)
+    with Hub(repositories, address=hosts.controller, name=CONTROLLER, bytes_name=BLOBS) as hub:
+        yield hub
+
+
+@pytest.fixture
+def fleet_hub(session_fleet_hub: Hub) -> Hub:
+    """The hub that the hosts reach, healthy and with an empty log."""
+    session_fleet_hub.heal()
+    session_fleet_hub.forget()
+    return session_fleet_hub
+
+
+@pytest.fixture(scope="session")
+def session_files(hosts: Hosts) -> Iterator[FileServer]:
+    with FileServer(hosts.controller, name=CONTROLLER) as server:
+        yield server
+
+
+@pytest.fixture
+def files(session_files: FileServer) -> FileServer:
+    """The file server that the hosts reach, with an empty log."""
+    session_files.forget()
+    return session_files

@@ -1,0 +1,124 @@
+"""``python -m tests.parity.carriers`` runs every carrier and writes docs/carriers.md."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.errors import ServerError
+from ollama_tools.server import Server
+from ollama_tools.template import Carrier
+from tests.parity.canonical import CASES
+from tests.parity.conversation import from_openai
+from tests.parity.places import Place, parity_server, render_live
+from tests.parity.recorded import Score, score
+from tests.parity.reference import reference
+from tests.testbed.build import NEWEST, OLDEST
+
+TARGET = Path(__file__).parents[2] / "docs" / "carriers.md"
+
+_INTRODUCTION = """\
+# What each carrier gives
+
+Written by `python -m tests.parity.carriers` out of a run on live servers, against mistral-common.
+
+- **canonical**: conversations of this package whose prompt is the reference's, character by
+  character.
+- **recorded**: requests of real clients whose prompt is that of the request *as the client sent
+  it*; and the characters inserted and deleted in all of them, in relation to the reference's.
+- **as decoded**: recorded requests whose prompt is that of the request *as Ollama decodes it*,
+  which is the most that any template can reach. What Ollama drops and re-orders is named in
+  `tests/parity/predicates.py`, each thing with a test that it is still so.
+
+| carrier | Ollama | format | canonical | recorded | characters that differ | as decoded |
+|---|---|---|---|---|---|---|
+"""
+_NOTES = """
+`hub` is a template like the one that Unsloth publishes, which this package applies only where a
+live check passes; `server` is our Jinja in the environment of a dedicated server, and needs
+nothing of the model's file. Here the `hub` models have no SYSTEM, so that the template puts its own
+default prompt before conversations without one; `create` always sets one. v13 is the format of
+Devstral-Small-2507 and of the Devstral 2 family, v7 that of Devstral-Small-2505.
+
+| | argument order | calls are read by | a call of a tool that was not offered |
+|---|---|---|---|
+| `gguf`, `hub`, `server` | kept | llama.cpp, by a grammar | cannot be written |
+| `modelfile`, v13 | sorted by the server | `PARSER ministral` | HTTP 500 |
+| `modelfile`, v7 | sorted by the server | the server's generic parser | lost |
+
+[What becomes of a tool call](tool-calls.md) has the second table's proof, case by case;
+`python -m benchmarks.prefix_reuse` says how much of a prompt each evaluates again.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a carrier fares with one format on one server."""
+
+    place: Place
+    canonical: int
+    recorded: Score
+
+    def __str__(self) -> str:
+        found = self.recorded
+        known = self.place.carrier is not Carrier.HUB
+        decoded = f"{found.decoded} of {found.requests}" if known else ""
+        return (
+            f"| `{self.place.carrier}` | {self.place.ollama} | {self.place.version.value} "
+            f"| {self.canonical} of {len(CASES)} | {found.identical} of {found.requests} "
+            f"| {found.share:.1%} | {decoded} |"
+        )
+
+
+def canonical(server: Server, place: Place) -> int:
+    """How many canonical conversations have the reference's prompt."""
+    exact = 0
+    for body in CASES.values():
+        conversation = from_openai(body)
+        try:
+            rendered = render_live(server, place, conversation)
+        except ServerError:
+            continue
+        exact += rendered == reference(place.version, conversation).text
+    return exact
+
+
+def rows() -> Iterator[Row]:
+    """Every carrier with every format, on every server that can have it."""
+    both = tuple(reversed(TokenizerVersion))
+    for carrier in (Carrier.GGUF, Carrier.HUB, Carrier.MODELFILE):
+        yield from _on_one_server(NEWEST, carrier, both)
+    for version in both:
+        yield from _on_one_server(NEWEST, Carrier.SERVER, (version,), dedicated_to=version)
+    yield from _on_one_server(OLDEST, Carrier.MODELFILE, both)
+
+
+def _on_one_server(
+    ollama: str,
+    carrier: Carrier,
+    versions: tuple[TokenizerVersion, ...],
+    dedicated_to: TokenizerVersion | None = None,
+) -> Iterator[Row]:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        parity_server(ollama, Path(directory), (carrier,), dedicated_to) as server,
+    ):
+        for version in versions:
+            place = Place(carrier, version, ollama=ollama)
+            yield Row(place, canonical(server, place), score(server, carrier, version, ollama))
+
+
+def main() -> None:
+    """Write the document."""
+    lines = []
+    for row in rows():
+        print(row, flush=True)
+        lines.append(str(row))
+    TARGET.write_text(_INTRODUCTION + "\n".join(lines) + "\n" + _NOTES, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
