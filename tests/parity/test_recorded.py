@@ -7,6 +7,7 @@ import pytest
 from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.server import Server
 from ollama_tools.template import Carrier
+from tests.parity.carriers import TARGET
 from tests.parity.recorded import recorded, score
 from tests.testbed.build import NEWEST, OLDEST
 
@@ -21,6 +22,10 @@ def check(server: Server, carrier: Carrier, version: TokenizerVersion, ollama: s
     assert found.decoded == found.requests
     assert found.identical >= LEAST[carrier]
     assert found.share <= MOST[carrier]
+    row = f"| `{carrier}` | {ollama} | {version.value} |"
+    [line] = [each for each in TARGET.read_text().splitlines() if each.startswith(row)]
+    figures = f"{found.identical} of {found.requests} | {found.share:.1%} | {found.decoded} of"
+    assert figures in line, "run: python -m tests.parity.carriers"
 
 
 def test_the_corpus_has_every_surface_and_no_request_twice() -> None:

@@ -14,7 +14,7 @@ from ollama_tools.template import Carrier
 from tests.parity.conversation import Conversation, from_openai
 from tests.parity.places import Place, jinja_template, render_live
 
-SHARED = ("text", "role", "number", "json", "available")
+SHARED = ("text", "number", "json", "available")
 
 
 def macros(version: TokenizerVersion) -> dict[str, str]:
