@@ -6,7 +6,7 @@ OLLAMA ?= 0.34.4
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-exact test-old lint types testbed docs bench clean
+.PHONY: help setup demo test test-exact test-old test-fleet lint types testbed testbed-hosts docs bench clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,10 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[miniature]' --group dev
 	touch $@
 
+$(VENV)/fleet: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --group fleet
+	touch $@
+
 demo: setup  ## Make a miniature Devstral on a real Ollama server, and check it
 	$(BIN)/python -m tests.testbed.demo
 
@@ -27,6 +31,9 @@ test: setup  ## Run the tests, on a real server of the newest release
 
 test-exact: setup  ## Compare prompts and tool calls of the newest release with the reference
 	$(BIN)/python -m pytest tests/parity tests/conformance -n $(WORKERS) -m 'not old_server'
+
+test-fleet: $(VENV)/fleet  ## Run the tests of the Ansible collection, on hosts of their own (needs root)
+	$(BIN)/python -m pytest tests/fleet
 
 test-old: setup  ## Run the tests that need a real server of the older generation
 	$(BIN)/python -m pytest tests/live tests/parity -m old_server
@@ -41,6 +48,9 @@ types: setup  ## Check types
 
 testbed: setup  ## Start a server and the hub, and print where they are (OLLAMA=0.24.0 for the older)
 	@$(BIN)/python -m tests.testbed --ollama $(OLLAMA)
+
+testbed-hosts: setup  ## Start three hosts and what they fetch from, and print the inventory (needs root)
+	@$(BIN)/python -m tests.testbed.hosts
 
 docs: setup  ## Write the command line reference and the rendered Modelfiles anew
 	$(BIN)/python -m docs.generate

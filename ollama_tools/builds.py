@@ -114,7 +114,12 @@ def _moment(text: str) -> float:
 
 
 def rollback(
-    server: Server, name: str, to: str | None = None, progress: Progress | None = None
+    server: Server,
+    name: str,
+    to: str | None = None,
+    progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Rollback:
     """Let a public name stand for another of its builds.
 
@@ -123,6 +128,7 @@ def rollback(
         name: The public name.
         to: The build, by its name or the digits at its end; None for the one that served before.
         progress: Hears of each step; None for silence.
+        dry_run: Only say what would be done.
 
     Raises:
         ModelNotFound: There is no such build.
@@ -135,6 +141,8 @@ def rollback(
     serving = next((each.name for each in kept if each.serving), None)
     if chosen.serving:
         return Rollback(public, chosen.name, serving, changed=False)
+    if dry_run:
+        return Rollback(public, chosen.name, serving, changed=True)
     free_engine(server, chosen.name, progress)
     previous = switch(server, public, chosen.name, progress)
     return Rollback(public, chosen.name, previous, changed=True)

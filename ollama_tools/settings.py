@@ -153,6 +153,45 @@ class ServerSettings:
         _check(self)
 
 
+def from_mapping(given: Mapping[str, Any]) -> ServerSettings:
+    """Settings as a YAML file or an inventory has them.
+
+    Args:
+        given: Fields of :class:`ServerSettings`; lists for those of several values.
+
+    Raises:
+        UsageError: There is no such setting, it has another type, or it is impossible.
+    """
+    known = {each.name: each for each in fields(ServerSettings)}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in known:
+            raise UsageError(
+                f"there is no setting {name!r}", f"known are {', '.join(sorted(known))}"
+            )
+        values[name] = _typed(name, value, known[name].type)
+    return ServerSettings(**values)
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """A value as its field wants it; inventories know lists and texts, and quote as they like."""
+    wanted = str(kind)
+    if value is None and "None" in wanted:
+        return None
+    if wanted.startswith("tuple"):
+        if isinstance(value, list | tuple):
+            return tuple(map(str, value))
+    elif wanted.startswith("bool"):
+        if isinstance(value, bool):
+            return value
+    elif wanted.startswith("int"):
+        if isinstance(value, int | str) and re.fullmatch(r"\d+", str(value)):
+            return int(value)
+    elif not isinstance(value, bool | list | dict | None):
+        return Path(value) if wanted.startswith("Path") else str(value)
+    raise UsageError(f"the setting {name} cannot be {value!r}", "see: devstral-ollama env --help")
+
+
 def parse_kv_type(text: str) -> KvType:
     """A KV cache type by its name.
 

@@ -86,7 +86,7 @@ def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline
     known = reference.release if isinstance(reference, QuantReference | HubReference) else None
     release = choose_release(wish.release, str(reference), known, catalog)
     return Offline(
-        name=public_name(wish.name if wish.name is not None else _default_name(reference)),
+        name=public_name(wish.name if wish.name is not None else default_name(reference)),
         release=release,
         parameters=merge_parameters(release, wish.context, wish.parameters),
         systems=system_prompts(wish.system, release),
@@ -110,7 +110,8 @@ def choose_release(
     return found
 
 
-def _default_name(reference: Reference) -> str:
+def default_name(reference: Reference) -> str:
+    """The public name of a model for which nobody chose one."""
     match reference:
         case QuantReference(release=release, quant=quant):
             return f"{release.slug}:{quant.name}"

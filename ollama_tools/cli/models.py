@@ -328,14 +328,19 @@ def rollback(
             "--to", metavar="BUILD", help="A build, or the digits at its end; else the one before."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+    ] = False,
 ) -> None:
     """Let a model's name stand for the build that served before; only metadata moves."""
     from ollama_tools.builds import rollback as roll_back
     from ollama_tools.server import Server
 
     with Server(host) as server:
-        done = roll_back(server, name, to, output)
-    if done.changed:
+        done = roll_back(server, name, to, output, dry_run=dry_run)
+    if done.changed and dry_run:
+        text = f"{done.name} would be {done.build}, instead of {done.previous}"
+    elif done.changed:
         text = f"{done.name} is {done.build} now, instead of {done.previous}"
     else:
         text = f"{done.name} is {done.build} already"

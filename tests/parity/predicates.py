@@ -290,6 +290,10 @@ def _over_numbers(change: Callable[[Any], Any], value: Any) -> Any:
     return value
 
 
+# Numbers change in the same way everywhere.
+_ANYWHERE = Place(Carrier.GGUF, TokenizerVersion.V13)
+
+
 def _with_numbers(change: Callable[[Any], Any]) -> _Change:
     def of(_: Place, conversation: Conversation) -> Conversation:
         def parameters(schema: dict[str, Any]) -> dict[str, Any]:
@@ -357,19 +361,35 @@ def _long_fraction(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _neighbouring_fractions(place: Place, conversation: Conversation, written: str) -> str:
-    numbers: list[float] = []
+def _rewritten(written: str, conversation: Conversation, of: Callable[[float], str]) -> str:
+    """A prompt with every fraction of it written in another way."""
 
     def note(value: Any) -> Any:
-        if isinstance(value, float) and abs(value) < 1e15:
+        if isinstance(value, float):
             numbers.append(abs(value))
         return value
 
-    _with_numbers(note)(place, conversation)
+    numbers: list[float] = []
+    _with_numbers(note)(_ANYWHERE, conversation)
     for number in numbers:
-        # Above 2**53 the arithmetic knows even digits only.
-        written = written.replace(repr(number), _by_arithmetic(number) or repr(number))
+        written = written.replace(repr(number), of(number))
     return written
+
+
+def _neighbouring_fractions(_: Place, conversation: Conversation, written: str) -> str:
+    def of(number: float) -> str:
+        # Above 2**53 the arithmetic knows even digits only.
+        return (_by_arithmetic(number) if number < 1e15 else None) or repr(number)
+
+    return _rewritten(written, conversation, of)
+
+
+def _large_fractions(_: Place, conversation: Conversation, written: str) -> str:
+    def of(number: float) -> str:
+        # Python begins to write an exponent at 10**16.
+        return f"{number:.6g}" if 1e15 <= number < 1e16 else repr(number)
+
+    return _rewritten(written, conversation, of)
 
 
 # Two characters that print nothing by themselves stand for line and paragraph separator on their
@@ -656,6 +676,12 @@ PREDICATES: tuple[Predicate, ...] = (
         "that stands for the same number.",
         _gguf,
         rewrite=_neighbouring_fractions,
+    ),
+    Predicate(
+        "large fractions",
+        "llama.cpp writes a fraction above 10**15 with an exponent.",
+        _gguf,
+        rewrite=_large_fractions,
     ),
     Predicate(
         "line separators",

@@ -84,6 +84,7 @@ EXAMPLES: dict[str, list[Conversation]] = {
     "whole floats": [_called(a=1.0), _called(a=[1e16, 1e20])],
     "big integers": [_called(a=2**53 + 1), _called(a=-(2**60) - 1)],
     "beyond 64 bits": [_called(a=2**63), _called(a=1.2345678901234567e25)],
+    "large fractions": [_called(a=1000000000000000.5)],
     "neighbouring fractions": [_called(a=0.09448909206937901)],
     "long fractions": [_called(a=1.2345678901234567e-30)],
     "line separators": [_called(a="\u2028 \u2029"), _property(type="string", description="\u2028")],

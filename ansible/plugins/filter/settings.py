@@ -1,0 +1,123 @@
+"""Filters on the controller: settings, templates and reports, by the package installed there."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from ansible.errors import AnsibleFilterError
+
+try:
+    from ollama_tools.catalog import load_catalog
+    from ollama_tools.compatibility import require_supported
+    from ollama_tools.errors import DevstralError
+    from ollama_tools.names import public_name
+    from ollama_tools.reference import parse_reference
+    from ollama_tools.report.fleet import fleet_report, fleet_text
+    from ollama_tools.report.junit import junit
+    from ollama_tools.settings import environment, from_mapping, require_possible, template_file
+    from ollama_tools.targets import Target, render_settings
+    from ollama_tools.wish import default_name
+
+    MISSING = None
+except ImportError as error:
+    MISSING = error
+
+
+def _answering(function):
+    """An error of the package becomes one of Ansible, with what to do about it."""
+
+    @functools.wraps(function)
+    def answer(*arguments, **options):
+        if MISSING is not None:
+            raise AnsibleFilterError(
+                f"the controller needs the package devstral-ollama in Ansible's own Python: {MISSING}"
+            )
+        try:
+            return function(*arguments, **options)
+        except DevstralError as error:
+            raise AnsibleFilterError(str(error)) from error
+
+    return answer
+
+
+def _settings(given, version):
+    settings = from_mapping(given or {})
+    require_possible(settings, require_supported(str(version)))
+    return settings
+
+
+@_answering
+def drop_in(given, version, templates="/etc/ollama/templates"):
+    """A systemd drop-in for settings."""
+    settings = _settings(given, version)
+    text = render_settings(
+        settings, Target.SYSTEMD, version=require_supported(str(version)), templates=Path(templates)
+    )
+    return text + "\n"
+
+
+@_answering
+def variables(given, version, templates="/etc/ollama/templates"):
+    """The environment variables that settings stand for."""
+    return environment(_settings(given, version), Path(templates))
+
+
+@_answering
+def template_name(release):
+    """The file name of the template for a release."""
+    return template_file(str(release)).name
+
+
+@_answering
+def template_text(release):
+    """The template for a release."""
+    return template_file(str(release)).read_text(encoding="utf-8")
+
+
+@_answering
+def public_name_of(reference, name=None):
+    """The name under which a reference is served; an error where there is no such quant."""
+    found = parse_reference(str(reference), load_catalog())
+    return public_name(name or default_name(found))
+
+
+def difference(found):
+    """One difference, as the modules give them, in words."""
+    return f"{found['field']}: {found['found'] or 'none'} instead of {found['wanted'] or 'none'}"
+
+
+@_answering
+def report(results):
+    """The smoke reports of a fleet as one document; a host without one counts as failed."""
+    return fleet_report(results).as_json()
+
+
+@_answering
+def report_junit(results):
+    """The smoke reports of a fleet as JUnit XML."""
+    return junit(fleet_report(results)).decode()
+
+
+@_answering
+def report_text(results):
+    """The smoke reports of a fleet as a table."""
+    return fleet_text(results)
+
+
+class FilterModule:
+    """The filters of the collection."""
+
+    def filters(self):
+        """Their names."""
+        return {
+            "difference": difference,
+            "drop_in": drop_in,
+            "environment": variables,
+            "public_name": public_name_of,
+            "report": report,
+            "report_junit": report_junit,
+            "report_text": report_text,
+            "template_name": template_name,
+            "template_text": template_text,
+        }

@@ -1,0 +1,125 @@
+"""What the modules have in common: arguments become a wish, and errors become answers.
+
+The package that does the work is installed on the host by the role devstral_tools.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from contextlib import contextmanager
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+try:
+    from ollama_tools.builds import builds_of
+    from ollama_tools.errors import DevstralError
+    from ollama_tools.server import Server
+    from ollama_tools.spec import parse_parameters
+    from ollama_tools.wish import Wish
+
+    MISSING = None
+except ImportError:
+    MISSING = traceback.format_exc()
+
+HOST = {"host": {"type": "str"}}
+"""The argument that names the server."""
+
+WISH = {
+    "reference": {"type": "str"},
+    "name": {"type": "str"},
+    "release": {"type": "str"},
+    "context": {"type": "int"},
+    "parameters": {"type": "dict", "default": {}},
+    "system": {"type": "str"},
+    "carrier": {
+        "type": "str",
+        "default": "auto",
+        "choices": ["auto", "gguf", "hub", "modelfile", "server"],
+    },
+    "via": {"type": "str", "choices": ["upload", "server"]},
+    "registry": {"type": "str"},
+    "hub_token": {"type": "str", "no_log": True},
+}
+"""The arguments that say which model is wanted."""
+
+
+class Log:
+    """Long work tells its steps to the host's log, since a module's output is its answer."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self._module = module
+
+    def step(self, text: str) -> None:
+        """A new step begins."""
+        self._module.log(text)
+
+    def transfer(self, label: str, done: int, total: int | None) -> None:
+        """Bytes are of no interest in a log."""
+
+    def warn(self, text: str) -> None:
+        """Something a person should know, though the work goes on."""
+        self._module.warn(text)
+
+
+def make_module(**options: object) -> AnsibleModule:
+    """A module, or an answer that says what is missing on the host."""
+    module = AnsibleModule(**options)
+    if MISSING is not None:
+        module.fail_json(
+            msg=missing_required_lib("devstral-ollama", reason="(the role devstral_tools has it)"),
+            exception=MISSING,
+        )
+    return module
+
+
+@contextmanager
+def answering(module: AnsibleModule):
+    """A server, and every error of the package as an answer with its fix."""
+    if token := module.params.get("hub_token"):
+        # The process ends with the module; no file and no command line ever holds it.
+        os.environ["HF_TOKEN"] = token
+    try:
+        with Server(module.params["host"]) as server:
+            yield server
+    except DevstralError as error:
+        module.fail_json(msg=str(error), fix=error.fix, exit_code=int(error.exit_code))
+
+
+def wish_of(module: AnsibleModule) -> Wish:
+    """The model that the arguments ask for."""
+    given = module.params
+    parameters = {}
+    for key, value in given["parameters"].items():
+        if isinstance(value, list):
+            parameters[key] = tuple(map(str, value))
+        elif isinstance(value, str):
+            parameters.update(parse_parameters([f"{key}={value}"]))
+        else:
+            parameters[key] = value
+    return Wish(
+        reference=given["reference"],
+        name=given["name"],
+        release=given["release"],
+        context=given["context"],
+        parameters=parameters,
+        system=given["system"],
+        carrier=given["carrier"],
+        via=given["via"],
+        registry=given["registry"],
+    )
+
+
+def serving_build(server: Server, name: str) -> str | None:
+    """The build that a public name stands for now."""
+    return next((each.name for each in builds_of(server.models(), name) if each.serving), None)
+
+
+def as_diff(differences, name: str) -> dict[str, object]:
+    """Differences as Ansible shows them, field by field."""
+    return {
+        "before_header": name,
+        "after_header": name,
+        "before": {each.field: each.found for each in differences if each.found is not None},
+        "after": {each.field: each.wanted for each in differences if each.wanted is not None},
+    }

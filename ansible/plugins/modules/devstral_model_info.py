@@ -1,0 +1,162 @@
+#!/usr/bin/python
+"""The module devstral_model_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: devstral_model_info
+short_description: What an Ollama server has of Devstral, and where that differs from what it should
+version_added: 0.1.0
+description:
+  - Reads the models with their builds, the server's version, and the settings of its running
+    process. Nothing is changed and nothing is loaded.
+  - With O(reference) the model is compared with what P(devstral.ollama.devstral_model#module) with
+    the same options would make; with O(settings) the running process is compared with them.
+options:
+  settings:
+    description:
+      - Settings that the running process should have, as the role
+        P(devstral.ollama.ollama_server#role) takes them. An empty dict means the recommended ones.
+      - The process shows on its own machine only, to its own user or to root.
+    type: dict
+  templates:
+    description: Where the templates for a dedicated server lie on the host.
+    type: path
+    default: /etc/ollama/templates
+attributes:
+  check_mode:
+    support: full
+    description: Never changes anything.
+  diff_mode:
+    support: none
+    description: RV(differences) and RV(settings_differences) say it.
+  platform:
+    support: full
+    platforms: posix
+    description: Where Python 3.11 and the package run.
+  facts:
+    support: none
+    description: Registers nothing by itself.
+extends_documentation_fragment:
+  - devstral.ollama.model
+  - devstral.ollama.model.wish
+author:
+  - devstral-ollama (@devstral-ollama)
+"""
+
+EXAMPLES = r"""
+- name: Look at a server
+  devstral.ollama.devstral_model_info:
+  vars:
+    ansible_python_interpreter: /opt/devstral-ollama/bin/python
+  register: devstral_seen
+
+- name: Compare it with what it should be
+  devstral.ollama.devstral_model_info:
+    reference: UD-Q4_K_XL
+    context: 65536
+    settings:
+      kv_cache_type: q8_0
+  become: true
+  register: devstral_seen
+  failed_when: devstral_seen.drifted
+"""
+
+RETURN = r"""
+server:
+  description: The server's URL.
+  returned: success
+  type: str
+version:
+  description: The server's version.
+  returned: success
+  type: str
+models:
+  description: The Devstrals on it, as C(devstral-ollama list --json) prints them.
+  returned: success
+  type: list
+  elements: dict
+environment:
+  description: What the running process has in its environment for Ollama; null where it is not seen.
+  returned: success
+  type: dict
+digest:
+  description: Hex digest of the model that O(reference) names; null where it is not there.
+  returned: when O(reference) is given
+  type: str
+differences:
+  description: What that model has otherwise than it should, each C(field), C(found), C(wanted).
+  returned: success
+  type: list
+  elements: dict
+settings_differences:
+  description: What the process has otherwise than it should, each C(field), C(found), C(wanted).
+  returned: success
+  type: list
+  elements: dict
+drifted:
+  description: Whether anything differs.
+  returned: success
+  type: bool
+"""
+
+from ansible_collections.devstral.ollama.plugins.module_utils.core import (
+    HOST,
+    WISH,
+    Log,
+    answering,
+    make_module,
+    wish_of,
+)
+
+ARGUMENTS = {
+    **HOST,
+    **WISH,
+    "settings": {"type": "dict"},
+    "templates": {"type": "path", "default": "/etc/ollama/templates"},
+}
+
+
+def main():
+    """Run the module."""
+    module = make_module(argument_spec=ARGUMENTS, supports_check_mode=True)
+    from pathlib import Path
+
+    from ollama_tools.drift import model_status, settings_differences
+    from ollama_tools.listing import list_models
+    from ollama_tools.process import find_server_process
+    from ollama_tools.settings import environment, from_mapping
+
+    given = module.params
+    with answering(module) as server:
+        wanted = None
+        if given["settings"] is not None:
+            wanted = environment(from_mapping(given["settings"]), Path(given["templates"]))
+        process = find_server_process(server.url) if server.is_local else None
+        result = {
+            "server": server.url,
+            "version": server.version(),
+            "models": [each.as_json() for each in list_models(server)],
+            "environment": None
+            if process is None
+            else {
+                key: value
+                for key, value in sorted(process.environment.items())
+                if key.startswith(("OLLAMA_", "LLAMA_ARG_"))
+            },
+            "differences": [],
+            "settings_differences": [],
+        }
+        if given["reference"]:
+            status = model_status(server, wish_of(module), progress=Log(module))
+            result["digest"] = status.digest
+            result["differences"] = [each.as_json() for each in status.differences]
+        if wanted is not None:
+            different = settings_differences(server, wanted)
+            result["settings_differences"] = [each.as_json() for each in different]
+    drifted = bool(result["differences"] or result["settings_differences"])
+    module.exit_json(changed=False, drifted=drifted, **result)
+
+
+if __name__ == "__main__":
+    main()
