@@ -30,7 +30,7 @@ options:
         or the name of a model on the server.
     type: str
   name:
-    description: The public name; without it V(<release>:<quant>), as devstral-small-2507:UD-Q4_K_XL.
+    description: The public name; without it V(<release>:<quant>).
     type: str
   release:
     description: The Devstral whose format holds, for weights whose name does not tell.

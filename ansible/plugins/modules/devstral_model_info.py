@@ -77,7 +77,7 @@ models:
   type: list
   elements: dict
 environment:
-  description: What the running process has in its environment for Ollama; null where it is not seen.
+  description: What the running process has in its environment; null where it is not seen.
   returned: success
   type: dict
 digest:

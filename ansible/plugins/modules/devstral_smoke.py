@@ -8,8 +8,8 @@ module: devstral_smoke
 short_description: Check a Devstral on a live Ollama server
 version_added: 0.1.0
 description:
-  - Asks the model for its prompt, context, KV cache type, and tool calls on every API of the server,
-    plain and streamed. The model is loaded for that; nothing is changed.
+  - Asks the model for its prompt, context, KV cache type, and tool calls on every API of the
+    server, plain and streamed. The model is loaded for that; nothing is changed.
   - Fails where a check fails.
 options:
   name:
