@@ -6,7 +6,7 @@ OLLAMA ?= 0.34.4
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-exact test-old test-fleet lint types testbed testbed-hosts docs bench clean
+.PHONY: help setup demo test test-exact test-clients test-old test-fleet lint types testbed testbed-hosts docs bench clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,7 +30,10 @@ test: setup  ## Run the tests, on a real server of the newest release
 	$(BIN)/python -m pytest tests/unit tests/live -n $(WORKERS) -m 'not old_server'
 
 test-exact: setup  ## Compare prompts and tool calls of the newest release with the reference
-	$(BIN)/python -m pytest tests/parity tests/conformance -n $(WORKERS) -m 'not old_server'
+	$(BIN)/python -m pytest tests/parity tests/conformance -n $(WORKERS) --dist loadgroup -m 'not old_server'
+
+test-clients: setup  ## Drive real client packages against a real server (needs Node.js)
+	$(BIN)/python -m pytest tests/clients
 
 test-fleet: $(VENV)/fleet  ## Run the tests of the Ansible collection, on hosts of their own (needs root)
 	$(BIN)/python -m pytest tests/fleet

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.fleet.fleet import Fleet, wheels
 from tests.testbed.hosts import BLOBS, CONTROLLER, FileServer, Hosts
 from tests.testbed.hub import Hub
 from tests.testbed.models import devstral_repositories
@@ -44,3 +46,14 @@ def files(session_files: FileServer) -> FileServer:
     """The file server that the hosts reach, with an empty log."""
     session_files.forget()
     return session_files
+
+
+@pytest.fixture(scope="session")
+def session_wheels() -> Path:
+    return wheels()
+
+
+@pytest.fixture
+def fleet(hosts: Hosts, fleet_hub: Hub, files: FileServer, session_wheels: Path) -> Fleet:
+    """The hosts with what they are to be; what a test changed in that is gone with it."""
+    return Fleet(hosts, fleet_hub, files, session_wheels)

@@ -31,7 +31,7 @@ def _answering(function):
     def answer(*arguments, **options):
         if MISSING is not None:
             raise AnsibleFilterError(
-                f"Ansible's own Python on the controller needs the package devstral-ollama: {MISSING}"
+                f"the controller needs devstral-ollama in Ansible's own Python: {MISSING}"
             )
         try:
             return function(*arguments, **options)

@@ -1,0 +1,1 @@
+"""What a converge costs that has nothing to do, against a role of commands."""

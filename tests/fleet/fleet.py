@@ -1,0 +1,229 @@
+"""The collection as a person has it: built, installed, and run by ansible-playbook."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.testbed.build import NEWEST
+from tests.testbed.cache import cached
+from tests.testbed.hosts import FileServer, Hosts, ollama_archive
+from tests.testbed.hub import Hub
+
+ROOT = Path(__file__).parents[2]
+COLLECTION = ROOT / "ansible"
+QUANT = "UD-Q4_K_XL"
+MODEL = "devstral:agent"
+"""The public name, the same for every quant, as a fleet's clients want it."""
+
+_BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task did on a host."""
+
+    kind: str
+    host: str
+    task: str
+    changed: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A playbook's run.
+
+    Attributes:
+        code: Its exit code.
+        output: All that it printed.
+        tasks: What each task did.
+        seconds: How long it took.
+    """
+
+    code: int
+    output: str
+    tasks: tuple[Task, ...]
+    seconds: float
+
+    def changed(self, host: str | None = None) -> list[str]:
+        """The tasks that changed something, in order."""
+        return [each.task for each in self.tasks if each.changed and host in (None, each.host)]
+
+    def failures(self) -> dict[str, str]:
+        """The last message of each host that failed."""
+        bad = ("failed", "unreachable")
+        return {each.host: each.message for each in self.tasks if each.kind in bad}
+
+    def of(self, host: str, task: str) -> Task:
+        """What a task did on a host."""
+        return next(each for each in self.tasks if (each.host, each.task) == (host, task))
+
+
+def _run(*command: str | Path, cwd: Path | None = None) -> None:
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@cache
+def collection_tarball() -> Path:
+    """The collection as ``ansible-galaxy`` builds it, from a copy without what git ignores."""
+    place = Path(tempfile.mkdtemp(prefix="devstral-collection-"))
+    shutil.copytree(COLLECTION, place / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    _run(_BIN / "ansible-galaxy", "collection", "build", "--output-path", place, place / "source")
+    return next(place.glob("devstral-ollama-*.tar.gz"))
+
+
+@cache
+def collections_path() -> Path:
+    """Where the built collection is installed."""
+    tarball = collection_tarball()
+    place = tarball.parent / "installed"
+    galaxy = _BIN / "ansible-galaxy"
+    _run(galaxy, "collection", "install", "--offline", "--no-cache", "-p", place, tarball)
+    return place
+
+
+def wheels() -> Path:
+    """The package's wheel and all that it needs: what a host without an index is given."""
+    import hashlib
+
+    mark = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()[:12]
+
+    def download(place: Path) -> None:
+        _run(_BIN / "pip", "wheel", "--quiet", "--wheel-dir", place, ROOT)
+        next(place.glob("devstral_ollama-*.whl")).unlink()
+
+    needed = cached(f"wheels/{mark}", download)
+    place = Path(tempfile.mkdtemp(prefix="devstral-wheels-"))
+    shutil.copytree(needed, place, dirs_exist_ok=True)
+    # The package itself is as it is now, whatever the cache holds.
+    _run(_BIN / "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ROOT)
+    return place
+
+
+class Fleet:
+    """Hosts, what they are to be, and playbooks to make them so.
+
+    Attributes:
+        hosts: The hosts.
+        variables: What the inventory's group says; a test may change it.
+        of_host: What the inventory says of single hosts.
+    """
+
+    def __init__(self, hosts: Hosts, hub: Hub, files: FileServer, wheels: Path) -> None:
+        self.hosts = hosts
+        self._files = files
+        self._place = Path(tempfile.mkdtemp(prefix="devstral-fleet-"))
+        self.variables: dict[str, Any] = {
+            **self.release(NEWEST),
+            "devstral_tools_wheels": str(wheels),
+            "devstral_model_reference": QUANT,
+            "devstral_model_name": MODEL,
+            "devstral_model_registry": f"http://{hub.registry}",
+            "devstral_model_prompt_tokens": 300,
+        }
+        self.of_host: dict[str, dict[str, Any]] = {}
+
+    def release(self, version: str) -> dict[str, Any]:
+        """The variables that pin a release of the server."""
+        archive = ollama_archive(version)
+        return {
+            "ollama_server_version": version,
+            "ollama_server_archive": self._files.add(archive.path.name, archive.path),
+            "ollama_server_sha256": archive.sha256,
+        }
+
+    def play(self, playbook: str, *options: str, **variables: object) -> Run:
+        """Run a playbook of the installed collection.
+
+        Args:
+            playbook: Its name, as ``site``; or the path of another.
+            *options: Options of ansible-playbook.
+            **variables: Extra variables.
+        """
+        inventory = self._inventory()
+        log = self._place / "tasks.jsonl"
+        log.unlink(missing_ok=True)
+        log.touch()
+        environment = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
+            "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"),
+            "ANSIBLE_CALLBACKS_ENABLED": "tasks",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_HOME": str(self._place / "home"),
+            "DEVSTRAL_TASKS": str(log),
+        }
+        extra = ["--extra-vars", json.dumps(variables)] if variables else []
+        started = time.monotonic()
+        done = subprocess.run(
+            [
+                str(_BIN / "ansible-playbook"),
+                playbook if "/" in playbook else f"devstral.ollama.{playbook}",
+                "--inventory",
+                str(inventory),
+                *extra,
+                *options,
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
+        lines = log.read_text(encoding="utf-8").splitlines()
+        return Run(
+            done.returncode,
+            done.stdout + done.stderr,
+            tuple(Task(**json.loads(each)) for each in lines),
+            time.monotonic() - started,
+        )
+
+    def converge(self, playbook: str = "site", **variables: object) -> Run:
+        """Check mode, the run itself, and once more: promised, done, and nothing left to do."""
+        promised = self.play(playbook, "--check", **variables)
+        assert promised.code == 0, promised.output
+        done = self.play(playbook, **variables)
+        assert done.code == 0, done.output
+        for host in self.names:
+            assert promised.changed(host) == done.changed(host), promised.output
+        again = self.play(playbook, **variables)
+        assert again.code == 0, again.output
+        assert again.changed() == []
+        return done
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The hosts' names."""
+        return [each.name for each in self.hosts.hosts]
+
+    def _inventory(self) -> Path:
+        import yaml
+
+        place = self._place / "inventory"
+        shutil.rmtree(place, ignore_errors=True)
+        (place / "group_vars").mkdir(parents=True)
+        (place / "host_vars").mkdir()
+        shutil.copy(self.hosts.inventory, place / "hosts.yml")
+        _write(place / "group_vars" / "ollama.yml", self.variables, yaml.safe_dump)
+        for host, variables in self.of_host.items():
+            _write(place / "host_vars" / f"{host}.yml", variables, yaml.safe_dump)
+        return place
+
+
+def _write(path: Path, content: Mapping[str, Any], dump: Any) -> None:
+    path.write_text(dump(dict(content)), encoding="utf-8")

@@ -1,0 +1,334 @@
+"""What happens to a fleet, on real hosts; each scenario ends as the next one may begin."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import testinfra
+
+from tests.fleet.fleet import MODEL, Fleet
+from tests.testbed.build import NEWEST, OLDEST
+from tests.testbed.hosts import Host, Hosts
+from tests.testbed.hub import Hub
+
+UNIT = "ollama.service"
+DROP_IN = "/etc/systemd/system/ollama.service.d/devstral.conf"
+TOOLS = "/opt/devstral-ollama/bin/devstral-ollama"
+
+pytestmark = pytest.mark.xdist_group("fleet")
+
+
+@pytest.fixture
+def converged(fleet: Fleet) -> Fleet:
+    """A fleet on which everything is as its variables say; quick where it is so already."""
+    done = fleet.play("site")
+    assert done.code == 0, done.output
+    return fleet
+
+
+def inside(hosts: Hosts, name: str) -> Any:
+    """A host as testinfra sees it, over ssh."""
+    return testinfra.get_host(f"ssh://{name}", ssh_config=str(hosts.ssh_config), sudo=True)
+
+
+def ask(host: Host, path: str, body: dict[str, Any] | None = None) -> Any:
+    """What a host's server answers on its loopback address, which is all that it listens to."""
+    data = None if body is None else json.dumps(body).encode()
+    code = (
+        "import urllib.request as u\n"
+        f"request = u.Request('http://127.0.0.1:11434{path}', {data!r})\n"
+        "print(u.urlopen(request, timeout=60).read().decode())"
+    )
+    return json.loads(host.run("python3 -", stdin=code).stdout)
+
+
+def status(host: Host) -> Any:
+    """The names on a host with their digests."""
+    return {each["name"]: each["digest"] for each in ask(host, "/api/tags")["models"]}
+
+
+def environment(host: Host) -> dict[str, str]:
+    """The environment of the running server."""
+    text = host.run("tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID ollama)/environ").stdout
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def starts(host: Host) -> str:
+    """What changes with every start of the server."""
+    return host.run(f"systemctl show -P InvocationID {UNIT}").stdout.strip()
+
+
+def verify(hosts: Hosts, name: str, version: str = NEWEST) -> None:
+    """That a host is as it should be, seen from inside."""
+    host = inside(hosts, name)
+    service = host.service("ollama")
+    assert service.is_running
+    assert service.is_enabled
+    unit = host.file("/etc/systemd/system/ollama.service")
+    assert (unit.user, unit.mode) == ("root", 0o644)
+    drop_in = host.file(DROP_IN)
+    assert (drop_in.user, drop_in.mode) == ("root", 0o644)
+    assert [each for each in host.socket.get_listening_sockets() if each.endswith(":11434")] == [
+        "tcp://127.0.0.1:11434"
+    ]
+    models = host.file("/usr/share/ollama/.ollama/models")
+    assert (models.user, models.mode & 0o077) == ("ollama", models.mode & 0o050)
+    process = host.process.get(pid=int(host.check_output(f"systemctl show -P MainPID {UNIT}")))
+    assert process.user == "ollama"
+    bed = hosts[name]
+    assert environment(bed)["OLLAMA_KV_CACHE_TYPE"] == "q8_0"
+    assert environment(bed)["OLLAMA_FLASH_ATTENTION"] == "1"
+    assert ask(bed, "/api/version") == {"version": version}
+    assert MODEL in status(bed)
+    assert tool_call(bed) == "get_current_weather"
+
+
+def tool_call(host: Host) -> str:
+    """The tool that the model calls, asked on the host itself."""
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
+    function = {
+        "name": "get_current_weather",
+        "description": "Get the current weather in a city.",
+        "parameters": {**parameters, "required": ["city"]},
+    }
+    answer = ask(
+        host,
+        "/api/chat",
+        {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": "What is the weather in Paris at noon?"}],
+            "tools": [{"type": "function", "function": function}],
+            "stream": False,
+        },
+    )
+    name = answer["message"]["tool_calls"][0]["function"]["name"]
+    assert isinstance(name, str)
+    return name
+
+
+def test_a_fresh_install_is_promised_done_and_left_alone(fleet: Fleet) -> None:
+    fleet.hosts.reset()
+    fleet.converge()
+    for name in fleet.names:
+        verify(fleet.hosts, name)
+
+
+def test_a_setting_that_changes_means_one_restart(converged: Fleet) -> None:
+    before = {each.name: starts(each) for each in converged.hosts.hosts}
+    converged.variables["ollama_server_settings"] = {"keep_alive": "45m", "max_queue": 64}
+    converged.converge()
+    for host in converged.hosts.hosts:
+        assert environment(host)["OLLAMA_KEEP_ALIVE"] == "45m"
+        assert starts(host) != before[host.name]
+        log = host.run(f"journalctl -u {UNIT} -o cat --since -10min | grep -c '^Started '").stdout
+        assert int(log) >= 1
+
+
+def test_a_kv_type_edited_by_hand_is_found_and_mended(converged: Fleet) -> None:
+    host = converged.hosts["gpu2"]
+    host.run(f"sed -i s/TYPE=q8_0/TYPE=q4_0/ {DROP_IN}")
+    host.run("systemctl daemon-reload && systemctl restart ollama")
+    drift = converged.play("drift")
+    assert drift.code != 0
+    assert drift.failures() == {"gpu2": "OLLAMA_KV_CACHE_TYPE: q4_0 instead of q8_0"}
+    assert drift.changed() == []
+    converged.converge()
+    assert environment(host)["OLLAMA_KV_CACHE_TYPE"] == "q8_0"
+    assert converged.play("drift").code == 0
+
+
+def test_a_parameter_edited_on_the_server_is_found_and_mended(converged: Fleet) -> None:
+    host = converged.hosts["gpu3"]
+    before = status(host)[MODEL]
+    edited = {"model": MODEL, "from": MODEL, "parameters": {"num_ctx": 4096}, "stream": False}
+    ask(host, "/api/create", edited)
+    drift = converged.play("drift")
+    assert set(drift.failures()) == {"gpu3"}
+    assert "parameter num_ctx: 4096 instead of 32768" in drift.failures()["gpu3"]
+    converged.converge()
+    assert status(host)[MODEL] == before
+
+
+@contextlib.contextmanager
+def asking(host: Host) -> Iterator[list[str]]:
+    """A client that never stops asking; what went wrong for it is in the list."""
+    failed: list[str] = []
+    stop = threading.Event()
+    count = 0
+
+    def ask_on() -> None:
+        nonlocal count
+        while not stop.is_set():
+            count += 1
+            try:
+                if tool_call(host) != "get_current_weather":
+                    failed.append("another tool")
+            except Exception as error:
+                failed.append(repr(error))
+
+    client = threading.Thread(target=ask_on)
+    client.start()
+    try:
+        yield failed
+    finally:
+        stop.set()
+        client.join()
+    assert count > 5
+
+
+def test_a_new_quant_is_rolled_out_without_a_failed_request(converged: Fleet) -> None:
+    host = converged.hosts["gpu1"]
+    before = status(host)[MODEL]
+    converged.variables["devstral_model_reference"] = "Q8_0"
+    with asking(host) as failed:
+        done = converged.play("site")
+    assert done.code == 0, done.output
+    assert failed == []
+    assert status(host)[MODEL] != before
+    back = converged.play("rollback")
+    assert back.code == 0, back.output
+    assert len(back.changed()) == 3
+    for each in converged.hosts.hosts:
+        assert status(each)[MODEL] == before
+
+
+def test_a_host_whose_smoke_fails_is_put_back_and_the_next_left_alone(converged: Fleet) -> None:
+    before = {each.name: status(each)[MODEL] for each in converged.hosts.hosts}
+    converged.variables["devstral_model_context"] = 16384
+    # No context holds such a prompt, so only this host's own check can fail.
+    converged.of_host["gpu2"] = {"devstral_smoke_prompt_tokens": 60_000}
+    done = converged.play("site")
+    assert done.code != 0
+    assert "put back" in done.failures()["gpu2"]
+    assert status(converged.hosts["gpu1"])[MODEL] != before["gpu1"]
+    assert status(converged.hosts["gpu2"])[MODEL] == before["gpu2"]
+    assert status(converged.hosts["gpu3"]).get(MODEL) == before["gpu3"]
+    assert not [each for each in done.tasks if each.host == "gpu3" and each.changed]
+
+
+def test_a_host_that_reboots_serves_again_by_itself(converged: Fleet) -> None:
+    host = converged.hosts["gpu1"]
+    host.reboot()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert tool_call(host) == "get_current_weather"
+            break
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def test_a_host_that_is_cut_off_is_reported_and_the_others_finish(converged: Fleet) -> None:
+    converged.variables["devstral_model_context"] = 20480
+    lost = converged.hosts["gpu2"]
+    lost.cut_off()
+    try:
+        done = converged.play("site")
+        drift = converged.play("drift")
+    finally:
+        lost.restore()
+    assert done.code != 0
+    assert "was not reached" in done.failures()["gpu2"]
+    for name in ("gpu1", "gpu3"):
+        shown = ask(converged.hosts[name], "/api/show", {"model": MODEL})
+        assert "20480" in shown["parameters"]
+    assert set(drift.failures()) == {"gpu2"}
+
+
+def test_a_wrong_checksum_installs_nothing(fleet: Fleet) -> None:
+    host = fleet.hosts["gpu1"]
+    host.reset()
+    fleet.variables["ollama_server_sha256"] = "0" * 64
+    done = fleet.play("site", "--limit", "gpu1")
+    assert done.code != 0
+    assert "checksum" in done.failures()["gpu1"].lower()
+    assert host.run("ls /opt/ollama /usr/local/bin/ollama", check=False).returncode != 0
+    assert host.run(f"systemctl cat {UNIT}", check=False).returncode != 0
+
+
+def test_a_full_disk_leaves_the_old_model_serving(converged: Fleet, fleet_hub: Hub) -> None:
+    host = converged.hosts["gpu3"]
+    before = status(host)
+    converged.variables["devstral_model_reference"] = "Q6_K"
+    with host.full_disk(leave_bytes=64 * 1024):
+        done = converged.play("site", "--limit", "gpu3")
+        assert done.code != 0
+        assert "disk" in done.failures()["gpu3"] or "free" in done.failures()["gpu3"]
+        assert status(host)[MODEL] == before[MODEL]
+    assert tool_call(host) == "get_current_weather"
+
+
+def test_a_server_is_upgraded_and_takes_a_better_carrier(fleet: Fleet) -> None:
+    fleet.hosts.reset([fleet.hosts["gpu1"]])
+    only = ("--limit", "gpu1")
+    newest = {key: fleet.variables[key] for key in fleet.release(NEWEST)}
+    fleet.variables |= fleet.release(OLDEST)
+    old = fleet.play("site", *only)
+    assert old.code == 0, old.output
+    verify(fleet.hosts, "gpu1", OLDEST)
+    assert carrier(fleet) == "modelfile"
+
+    fleet.variables |= newest
+    done = fleet.play("upgrade_server", *only)
+    assert done.code == 0, done.output
+    verify(fleet.hosts, "gpu1")
+    assert carrier(fleet) == "hub"
+    assert fleet.play("site", *only).changed() == []
+
+
+def carrier(fleet: Fleet) -> str:
+    """Where the template lives on the first host."""
+    listed = json.loads(fleet.hosts["gpu1"].run(f"{TOOLS} list --json").stdout)
+    [entry] = [each for each in listed["models"] if each["name"] == MODEL]
+    return str(entry["carrier"])
+
+
+def test_one_smoke_report_over_all_hosts(converged: Fleet, tmp_path: Any) -> None:
+    done = converged.play("smoke", devstral_report_directory=str(tmp_path))
+    assert done.code == 0, done.output
+    report = json.loads((tmp_path / "smoke.json").read_text())
+    assert report["passed"]
+    assert {each["id"].partition(":")[0] for each in report["checks"]} == set(converged.names)
+    assert (tmp_path / "smoke.xml").read_text().startswith("<?xml")
+    assert (tmp_path / "smoke.txt").read_text().count("passed") == 3
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"devstral_model_reference": "UD-Q9_Z"}, "is no quant"),
+        ({"ollama_server_settings": {"kv_cache_type": "q9_9"}}, "no type of a KV cache"),
+        (
+            {"ollama_server_settings": {"kv_cache_type": "q5_1"}, "ollama_server_version": OLDEST},
+            "silently use f16",
+        ),
+        ({"ollama_server_settings": {"flash_attention": False}}, "needs flash attention"),
+        ({"ollama_server_settings": {"nosuch": 1}}, "no setting"),
+        ({"ollama_server_sha256": None}, "sha256"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_touched(
+    fleet: Fleet, variables: dict[str, Any], words: str
+) -> None:
+    fleet.variables |= variables
+    for key in [key for key, value in variables.items() if value is None]:
+        del fleet.variables[key]
+    done = fleet.play("site")
+    assert done.code != 0
+    assert any(words in each for each in done.failures().values()), done.output
+    assert done.changed() == []
+    assert not {each.task for each in done.tasks} & {"See who can be reached", "Make the model"}
+
+
+def test_an_inventory_without_hosts_is_an_error(fleet: Fleet) -> None:
+    done = fleet.play("site", devstral_hosts="nobody")
+    assert done.code != 0
+    assert "no host in the group nobody" in done.output
