@@ -13,7 +13,7 @@ from ollama_tools.errors import ModelNotFound, ServerError, UsageError
 from ollama_tools.plan import Plan, make_plan
 from ollama_tools.process import find_server_process
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.reference import QuantReference, parse_reference
+from ollama_tools.reference import QuantReference, guess_release, parse_reference
 from ollama_tools.server import Server, find_model
 from ollama_tools.settings import TEMPLATE_FILE
 from ollama_tools.spec import AGENT_PROMPT, Parameters, Spec, check_prompt_tokens
@@ -166,6 +166,9 @@ def smoke(
     catalog = load_catalog()
     with Server(host) as server:
         name, known = _name_on_server(server, name, catalog)
+        if release is None and known is None:
+            # A name may say nothing; what the weights call themselves does.
+            known = guess_release(name, catalog) or guess_release(server.show(name).label, catalog)
         chosen = choose_release(release, name, known, catalog)
         return smoke_server(
             server,

@@ -32,7 +32,7 @@ def main() -> None:
     """Measure and print."""
     repositories = devstral_repositories(heads=1, kv_heads=1)
     with (
-        Hosts(_HOSTS) as hosts,
+        Hosts(_HOSTS, disk="64g") as hosts,
         Hub(repositories, address=hosts.controller, name=CONTROLLER, bytes_name=BLOBS) as hub,
         FileServer(hosts.controller, name=CONTROLLER) as files,
     ):

@@ -134,6 +134,7 @@ class Fleet:
             "devstral_model_name": MODEL,
             "devstral_model_registry": f"http://{hub.registry}",
             "devstral_model_prompt_tokens": 300,
+            "devstral_serial": 3,
         }
         self.of_host: dict[str, dict[str, Any]] = {}
 
@@ -164,6 +165,7 @@ class Fleet:
             "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"),
             "ANSIBLE_CALLBACKS_ENABLED": "tasks",
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "ANSIBLE_HOME": str(self._place / "home"),
             "DEVSTRAL_TASKS": str(log),

@@ -202,6 +202,7 @@ def test_a_host_whose_smoke_fails_is_put_back_and_the_next_left_alone(converged:
     before = {each.name: status(each)[MODEL] for each in converged.hosts.hosts}
     converged.variables["devstral_model_context"] = 16384
     # No context holds such a prompt, so only this host's own check can fail.
+    converged.variables["devstral_serial"] = 1
     converged.of_host["gpu2"] = {"devstral_smoke_prompt_tokens": 60_000}
     done = converged.play("site")
     assert done.code != 0

@@ -17,7 +17,7 @@ try:
     from ollama_tools.report.junit import junit
     from ollama_tools.settings import environment, from_mapping, require_possible, template_file
     from ollama_tools.targets import Target, render_settings
-    from ollama_tools.wish import default_name
+    from ollama_tools.wish import choose_release, default_name
 
     MISSING = None
 except ImportError as error:
@@ -76,6 +76,14 @@ def template_text(release):
 
 
 @_answering
+def release_of(reference, release=None):
+    """The Devstral whose format holds for a reference."""
+    catalog = load_catalog()
+    found = parse_reference(str(reference), catalog)
+    return choose_release(release, str(found), getattr(found, "release", None), catalog).name
+
+
+@_answering
 def public_name_of(reference, name=None):
     """The name under which a reference is served; an error where there is no such quant."""
     found = parse_reference(str(reference), load_catalog())
@@ -115,6 +123,7 @@ class FilterModule:
             "drop_in": drop_in,
             "environment": variables,
             "public_name": public_name_of,
+            "release": release_of,
             "report": report,
             "report_junit": report_junit,
             "report_text": report_text,

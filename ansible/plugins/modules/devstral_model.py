@@ -151,7 +151,8 @@ ARGUMENTS = {
     **WISH,
     "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
     "check": {"type": "bool", "default": True},
-    "prompt_tokens": {"type": "int", "default": 18500},
+    # Said so that nobody takes tokens of a prompt for a secret.
+    "prompt_tokens": {"type": "int", "default": 18500, "no_log": False},
     "force": {"type": "bool", "default": False},
     "keep": {"type": "int"},
 }

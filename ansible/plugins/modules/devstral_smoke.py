@@ -82,7 +82,8 @@ ARGUMENTS = {
     **HOST,
     "name": {"type": "str", "required": True},
     "release": {"type": "str"},
-    "prompt_tokens": {"type": "int", "default": 18500},
+    # Said so that nobody takes tokens of a prompt for a secret.
+    "prompt_tokens": {"type": "int", "default": 18500, "no_log": False},
     "log": {"type": "path"},
     "fail": {"type": "bool", "default": True},
 }
