@@ -30,7 +30,8 @@ def argument_spec(role: str) -> dict[str, Any]:
 def _text(words: str | list[str]) -> str:
     """A description as Markdown; Ansible's own markup becomes code."""
     joined = " ".join([words] if isinstance(words, str) else words)
-    return re.sub(r"\b[CVOPIME]\(([^)]*)\)", r"`\1`", " ".join(joined.split())).replace("|", "\\|")
+    plain = " ".join(joined.split()).replace("<", "&lt;").replace("|", "\\|")
+    return re.sub(r"\b[CVOPIME]\(([^)]*)\)", r"`\1`", plain)
 
 
 def _kind(option: Mapping[str, Any]) -> str:

@@ -31,11 +31,12 @@ _BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Task:
-    """What a task did on a host."""
+    """What a task did on a host, and when: seconds on a clock that all tasks share."""
 
     kind: str
     host: str
     task: str
+    at: float
     changed: bool
     message: str
 
@@ -66,7 +67,7 @@ class Run:
         return {each.host: each.message for each in self.tasks if each.kind in bad}
 
     def of(self, host: str, task: str) -> Task:
-        """What a task did on a host."""
+        """What a task did on a host, and when: seconds on a clock that all tasks share."""
         return next(each for each in self.tasks if (each.host, each.task) == (host, task))
 
 
@@ -121,6 +122,7 @@ class Fleet:
         hosts: The hosts.
         variables: What the inventory's group says; a test may change it.
         of_host: What the inventory says of single hosts.
+        settled: Whether the hosts are as a new fleet's variables say, which a test may leave so.
     """
 
     def __init__(self, hosts: Hosts, hub: Hub, files: FileServer, wheels: Path) -> None:
@@ -137,6 +139,7 @@ class Fleet:
             "devstral_serial": 3,
         }
         self.of_host: dict[str, dict[str, Any]] = {}
+        self.settled = False
 
     def release(self, version: str) -> dict[str, Any]:
         """The variables that pin a release of the server."""
@@ -195,15 +198,15 @@ class Fleet:
             time.monotonic() - started,
         )
 
-    def converge(self, playbook: str = "site", **variables: object) -> Run:
+    def converge(self, *options: str, playbook: str = "site", **variables: object) -> Run:
         """Check mode, the run itself, and once more: promised, done, and nothing left to do."""
-        promised = self.play(playbook, "--check", **variables)
+        promised = self.play(playbook, "--check", *options, **variables)
         assert promised.code == 0, promised.output
-        done = self.play(playbook, **variables)
+        done = self.play(playbook, *options, **variables)
         assert done.code == 0, done.output
         for host in self.names:
             assert promised.changed(host) == done.changed(host), promised.output
-        again = self.play(playbook, **variables)
+        again = self.play(playbook, *options, **variables)
         assert again.code == 0, again.output
         assert again.changed() == []
         return done

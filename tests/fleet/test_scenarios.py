@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import testinfra
 
+from ollama_tools.checks import cases
 from tests.fleet.fleet import MODEL, Fleet
 from tests.testbed.build import NEWEST, OLDEST
 from tests.testbed.hosts import Host, Hosts
@@ -24,12 +25,21 @@ TOOLS = "/opt/devstral-ollama/bin/devstral-ollama"
 pytestmark = pytest.mark.xdist_group("fleet")
 
 
+@pytest.fixture(scope="module")
+def settled() -> list[bool]:
+    """Whether the last scenario left the hosts as the next one wants them."""
+    return [False]
+
+
 @pytest.fixture
-def converged(fleet: Fleet) -> Fleet:
-    """A fleet on which everything is as its variables say; quick where it is so already."""
-    done = fleet.play("site")
-    assert done.code == 0, done.output
-    return fleet
+def converged(fleet: Fleet, settled: list[bool]) -> Iterator[Fleet]:
+    """A fleet on which everything is as its variables say."""
+    if not settled[0]:
+        done = fleet.play("site")
+        assert done.code == 0, done.output
+    settled[0] = False
+    yield fleet
+    settled[0] = fleet.settled
 
 
 def inside(hosts: Hosts, name: str) -> Any:
@@ -86,24 +96,19 @@ def verify(hosts: Hosts, name: str, version: str = NEWEST) -> None:
     assert environment(bed)["OLLAMA_FLASH_ATTENTION"] == "1"
     assert ask(bed, "/api/version") == {"version": version}
     assert MODEL in status(bed)
-    assert tool_call(bed) == "get_current_weather"
+    assert tool_call(bed) == cases.TOOL
 
 
 def tool_call(host: Host) -> str:
     """The tool that the model calls, asked on the host itself."""
-    parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
-    function = {
-        "name": "get_current_weather",
-        "description": "Get the current weather in a city.",
-        "parameters": {**parameters, "required": ["city"]},
-    }
     answer = ask(
         host,
         "/api/chat",
         {
             "model": MODEL,
-            "messages": [{"role": "user", "content": "What is the weather in Paris at noon?"}],
-            "tools": [{"type": "function", "function": function}],
+            "messages": cases.QUESTION,
+            "tools": cases.TOOLS,
+            "options": {"num_predict": 512},
             "stream": False,
         },
     )
@@ -112,11 +117,12 @@ def tool_call(host: Host) -> str:
     return name
 
 
-def test_a_fresh_install_is_promised_done_and_left_alone(fleet: Fleet) -> None:
+def test_a_fresh_install_is_promised_done_and_left_alone(fleet: Fleet, settled: list[bool]) -> None:
     fleet.hosts.reset()
     fleet.converge()
     for name in fleet.names:
         verify(fleet.hosts, name)
+    settled[0] = True
 
 
 def test_a_setting_that_changes_means_one_restart(converged: Fleet) -> None:
@@ -138,9 +144,10 @@ def test_a_kv_type_edited_by_hand_is_found_and_mended(converged: Fleet) -> None:
     assert drift.code != 0
     assert drift.failures() == {"gpu2": "OLLAMA_KV_CACHE_TYPE: q4_0 instead of q8_0"}
     assert drift.changed() == []
-    converged.converge()
+    converged.converge("--limit", "gpu2")
     assert environment(host)["OLLAMA_KV_CACHE_TYPE"] == "q8_0"
     assert converged.play("drift").code == 0
+    converged.settled = True
 
 
 def test_a_parameter_edited_on_the_server_is_found_and_mended(converged: Fleet) -> None:
@@ -151,8 +158,9 @@ def test_a_parameter_edited_on_the_server_is_found_and_mended(converged: Fleet) 
     drift = converged.play("drift")
     assert set(drift.failures()) == {"gpu3"}
     assert "parameter num_ctx: 4096 instead of 32768" in drift.failures()["gpu3"]
-    converged.converge()
+    converged.converge("--limit", "gpu3")
     assert status(host)[MODEL] == before
+    converged.settled = True
 
 
 @contextlib.contextmanager
@@ -167,7 +175,7 @@ def asking(host: Host) -> Iterator[list[str]]:
         while not stop.is_set():
             count += 1
             try:
-                if tool_call(host) != "get_current_weather":
+                if tool_call(host) != cases.TOOL:
                     failed.append("another tool")
             except Exception as error:
                 failed.append(repr(error))
@@ -196,6 +204,7 @@ def test_a_new_quant_is_rolled_out_without_a_failed_request(converged: Fleet) ->
     assert len(back.changed()) == 3
     for each in converged.hosts.hosts:
         assert status(each)[MODEL] == before
+    converged.settled = True
 
 
 def test_a_host_whose_smoke_fails_is_put_back_and_the_next_left_alone(converged: Fleet) -> None:
@@ -219,12 +228,13 @@ def test_a_host_that_reboots_serves_again_by_itself(converged: Fleet) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            assert tool_call(host) == "get_current_weather"
+            assert tool_call(host) == cases.TOOL
             break
         except Exception:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+    converged.settled = True
 
 
 def test_a_host_that_is_cut_off_is_reported_and_the_others_finish(converged: Fleet) -> None:
@@ -264,7 +274,7 @@ def test_a_full_disk_leaves_the_old_model_serving(converged: Fleet, fleet_hub: H
         assert done.code != 0
         assert "disk" in done.failures()["gpu3"] or "free" in done.failures()["gpu3"]
         assert status(host)[MODEL] == before[MODEL]
-    assert tool_call(host) == "get_current_weather"
+    assert tool_call(host) == cases.TOOL
 
 
 def test_a_server_is_upgraded_and_takes_a_better_carrier(fleet: Fleet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
@@ -29,6 +30,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             "kind": kind,
             "host": result.host.get_name(),
             "task": result.task.get_name(),
+            "at": time.monotonic(),
             "changed": bool(answer.get("changed")),
             "message": str(answer.get("msg") or ""),
         }

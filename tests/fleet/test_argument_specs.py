@@ -1,0 +1,157 @@
+"""Modules, roles and the Python API say the same; no host is needed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs.collection import ROLES, TARGET, argument_spec, markdown
+from ollama_tools import __version__
+from ollama_tools.builds import rollback
+from ollama_tools.ensure import ensure_model, smoke
+from ollama_tools.plan import Via
+from ollama_tools.template import AUTO, Carrier
+from tests.fleet.fleet import COLLECTION, collections_path
+
+MODULES = ("devstral_model", "devstral_model_info", "devstral_rollback", "devstral_smoke")
+ROLE_NAMES = sorted(path.name for path in ROLES.iterdir())
+# What a Python caller hands over as objects, or what a module does otherwise.
+_OURS = {"progress", "server", "dry_run"}
+# None in Python is an option that is left out; these have another word for it.
+_EMPTY: dict[str, Any] = {"parameters": {}}
+
+_DUMP = """
+import importlib, json, sys
+sys.path.insert(0, sys.argv[1])
+home = "ansible_collections.devstral.ollama.plugins.modules."
+print(json.dumps({m: importlib.import_module(home + m).ARGUMENTS for m in sys.argv[2:]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def arguments() -> dict[str, dict[str, Any]]:
+    """The argument specs of the modules, as the modules have them."""
+    command = [sys.executable, "-c", _DUMP, str(collections_path()), *MODULES]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def api(function: Any) -> dict[str, Any]:
+    """What a function of the Python API takes, with its defaults."""
+    return {
+        name: None if each.default is inspect.Parameter.empty else each.default
+        for name, each in inspect.signature(function).parameters.items()
+        if name not in _OURS
+    }
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "beside"),
+    [
+        ("devstral_model", ensure_model, {"state", "hub_token"}),
+        ("devstral_smoke", smoke, {"fail"}),
+        ("devstral_rollback", rollback, {"host"}),
+    ],
+)
+def test_a_module_takes_what_the_python_api_takes(
+    arguments: dict[str, dict[str, Any]], module: str, function: Any, beside: set[str]
+) -> None:
+    options = arguments[module]
+    wanted = api(function)
+    assert set(options) - beside == set(wanted)
+    for name, default in wanted.items():
+        assert options[name].get("default") == _EMPTY.get(name, default), name
+
+
+def test_the_info_module_takes_every_wish(arguments: dict[str, dict[str, Any]]) -> None:
+    carried_out = {"state", "check", "prompt_tokens", "force", "keep"}
+    wishes = set(arguments["devstral_model"]) - carried_out
+    assert wishes | {"settings", "templates"} == set(arguments["devstral_model_info"])
+
+
+def test_choices_are_those_of_the_package(arguments: dict[str, dict[str, Any]]) -> None:
+    for module in ("devstral_model", "devstral_model_info"):
+        assert arguments[module]["carrier"]["choices"] == [AUTO, *sorted(Carrier)]
+        assert sorted(arguments[module]["via"]["choices"]) == sorted(Via)
+    role = argument_spec("devstral_model")["options"]
+    assert role["devstral_model_carrier"]["choices"] == [AUTO, *sorted(Carrier)]
+    assert sorted(role["devstral_model_via"]["choices"]) == ["", *sorted(Via)]
+
+
+def test_secrets_are_marked_as_such(arguments: dict[str, dict[str, Any]]) -> None:
+    for module in ("devstral_model", "devstral_model_info"):
+        assert arguments[module]["hub_token"]["no_log"] is True
+    assert argument_spec("devstral_model")["options"]["devstral_model_hub_token"]["no_log"] is True
+
+
+def test_the_role_hands_every_option_to_its_module(arguments: dict[str, dict[str, Any]]) -> None:
+    (task,) = [
+        each["devstral.ollama.devstral_model"]
+        for each in yaml.safe_load((ROLES / "devstral_model" / "tasks" / "main.yml").read_text())
+        if "devstral.ollama.devstral_model" in each
+    ]
+    # A role is for a model that shall be there, and to force is nothing for every run.
+    assert set(task) == set(arguments["devstral_model"]) - {"state", "force"}
+    for name, value in task.items():
+        assert f"devstral_model_{name}" in value
+
+
+@pytest.mark.parametrize("role", ROLE_NAMES)
+def test_a_roles_defaults_are_those_of_its_argument_spec(role: str) -> None:
+    options = argument_spec(role)["options"]
+    defaults = yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text()) or {}
+    assert set(defaults) <= set(options)
+    for name, option in options.items():
+        assert name.startswith(f"{role}_")
+        if option.get("required"):
+            assert not defaults.get(name)
+        elif "default" in option:
+            assert defaults[name] == option["default"], name
+
+
+@pytest.mark.parametrize("role", ROLE_NAMES)
+def test_a_role_uses_no_variable_that_it_does_not_declare(role: str) -> None:
+    declared = {name for each in ROLE_NAMES for name in argument_spec(each)["options"]}
+    # What a role tells those who come after it.
+    told = {"devstral_model_result", "ollama_server_gpus"}
+    for path in (ROLES / role).rglob("*"):
+        if path.suffix not in (".yml", ".j2") or path.parent.name == "meta":
+            continue
+        used = set(re.findall(rf"\b({'|'.join(ROLE_NAMES)})_(?!_)([a-z0-9_]+)", path.read_text()))
+        names = {f"{prefix}_{rest}" for prefix, rest in used}
+        assert {name for name in names if "__" not in name} <= declared | told, path
+
+
+def test_the_roles_are_described_as_they_are() -> None:
+    assert TARGET.read_text(encoding="utf-8") == markdown(), "run: python -m docs.collection"
+
+
+def test_the_collections_version_is_the_packages() -> None:
+    assert yaml.safe_load((COLLECTION / "galaxy.yml").read_text())["version"] == __version__
+
+
+def test_the_example_inventory_names_variables_that_there_are() -> None:
+    example = yaml.safe_load((COLLECTION / "inventory.example.yml").read_text())
+    declared = {name for each in ROLE_NAMES for name in argument_spec(each)["options"]}
+    assert set(example["ollama"]["vars"]) <= declared
+
+
+def test_the_readme_names_every_playbook_and_module() -> None:
+    readme = (COLLECTION / "README.md").read_text(encoding="utf-8")
+    names = [
+        *Path(COLLECTION, "playbooks").glob("*.yml"),
+        *Path(COLLECTION).glob("plugins/modules/*"),
+    ]
+    for path in names:
+        if path.suffix in (".yml", ".py"):
+            assert f"`{path.stem}`" in readme

@@ -1,0 +1,174 @@
+"""The collection as it is built and installed; no host is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fleet.fleet import COLLECTION, collection_tarball, collections_path
+
+BIN = Path(sys.executable).parent
+MODULES = ("devstral_model", "devstral_model_info", "devstral_rollback", "devstral_smoke")
+PLAYBOOKS = sorted(path.stem for path in (COLLECTION / "playbooks").glob("*.yml"))
+PINNED = {
+    "ollama_server_version": "0.34.4",
+    "ollama_server_archive": "/nowhere.tgz",
+    "ollama_server_sha256": "0" * 64,
+    "devstral_model_reference": "UD-Q4_K_XL",
+}
+
+
+def run(command: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """One of Ansible's programs, with the installed collection and no other."""
+    environment = {
+        **os.environ,
+        # ansible-lint finds its helpers by it.
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
+        "ANSIBLE_HOME": str(cwd / "home"),
+        "ANSIBLE_NOCOLOR": "1",
+        "NO_COLOR": "1",
+    }
+    return subprocess.run(
+        [str(BIN / command), *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def template(expression: str, place: Path) -> subprocess.CompletedProcess[str]:
+    """What an expression gives on the controller."""
+    module = ("-m", "ansible.builtin.debug", "-a", f"msg={{{{ {expression} }}}}")
+    return run("ansible", "localhost", *module, cwd=place)
+
+
+def play(playbook: str, place: Path, hosts: list[str], **variables: object) -> Any:
+    """A playbook over hosts that nobody could reach, so that touching one would show."""
+    inventory = place / "inventory.json"
+    members = {host: {"ansible_host": "192.0.2.1"} for host in hosts}
+    inventory.write_text(json.dumps({"ollama": {"hosts": members, "vars": variables}}))
+    inventory = inventory.rename(place / "inventory.yml")
+    return run("ansible-playbook", f"devstral.ollama.{playbook}", "-i", str(inventory), cwd=place)
+
+
+def test_the_tarball_holds_the_collection_and_nothing_else() -> None:
+    with tarfile.open(collection_tarball()) as tar:
+        names = {Path(each).parts[0] for each in tar.getnames()}
+        manifest = json.load(tar.extractfile("MANIFEST.json") or pytest.fail("no manifest"))
+    assert names == {
+        "CHANGELOG.md",
+        "FILES.json",
+        "MANIFEST.json",
+        "README.md",
+        "inventory.example.yml",
+        "meta",
+        "playbooks",
+        "plugins",
+        "roles",
+        "roles.md",
+        "tests",
+    }
+    assert manifest["collection_info"]["license"] == ["Apache-2.0"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_documented(name: str, tmp_path: Path) -> None:
+    shown = run("ansible-doc", "--json", "-t", "module", f"devstral.ollama.{name}", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)[f"devstral.ollama.{name}"]
+    assert found["examples"].strip()
+    assert found["return"]
+    doc = found["doc"]
+    assert {"check_mode", "diff_mode"} <= set(doc["attributes"])
+    for option, each in doc["options"].items():
+        assert each["description"], option
+    assert "host" in doc["options"]
+
+
+@pytest.mark.parametrize("name", ["ollama_server", "devstral_tools", "devstral_model"])
+def test_a_role_is_documented(name: str, tmp_path: Path) -> None:
+    shown = run("ansible-doc", "--json", "-t", "role", f"devstral.ollama.{name}", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)[f"devstral.ollama.{name}"]["entry_points"]["main"]["options"]
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_a_playbook_can_be_read(name: str, tmp_path: Path) -> None:
+    done = run("ansible-playbook", "--syntax-check", f"devstral.ollama.{name}", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_lint_finds_nothing(tmp_path: Path) -> None:
+    done = run("ansible-lint", "--profile", "production", "--offline", ".", cwd=COLLECTION)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_settings_become_a_drop_in(tmp_path: Path) -> None:
+    done = template("{'kv_cache_type': 'q4_0'} | devstral.ollama.drop_in('0.34.4')", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'Environment=\\"OLLAMA_KV_CACHE_TYPE=q4_0\\"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "version", "why"),
+    [
+        ("{'kv_cache_type': 'q9_9'}", "0.34.4", "q9_9"),
+        ("{'kv_cache_typ': 'q8_0'}", "0.34.4", "there is no setting"),
+        ("{'kv_cache_type': 'q5_1'}", "0.24.0", "silently use f16"),
+        ("{'flash_attention': false}", "0.34.4", "needs flash attention"),
+        ("{'context': 'much'}", "0.34.4", "the setting context cannot be"),
+        ("{}", "0.9.0", "Devstral needs 0.15.3"),
+    ],
+)
+def test_impossible_settings_are_refused(
+    settings: str, version: str, why: str, tmp_path: Path
+) -> None:
+    done = template(f"{settings} | devstral.ollama.drop_in('{version}')", tmp_path)
+    assert done.returncode != 0
+    assert why in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("playbook", ["site", "upgrade_server"])
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"devstral_model_reference": "Q4_K_XXL"}, "Q4_K_XXL"),
+        ({"ollama_server_settings": {"kv_cache_type": "q9_9"}}, "q9_9"),
+        ({"ollama_server_version": "0.24.0", "ollama_server_settings": {"dedicated_to": "2507"}},
+         "no llama-server"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_before_any_host_is_asked(
+    playbook: str, wrong: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    done = play(playbook, tmp_path, ["gpu1"], **{**PINNED, **wrong})
+    assert done.returncode != 0
+    assert why in done.stdout
+    assert "UNREACHABLE" not in done.stdout
+
+
+@pytest.mark.parametrize("playbook", ["site", "upgrade_server"])
+def test_a_missing_checksum_is_refused_before_any_host_is_asked(
+    playbook: str, tmp_path: Path
+) -> None:
+    given = {key: value for key, value in PINNED.items() if key != "ollama_server_sha256"}
+    done = play(playbook, tmp_path, ["gpu1"], **given)
+    assert done.returncode != 0
+    assert "ollama_server_sha256" in done.stdout
+    assert "UNREACHABLE" not in done.stdout
+
+
+def test_an_inventory_without_hosts_is_an_error(tmp_path: Path) -> None:
+    done = play("site", tmp_path, [], **PINNED)
+    assert done.returncode != 0
+    assert "no host in the group ollama" in done.stdout
