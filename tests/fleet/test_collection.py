@@ -25,14 +25,16 @@ PINNED = {
 }
 
 
-def run(command: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    command: str, *arguments: str, cwd: Path, home: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """One of Ansible's programs, with the installed collection and no other."""
     environment = {
         **os.environ,
         # ansible-lint finds its helpers by it.
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
-        "ANSIBLE_HOME": str(cwd / "home"),
+        "ANSIBLE_HOME": str((home or cwd) / "home"),
         "ANSIBLE_NOCOLOR": "1",
         "NO_COLOR": "1",
     }
@@ -109,7 +111,9 @@ def test_a_playbook_can_be_read(name: str, tmp_path: Path) -> None:
 
 
 def test_lint_finds_nothing(tmp_path: Path) -> None:
-    done = run("ansible-lint", "--profile", "production", "--offline", ".", cwd=COLLECTION)
+    done = run(
+        "ansible-lint", "--profile", "production", "--offline", ".", cwd=COLLECTION, home=tmp_path
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -143,6 +147,9 @@ def test_impossible_settings_are_refused(
     ("wrong", "why"),
     [
         ({"devstral_model_reference": "Q4_K_XXL"}, "Q4_K_XXL"),
+        ({"devstral_model_keep": 1}, "keep 2 or more"),
+        ({"ollama_server_sha256": ""}, "missing or not 64 hexadecimal digits"),
+        ({"ollama_server_sha256": "0123"}, "missing or not 64 hexadecimal digits"),
         ({"ollama_server_settings": {"kv_cache_type": "q9_9"}}, "q9_9"),
         ({"ollama_server_version": "0.24.0", "ollama_server_settings": {"dedicated_to": "2507"}},
          "no llama-server"),
