@@ -51,7 +51,10 @@ def kv_evidence(process: ServerProcess | None, log: Path | None, blob: str | Non
         return KvEvidence(found[0], f"log: K ({found[0]}): {found[1]} MiB", asked)
     if process is not None:
         for command in reversed(process.runners):
-            if "--model" in command and (blob is None or any(blob in each for each in command)):
+            # Before 0.30 an engine is "ollama runner", which is told the type in another way.
+            if Path(command[0]).name != "llama-server" or "--model" not in command:
+                continue
+            if blob is None or any(blob in each for each in command):
                 kind = _argument(command, "--cache-type-k") or "f16"
                 return KvEvidence(kind, f"engine's command line: --cache-type-k {kind}", asked)
         if process.environment.get("OLLAMA_KV_CACHE_TYPE"):
