@@ -21,7 +21,7 @@ from ollama_tools.errors import (
     UsageError,
 )
 from ollama_tools.modelfile import create_request, differences
-from ollama_tools.names import is_build_of, same_name
+from ollama_tools.names import failed_name, is_build_of, same_name
 from ollama_tools.plan import Plan, Via, base_name, describe
 from ollama_tools.process import find_server_process
 from ollama_tools.progress import Progress
@@ -88,10 +88,12 @@ def apply(
         try:
             report = _checked(server, spec, prompt_tokens, progress)
         except CheckFailed:
-            # The build stays to be looked at, and it holds the blob.
+            _put_aside(server, spec)
             bring.clean_up(spec)
             raise
     switch(server, spec.name, spec.build, progress)
+    if server.model(failed_name(spec.build)) is not None:
+        server.delete(failed_name(spec.build))
     bring.clean_up(spec)
     return spec, report
 
@@ -427,6 +429,16 @@ def _build(server: Server, spec: Spec, weights: Weights, progress: Progress) -> 
     )
 
 
+def _put_aside(server: Server, spec: Spec) -> None:
+    """Keep a build that failed to be looked at, and its blob, but not as one to go back to."""
+    models = server.models()
+    build, current = find_model(models, spec.build), find_model(models, spec.name)
+    if build is None or (current is not None and current.digest == build.digest):
+        return
+    server.copy(spec.build, failed_name(spec.build))
+    server.delete(spec.build)
+
+
 def _checked(server: Server, spec: Spec, prompt_tokens: int, progress: Progress) -> Report:
     # Who asks for a small context gets it, and is told what it does not hold.
     room = max(256, spec.context - AGENT_ROOM - _PROMPT_SLACK)
@@ -444,9 +456,10 @@ def _checked(server: Server, spec: Spec, prompt_tokens: int, progress: Progress)
     )
     if not report.passed:
         first = report.failures[0]
+        left = failed_name(spec.build)
         raise CheckFailed(
             f"{spec.build} fails {len(report.failures)} of {len(report.checks)} checks, first "
             f"{first.id}: {first.saw}; {spec.name} is as it was",
-            first.fix or f"see: devstral-ollama smoke {spec.build}",
+            first.fix or f"see: devstral-ollama smoke {left}",
         )
     return report

@@ -14,7 +14,8 @@ _NAME = re.compile(
 )
 _MARK = re.compile(r"-[0-9a-f]{12}")
 _MARK_LENGTH = 13
-_LONGEST_TAG = 80 - _MARK_LENGTH
+_FAILED = ".failed"
+_LONGEST_TAG = 80 - _MARK_LENGTH - len(_FAILED)
 
 
 def full_name(name: str) -> str:
@@ -65,6 +66,11 @@ def is_build_of(name: str, public: str) -> bool:
     full = full_name(public).casefold()
     rest = name.casefold().removeprefix(full)
     return name.casefold().startswith(full) and _MARK.fullmatch(rest) is not None
+
+
+def failed_name(build: str) -> str:
+    """The name that a build which failed its checks is left under; it is no build's any more."""
+    return f"{build}{_FAILED}"
 
 
 def public_of(name: str) -> str:

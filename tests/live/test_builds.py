@@ -10,7 +10,7 @@ import pytest
 from ollama_tools import EnsuredModel, ensure_model
 from ollama_tools.builds import history, prune, rollback
 from ollama_tools.drift import model_status
-from ollama_tools.errors import ExitCode, ModelNotFound, UsageError
+from ollama_tools.errors import CheckFailed, ExitCode, ModelNotFound, UsageError
 from ollama_tools.server import Server
 from ollama_tools.wish import Wish
 from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli
@@ -86,6 +86,19 @@ def test_what_somebody_made_by_hand_is_kept_by_a_rollback(server: Server, hub: H
     assert serving(server) == 4096
     assert rollback(server, NAME).changed
     assert serving(server) == 512
+
+
+def test_a_build_that_failed_its_checks_is_none_to_go_back_to(server: Server, hub: Hub) -> None:
+    good = [make(server, hub, context).build for context in (4096, 8192)]
+    wish: dict[str, Any] = {"via": "server", "registry": hub.registry, "system": ""}
+    with pytest.raises(CheckFailed) as caught:
+        # So small a context holds no agent's prompt, which is what the check is about.
+        ensure_model(QUANT, host=server.url, context=1024, prompt_tokens=300, **wish)
+    assert [each.name for each in history(server, NAME)] == good[::-1]
+    left = [each for each in model_names(server) if each.endswith(".failed")]
+    assert len(left) == 1
+    assert left[0].removesuffix(".failed") in caught.value.what
+    assert rollback(server, NAME).build == good[0]
 
 
 def test_a_rollback_that_cannot_be_changes_nothing(server: Server, hub: Hub) -> None:

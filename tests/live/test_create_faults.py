@@ -108,7 +108,7 @@ def served(create: Create, server: Server) -> Iterator[EnsuredModel]:
         ([QUANT, "--name", "a b"], "'a b' is not a name that Ollama accepts", "letters"),
         ([QUANT, "--name", "-x"], "'-x' is not a name that Ollama accepts", "letters"),
         ([QUANT, "--name", "x:"], "'x:' is not a name that Ollama accepts", "letters"),
-        ([QUANT, "--name", "x:" + "t" * 80], "longer than 67 characters", "shorter"),
+        ([QUANT, "--name", "x:" + "t" * 80], "longer than 60 characters", "shorter"),
         ([QUANT, "--name", "x:t-0123456789ab"], "looks like the name of a build", "leave out"),
         ([QUANT, "--system", "bundled", "--no-system"], "contradict each other", "one of them"),
         ([QUANT, "--system", "nosuch.txt"], "cannot read the system prompt nosuch.txt", "check"),

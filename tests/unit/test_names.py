@@ -20,7 +20,7 @@ MARK = "0123456789ab"
         ("me/devstral", "me/devstral:latest"),
         ("registry.example:5000/me/devstral", "registry.example:5000/me/devstral:latest"),
         ("registry.example:5000/me/devstral:x", "registry.example:5000/me/devstral:x"),
-        ("a" * 80 + ":" + "b" * 67, "a" * 80 + ":" + "b" * 67),
+        ("a" * 80 + ":" + "b" * 60, "a" * 80 + ":" + "b" * 60),
     ],
 )
 def test_a_name_gets_its_tag(text: str, full: str) -> None:
@@ -46,7 +46,7 @@ def test_a_name_gets_its_tag(text: str, full: str) -> None:
         "a:b:c",
         "x\n",
         "x" * 81,
-        "x:" + "t" * 68,
+        "x:" + "t" * 61,
         f"x:tag-{MARK}",
     ],
 )
