@@ -57,6 +57,7 @@ testbed-hosts: setup  ## Start three hosts and what they fetch from, and print t
 
 docs: setup  ## Write the command line reference and the rendered Modelfiles anew
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m docs.collection
 	$(BIN)/devstral-ollama render --all
 
 bench: setup  ## Print the benchmarks' ratios

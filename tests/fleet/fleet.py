@@ -146,7 +146,9 @@ class Fleet:
         archive = ollama_archive(version)
         return {
             "ollama_server_version": version,
-            "ollama_server_archive": self._files.add(archive.path.name, archive.path),
+            "ollama_server_archive": self._files.add(
+                f"{version}-{archive.path.name}", archive.path
+            ),
             "ollama_server_sha256": archive.sha256,
         }
 

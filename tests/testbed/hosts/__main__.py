@@ -28,7 +28,7 @@ def main() -> None:
 def _serve(options: argparse.Namespace) -> None:
     archives = [ollama_archive(version) for version in (NEWEST, OLDEST)]
     with (
-        Hosts(options.hosts, group=options.group) as bed,
+        Hosts(options.hosts, group=options.group, disk="64g") as bed,
         Hub(
             devstral_repositories(heads=1, kv_heads=1),
             address=bed.controller,
