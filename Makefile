@@ -4,24 +4,35 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLLAMA ?= 0.34.4
 WORKERS ?= 2
+UPGRADE ?= --upgrade
+# What the bounds of the dependencies are tried with: every unit, and the main job on a real server.
+SHORT := tests/unit tests/live/test_create.py tests/live/test_smoke.py tests/live/test_example.py
+LOCKED := pip install --quiet --require-hashes --requirement
+# Without its header a lock says nothing of the machine or the index that it was made with.
+COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header $(UPGRADE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-exact test-clients test-old test-fleet lint types testbed testbed-hosts docs bench clean
+.PHONY: help setup lock demo test test-exact test-clients test-old test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/ready  ## Make the virtual environment with everything for work on the package
 
-$(VENV)/ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[miniature]' --group dev
+$(VENV)/ready: pyproject.toml requirements/dev.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m $(LOCKED) requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/fleet: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --group fleet
+$(VENV)/fleet: $(VENV)/ready requirements/fleet.txt
+	$(BIN)/python -m $(LOCKED) requirements/fleet.txt
 	touch $@
+
+lock: setup  ## Renew the locked environments (UPGRADE= keeps what still fits)
+	$(BIN)/$(COMPILE) --output-file requirements/run.txt
+	$(BIN)/$(COMPILE) --extra miniature --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	$(BIN)/$(COMPILE) --extra miniature --group dev --group fleet --constraint requirements/dev.txt --output-file requirements/fleet.txt
 
 demo: setup  ## Make a miniature Devstral on a real Ollama server, and check it
 	$(BIN)/python -m tests.testbed.demo
@@ -40,6 +51,21 @@ test-fleet: $(VENV)/fleet  ## Run the tests of the Ansible collection, on hosts 
 
 test-old: setup  ## Run the tests that need a real server of the older generation
 	$(BIN)/python -m pytest tests/live tests/parity -m old_server
+
+test-lowest: setup  ## Run the short suite with every dependency at its lower bound
+	$(call with_versions,lowest,--resolution lowest-direct)
+
+test-newest: setup  ## Run the short suite with the newest of every dependency
+	$(call with_versions,newest,--upgrade)
+
+define with_versions
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$(1)
+	$(BIN)/uv pip install --quiet --python $(VENV)-$(1)/bin/python $(2) --editable '.[miniature]' --group dev
+	@echo 'versions: locked (<), $(1) (>)'
+	@$(BIN)/uv pip freeze --python $(BIN)/python > $(VENV)-$(1)/locked.txt
+	@$(BIN)/uv pip freeze --python $(VENV)-$(1)/bin/python | diff $(VENV)-$(1)/locked.txt - | grep '^[<>]' || true
+	$(VENV)-$(1)/bin/python -m pytest $(SHORT) -n $(WORKERS) -m 'not old_server'
+endef
 
 lint: setup  ## Check style, and that generated files are up to date
 	$(BIN)/ruff format --check .
@@ -66,4 +92,4 @@ bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.template_speed
 
 clean:  ## Remove the virtual environment and caches beside this file
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -101,17 +101,18 @@ def wheels() -> Path:
     """The package's wheel and all that it needs: what a host without an index is given."""
     import hashlib
 
-    mark = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()[:12]
+    lock = ROOT / "requirements" / "run.txt"
+    mark = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
 
     def download(place: Path) -> None:
-        _run(_BIN / "pip", "wheel", "--quiet", "--wheel-dir", place, ROOT)
-        next(place.glob("devstral_ollama-*.whl")).unlink()
+        _run(_BIN / "pip", "wheel", "--quiet", "--require-hashes", "-w", place, "-r", lock)
 
     needed = cached(f"wheels/{mark}", download)
     place = Path(tempfile.mkdtemp(prefix="devstral-wheels-"))
     shutil.copytree(needed, place, dirs_exist_ok=True)
     # The package itself is as it is now, whatever the cache holds.
-    _run(_BIN / "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ROOT)
+    build = ("--no-deps", "--no-build-isolation")
+    _run(_BIN / "pip", "wheel", "--quiet", *build, "--wheel-dir", place, ROOT)
     return place
 
 
