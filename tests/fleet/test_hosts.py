@@ -274,6 +274,22 @@ def test_nothing_is_left_when_the_runner_is_killed() -> None:
         time.sleep(0.1)
 
 
+def test_hosts_in_the_background_of_a_script_end_on_an_interrupt(tmp_path: Path) -> None:
+    # A shell without job control lets its background jobs ignore SIGINT.
+    script = f"""
+        {sys.executable} -m tests.testbed.hosts --hosts 1 > {tmp_path}/where &
+        until [ -s {tmp_path}/where ]; do sleep 0.05; done
+        cat {tmp_path}/where
+        kill -INT $!
+        wait $!
+    """
+    done = subprocess.run(
+        ["sh", "-c", script], stdout=subprocess.PIPE, text=True, check=True, timeout=300
+    )
+    place = Path(json.loads(done.stdout)["inventory"]).parent
+    assert not left(place, [])
+
+
 def link_to(address: str) -> str:
     """The interface that leads to a host."""
     command = ["ip", "-json", "route", "get", address]

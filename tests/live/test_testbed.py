@@ -21,6 +21,7 @@ from tests.testbed.hub import Hub
 from tests.testbed.models import PROJECTOR, QUANTS, TEMPLATES, devstral_repositories
 from tests.testbed.server import OllamaServer
 
+ROOT = Path(__file__).parents[2]
 REPOSITORY = "unsloth/Devstral-Small-2507-GGUF"
 QUANT = "UD-Q4_K_XL"
 FILE = f"Devstral-Small-2507-{QUANT}.gguf"
@@ -262,11 +263,28 @@ def test_a_restarted_server_keeps_its_address_and_takes_new_variables(tmp_path: 
         assert httpx.get(f"{url}/api/version").json() == {"version": "0.34.4"}
 
 
+@pytest.mark.parametrize("number", ["INT", "TERM", "HUP"])
+def test_a_bed_in_the_background_of_a_script_ends_on_a_signal(tmp_path: Path, number: str) -> None:
+    # A shell without job control lets its background jobs ignore SIGINT.
+    script = f"""
+        {sys.executable} -m tests.testbed --dir {tmp_path} > {tmp_path}/where &
+        until [ -s {tmp_path}/where ]; do sleep 0.05; done
+        kill -{number} $!
+        wait $!
+    """
+    begin = time.monotonic()
+    code = subprocess.run(["sh", "-c", script], cwd=ROOT, check=False, timeout=60).returncode
+    where = json.loads((tmp_path / "where").read_text())
+    assert code == 0, f"after {time.monotonic() - begin:.0f} s"
+    assert not Path(f"/proc/{where['pid']}").exists()
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{where['ollama']}/api/version")
+
+
 def test_nothing_outlives_a_test_run_that_was_killed(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.testbed", "--dir", str(tmp_path)],
-        cwd=root,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
     ) as bed:

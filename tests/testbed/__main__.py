@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import os
 import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.testbed.build import NEWEST, OLDEST, ollama_build
 from tests.testbed.hub import Hub
 from tests.testbed.models import devstral_repositories
 from tests.testbed.server import OllamaServer
+from tests.testbed.until import until_interrupted
 
 
 def main() -> None:
@@ -24,9 +26,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, help="keep models and log here (default: temporary)")
     options = parser.parse_args()
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):
-        _serve(options)
+    until_interrupted(partial(_serve, options))
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -40,6 +40,7 @@ def _serve(options: argparse.Namespace) -> None:
             OllamaServer(build, models_dir=root / "models", log_path=root / "ollama.log") as server,
         ):
             where = {
+                "pid": os.getpid(),
                 "ollama": server.url,
                 "ollama_version": build.version,
                 "registry": hub.registry,

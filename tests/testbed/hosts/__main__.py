@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import os
 import signal
+from functools import partial
 
 from tests.testbed.build import NEWEST, OLDEST
 from tests.testbed.hosts import BLOBS, CONTROLLER, FileServer, Hosts, ollama_archive
 from tests.testbed.hub import Hub
 from tests.testbed.models import devstral_repositories
+from tests.testbed.until import until_interrupted
 
 
 def main() -> None:
@@ -20,9 +22,7 @@ def main() -> None:
     parser.add_argument("--group", default="ollama", help="their group in the inventory")
     options = parser.parse_args()
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):
-        _serve(options)
+    until_interrupted(partial(_serve, options))
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -38,6 +38,7 @@ def _serve(options: argparse.Namespace) -> None:
         FileServer(bed.controller, name=CONTROLLER) as files,
     ):
         where = {
+            "pid": os.getpid(),
             "inventory": str(bed.inventory),
             "ssh_config": str(bed.ssh_config),
             "controller": bed.controller,
