@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
+_LONGEST_LINE = 2000
 _DEBUG_VARIABLE = "DEVSTRAL_OLLAMA_DEBUG"
 
 
@@ -125,7 +126,8 @@ def _explain(error: Exception) -> tuple[str, str, int]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 
 def _report_interrupt(interrupt: KeyboardInterrupt) -> int:

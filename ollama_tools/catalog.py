@@ -6,6 +6,7 @@ on has to: a wrong key, type or value ends in one `CatalogError` that names file
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -332,11 +333,21 @@ def _compose(path: Path) -> yaml.Node | None:
     try:
         _refuse_deep_nesting(path, yaml.parse(text, Loader=loader))
         return yaml.compose(text, Loader=loader)
-    except yaml.MarkedYAMLError as error:
+    except yaml.YAMLError as error:
+        # Some versions of libyaml's scanner refuse depth by themselves, before the first event, in
+        # words of their own; the one in Python comes only as far as our own bound.
+        with contextlib.suppress(yaml.YAMLError):
+            _refuse_deep_nesting(path, yaml.parse(text, Loader=yaml.SafeLoader))
+        _refuse_yaml(path, error)
+
+
+def _refuse_yaml(path: Path, error: yaml.YAMLError) -> NoReturn:
+    import yaml
+
+    if isinstance(error, yaml.MarkedYAMLError):
         reason = " ".join(filter(None, (error.context, error.problem)))
         _fail(path, _line(error.problem_mark), f"not valid YAML: {reason}")
-    except yaml.YAMLError as error:
-        _fail(path, 1, f"not valid YAML: {str(error).splitlines()[0]}")
+    _fail(path, 1, f"not valid YAML: {str(error).splitlines()[0]}")
 
 
 def _refuse_deep_nesting(path: Path, events: Iterable[yaml.Event]) -> None:

@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
+
+MALFORMED: Final = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What taking apart an answer raises that is not of the form it should be, whoever does it: our own
+code, pydantic in the official client, or huggingface_hub."""
 
 
 class ExitCode(IntEnum):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.errors import DevstralError, HubError
+from ollama_tools.errors import MALFORMED, DevstralError, HubError
 
 Advance = Callable[[int, int | None], None]
 """Called with the bytes brought so far, and the bytes of the whole where they are known."""
@@ -178,6 +178,11 @@ def _explained(file: HubFile) -> Iterator[None]:
         raise HubError(f"the hub answers {status or 'with an error'} for {file}") from error
     except errors.HFValidationError as error:
         raise HubError(f"{file.repository!r} is not a repository's name") from error
+    except MALFORMED as error:
+        raise HubError(
+            f"what answers for the hub does not speak as the hub does ({file})",
+            "check HF_ENDPOINT, and the proxy in between",
+        ) from error
     except OSError as error:
         raise HubError(
             f"cannot bring {file}: {error.strerror or error}",

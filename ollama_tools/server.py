@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ollama_tools.errors import (
+    MALFORMED,
     FileProblem,
     ModelNotFound,
     NotOllama,
@@ -27,6 +28,7 @@ from ollama_tools.errors import (
     ServerUnreachable,
     UsageError,
 )
+from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.names import same_name
 from ollama_tools.shown import Shown
 
@@ -127,21 +129,24 @@ class Server:
     def _http(self) -> httpx.Client:
         import httpx
 
-        # A proxy for the outside world must not swallow requests to a server in the next room.
-        return httpx.Client(
-            base_url=self.url,
-            timeout=httpx.Timeout(30.0, read=None),
-            trust_env=not self.is_local,
-            # Reading the certificates takes longer than all the requests of an unchanged model.
-            verify=self.url.startswith("https:"),
-        )
+        with self._surroundings_explained():
+            # A proxy for the outside world must not swallow requests to a server in the next room.
+            return httpx.Client(
+                base_url=self.url,
+                timeout=httpx.Timeout(30.0, read=None),
+                trust_env=not self.is_local,
+                # Reading the certificates takes longer than all requests of an unchanged model.
+                verify=self.url.startswith("https:"),
+            )
 
     @cached_property
     def client(self) -> ollama.Client:
         """The official client, for what it can say."""
-        import ollama
+        with self._surroundings_explained():
+            # Upon import it already makes a client of its own, with what the environment names.
+            import ollama
 
-        return ollama.Client(host=self.url, trust_env=not self.is_local)
+            return ollama.Client(host=self.url, trust_env=not self.is_local)
 
     @property
     def is_local(self) -> bool:
@@ -174,8 +179,8 @@ class Server:
         with self._explained("/api/version"):
             response = self._http.get("/api/version", timeout=10.0)
         try:
-            version = response.json()["version"]
-        except (ValueError, KeyError, TypeError):
+            version = parse_json(response.content)["version"]
+        except MALFORMED:
             version = None
         if response.status_code != 200 or not isinstance(version, str):
             raise NotOllama(
@@ -319,6 +324,7 @@ class Server:
         Raises:
             PullFailed: It cannot; what was brought so far is kept for the next try.
         """
+        client = self.client
         import httpx
         import ollama
 
@@ -327,7 +333,7 @@ class Server:
         totals: dict[str, int] = {}
         finished = False
         try:
-            for each in self.client.pull(name, insecure=insecure, stream=True):
+            for each in client.pull(name, insecure=insecure, stream=True):
                 finished = each.status == "success"
                 if each.digest and each.total:
                     done[each.digest] = each.completed or 0
@@ -340,8 +346,7 @@ class Server:
                 f"the server broke off while it pulled {name}",
                 "check its log; what it has so far is used by a second run",
             ) from error
-        except ValueError as error:
-            # Of JSON, or of the client's models of it.
+        except MALFORMED as error:
             raise NotOllama(
                 f"{self.url}/api/pull answers in an unexpected form", "check --host or OLLAMA_HOST"
             ) from error
@@ -394,8 +399,8 @@ class Server:
         if not response.content:
             return {}
         try:
-            answer = response.json()
-        except ValueError:
+            answer = parse_json(response.content)
+        except MalformedJson:
             answer = None
         if not isinstance(answer, dict):
             raise NotOllama(f"{self.url}{path} gives no JSON object", "check --host or OLLAMA_HOST")
@@ -414,7 +419,7 @@ class Server:
                 if not text.startswith("{"):
                     continue
                 with self._well_formed(path):
-                    event = json.loads(text)
+                    event = parse_json(text)
                 if message := _error_text(event):
                     raise ServerError(f"{path}: {message}", "check the server's log")
                 yield event
@@ -423,8 +428,8 @@ class Server:
         if response.status_code < 400:
             return
         try:
-            message = _error_text(response.json()) or response.text
-        except ValueError:
+            message = _error_text(parse_json(response.content)) or response.text
+        except MalformedJson:
             message = response.text
         message = message.strip()[:500] or f"HTTP {response.status_code}"
         path = response.request.url.path
@@ -435,6 +440,35 @@ class Server:
         raise ServerError(
             f"{path} answers {response.status_code}: {message}", "check the server's log"
         )
+
+    @contextmanager
+    def _surroundings_explained(self) -> Iterator[None]:
+        """Say which variable makes a client impossible, and nothing of its value (passwords)."""
+        import httpx
+
+        try:
+            yield
+        except UnicodeError as error:
+            raise self._no_address() from error
+        except ImportError as error:
+            raise UsageError(
+                "the environment names a SOCKS proxy, which needs another package",
+                "pip install 'httpx[socks]', or unset ALL_PROXY",
+            ) from error
+        except OSError as error:
+            raise UsageError(
+                f"the certificates that the environment names cannot be read: "
+                f"{error.strerror or 'none in it'}",
+                "check SSL_CERT_FILE and SSL_CERT_DIR",
+            ) from error
+        except (httpx.InvalidURL, ValueError) as error:
+            raise UsageError(
+                "the environment names a proxy that is no address",
+                "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+            ) from error
+
+    def _no_address(self) -> UsageError:
+        return UsageError(f"{self.url} is not an address of a server", "as in gpu1:11434")
 
     @contextmanager
     def _explained(self, path: str) -> Iterator[None]:
@@ -454,6 +488,8 @@ class Server:
                 f"{self.url}{path} broke the connection or speaks no HTTP",
                 "check --host or OLLAMA_HOST, and the server's log",
             ) from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise self._no_address() from error
         except httpx.HTTPError as error:
             raise ServerError(
                 f"the connection to {self.url}{path} broke: {error}",
@@ -464,7 +500,7 @@ class Server:
     def _well_formed(self, path: str) -> Iterator[None]:
         try:
             yield
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except MALFORMED as error:
             raise NotOllama(
                 f"{self.url}{path} answers in an unexpected form", "check --host or OLLAMA_HOST"
             ) from error

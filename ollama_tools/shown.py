@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from ollama_tools.errors import MALFORMED
+
 # A model's own words: the header's names, and the file or model it was made of.
 _LABELS = ("general.name", "general.basename", "general.base_model.0.name")
 _LONG_TEXT = re.compile(r'"""[\s\S]*?"""')
@@ -143,6 +145,6 @@ def _unquoted(value: str) -> str:
     if value.startswith('"'):
         try:
             return str(ast.literal_eval(value))
-        except (ValueError, SyntaxError):
+        except (*MALFORMED, SyntaxError, MemoryError):
             return value.strip('"')
     return value

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_tools.errors import FileProblem
+from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.progress import Progress
 
 _APP = "devstral-ollama"
@@ -17,8 +18,8 @@ _APP = "devstral-ollama"
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = parse_json(path.read_bytes())
+    except (OSError, MalformedJson):
         return {}
     return found if isinstance(found, dict) else {}
 

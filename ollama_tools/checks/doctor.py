@@ -156,7 +156,10 @@ def _reach(patient: Patient) -> Iterator[CheckResult]:
 def _is_loopback(listens: str) -> bool:
     """Whether an ``OLLAMA_HOST`` means this machine only; ``:11434`` means every interface."""
     bare = listens.rpartition("://")[2]
-    name = urlsplit(f"//{bare}").hostname or ""
+    try:
+        name = urlsplit(f"//{bare}").hostname or ""
+    except ValueError:
+        return False
     for text in (bare.strip("[]"), name):
         try:
             return ip_address(text).is_loopback

@@ -16,6 +16,7 @@ from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
 from ollama_tools.compatibility import advisories, require_supported
 from ollama_tools.errors import (
+    MALFORMED,
     ModelNotFound,
     ServerError,
     ServerTooOld,
@@ -456,7 +457,7 @@ def _timed(identifiers: tuple[str, ...], answers: Iterator[Answer]) -> Iterator[
     except ServerError as error:
         elapsed = time.monotonic() - started
         yield CheckResult(next(names), Status.FAIL, error.what, _fix_of(error), elapsed)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         yield CheckResult(
             next(names),
             Status.FAIL,

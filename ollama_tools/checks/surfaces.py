@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ollama_tools.checks.cases import Message
 from ollama_tools.errors import ServerError
+from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.server import Server
 
 ANSWER_TOKENS = 512
@@ -31,8 +32,8 @@ class Call:
     def from_text(cls, id_: str, name: str, arguments: str) -> Call:
         """A call whose arguments came as JSON text."""
         try:
-            value = json.loads(arguments)
-        except ValueError:
+            value = parse_json(arguments)
+        except MalformedJson:
             value = None
         return cls(id_, name, value if isinstance(value, dict) else None)
 
@@ -95,6 +96,7 @@ class OllamaChat:
         stream: bool,
     ) -> Reply:
         """See :class:`Surface`."""
+        client = server.client
         import httpx
         import ollama
 
@@ -102,11 +104,9 @@ class OllamaChat:
         own = [_ollama_message(each) for each in messages]
         try:
             if stream:
-                parts = list(
-                    server.client.chat(model, own, tools=tools, stream=True, options=options)
-                )
+                parts = list(client.chat(model, own, tools=tools, stream=True, options=options))
             else:
-                parts = [server.client.chat(model, own, tools=tools, options=options)]
+                parts = [client.chat(model, own, tools=tools, options=options)]
         except ollama.ResponseError as error:
             raise ServerError(f"{self.path} answers {error.status_code}: {error.error}") from error
         except (ConnectionError, httpx.HTTPError) as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.gotemplate import TemplateFault
 
 _MAX_SECONDS = 15.0
@@ -51,10 +52,10 @@ def run_jinja(template: str, conversations: Sequence[Mapping[str, Any]]) -> list
             timeout=_MAX_SECONDS,
             check=False,
         )
-        answer = json.loads(process.stdout)
+        answer = parse_json(process.stdout)
     except subprocess.TimeoutExpired:
         raise TemplateFault("it does not come to an end") from None
-    except ValueError:
+    except MalformedJson:
         raise TemplateFault("it takes too much time or memory") from None
     if "fault" in answer:
         raise TemplateFault(str(answer["fault"]), answer.get("line"))

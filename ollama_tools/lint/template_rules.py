@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 
+from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.finding import Hit, Severity, rule
 from ollama_tools.lint.gotemplate import GoTemplate
 from ollama_tools.lint.probes import (
@@ -318,8 +318,8 @@ def _parallel(subject: Subject) -> Iterator[Hit]:
 
 def _is_list_of_two(text: str) -> bool:
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = parse_json(text)
+    except MalformedJson:
         return False
     return isinstance(found, list) and len(found) == 2
 

@@ -6,13 +6,13 @@ and maps come out with sorted keys. No template can bring either back.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ollama_tools.errors import FileProblem
+from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.finding import Finding, Hit, Rule, Severity, add_rule
 from ollama_tools.modelfile_parser import read_text
 
@@ -114,16 +114,9 @@ def read_tools(path: Path) -> list[Any]:
         FileProblem: It cannot be read, or there are none in it.
     """
     try:
-        found = json.loads(read_text(path, "JSON file with tools"))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, FileProblem):
-            raise
-        reason = (
-            f"line {error.lineno}: {error.msg}"
-            if isinstance(error, json.JSONDecodeError)
-            else "nested too deeply"
-        )
-        raise FileProblem(f"{path}: not JSON: {reason}", "name a file with tools") from error
+        found = parse_json(read_text(path, "JSON file with tools"))
+    except MalformedJson as error:
+        raise FileProblem(f"{path}: not JSON: {error}", "name a file with tools") from error
     if isinstance(found, dict):
         found = found.get("tools")
     if not isinstance(found, list):

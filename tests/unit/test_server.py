@@ -24,6 +24,10 @@ from ollama_tools.errors import (
 )
 from ollama_tools.server import InstalledModel, Server, find_model, resolve_host
 
+# Beyond what Python's JSON reader takes: each ends in an exception of a kind of its own.
+DEEP = '{"status": ' + "[" * 100_000
+LONG_NUMBER = '{"status": ' + "1" * 10_000 + "}"
+
 
 @pytest.fixture
 def server(httpserver: HTTPServer) -> Iterator[Server]:
@@ -70,6 +74,37 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["http://a..b", "x" * 300, "http://xn--a.example"])
+def test_a_name_that_cannot_be_looked_up_is_refused(text: str) -> None:
+    with Server(text) as server, pytest.raises(UsageError, match="not an address"):
+        server.models()
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"HTTP_PROXY": "::bad"}, "HTTP_PROXY"),
+        ({"HTTP_PROXY": "http://me:se/cret@proxy"}, "HTTP_PROXY"),
+        ({"ALL_PROXY": "foo://me:secret@proxy"}, "ALL_PROXY"),
+        ({"ALL_PROXY": "socks5://me:secret@proxy:1080"}, "httpx[socks]"),
+        ({"HTTP_PROXY": "http://proxy", "NO_PROXY": "[::1"}, "NO_PROXY"),
+        ({"SSL_CERT_FILE": "/no/such/file"}, "SSL_CERT_FILE"),
+        ({"SSL_CERT_FILE": __file__}, "SSL_CERT_FILE"),
+    ],
+)
+def test_surroundings_that_make_a_client_impossible_are_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with Server("https://gpu1.invalid") as server:
+        for build in (server.models, lambda: server.client):
+            with pytest.raises(UsageError) as caught:
+                build()
+            assert words in caught.value.fix
+            assert "cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("host", "local"),
     [("", True), ("localhost", True), ("127.0.0.2", True), ("[::1]", True), ("gpu1", False)],
@@ -91,10 +126,13 @@ def test_loopback_means_this_machine(host: str, local: bool) -> None:
         '{"models": {"name": "x"}}',
         '{"models": [{}]}',
         '{"models": [{"name": "x", "digest": "y", "size": "many"}]}',
+        DEEP,
+        LONG_NUMBER,
+        b"\xff\xfe\x00",
     ],
 )
 def test_a_malformed_list_of_models_is_no_ollamas(
-    httpserver: HTTPServer, server: Server, body: str
+    httpserver: HTTPServer, server: Server, body: str | bytes
 ) -> None:
     httpserver.expect_request("/api/tags").respond_with_data(body)
     if body == "":
@@ -138,6 +176,7 @@ def test_a_server_that_renders_no_prompt_is_no_ollama(
         (500, '{"error": "boom"}', ServerError, "/api/copy answers 500: boom"),
         (500, '{"error": {"message": "boom"}}', ServerError, "answers 500: boom"),
         (503, "", ServerError, "answers 503: HTTP 503"),
+        (500, DEEP, ServerError, "answers 500: {"),
         (502, "<html>Bad Gateway</html>", ServerError, "Bad Gateway"),
         (500, '{"error": "write x: no space left on device"}', ServerError, "disk is full"),
     ],
@@ -169,6 +208,8 @@ def stream(*lines: object) -> str:
         ("<html>It works!</html>", "ended without a result"),
         ("", "ended without a result"),
         ('{"status": "succ', "unexpected form"),
+        (DEEP, "unexpected form"),
+        (LONG_NUMBER, "unexpected form"),
         (stream({"error": 'unsupported tensor "x" offset+size exceeds file size'}), "cut short"),
     ],
 )
@@ -189,6 +230,8 @@ def test_a_creation_that_does_not_end_in_success_has_failed(
         ("", PullFailed, "ended without a result"),
         ("<html>", NotOllama, "unexpected form"),
         (stream({"status": {}}), NotOllama, "unexpected form"),
+        (DEEP, NotOllama, "unexpected form"),
+        (LONG_NUMBER, NotOllama, "unexpected form"),
         (stream({"error": "boom"}), PullFailed, "the server cannot pull x: boom"),
         (stream({"error": "no space left on device"}), PullFailed, "disk is full"),
         (stream({"error": "http: no Location header in response"}), PullFailed, "Location"),
