@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ollama_tools.apply import Outcome
     from ollama_tools.checks.result import CheckResult, Report, Status
-    from ollama_tools.ensure import EnsuredModel, ensure_model, smoke
+    from ollama_tools.ensure import ensure_model, smoke
     from ollama_tools.errors import DevstralError
     from ollama_tools.rendering import render
 
@@ -19,7 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CheckResult": "ollama_tools.checks.result",
     "DevstralError": "ollama_tools.errors",
-    "EnsuredModel": "ollama_tools.ensure",
+    "Outcome": "ollama_tools.apply",
     "Report": "ollama_tools.checks.result",
     "Status": "ollama_tools.checks.result",
     "ensure_model": "ollama_tools.ensure",
@@ -30,7 +31,7 @@ _HOMES = {
 __all__ = [
     "CheckResult",
     "DevstralError",
-    "EnsuredModel",
+    "Outcome",
     "Report",
     "Status",
     "__version__",

@@ -1,20 +1,32 @@
 """The builds that are kept for a public name: which served when, and how to go back to one.
 
-Nothing is kept beside the server. A build's manifest is written anew whenever the name is switched
-to it, so the time that ``/api/tags`` gives for it is when it began to serve.
+Nothing is kept beside the server, and nothing ever writes onto a build: the server truncates a
+manifest before it writes it, so that two runs at once would destroy it. A build gets its name when
+it has passed its checks, so the time that ``/api/tags`` gives for it is when it began to serve.
+Where it begins to serve again, a copy of it under a name that is new says since when.
 """
 
 from __future__ import annotations
 
+import random
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ollama_tools.errors import ModelNotFound, UsageError
-from ollama_tools.names import build_name, full_name, is_build_of, public_of, same_name
+from ollama_tools.errors import ModelNotFound, Overtaken, ServerError, UsageError
+from ollama_tools.names import (
+    Kind,
+    OwnName,
+    build_name,
+    full_name,
+    new_served_name,
+    own_name,
+    same_name,
+)
+from ollama_tools.origin import Origin, parse_origin
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server import InstalledModel, Server, find_model
 from ollama_tools.template import Carrier
@@ -25,6 +37,14 @@ _SHORTEST_MARK = 4
 SHOWN_DIGITS = 12
 """How many digits of a digest are shown, as the ollama command line does."""
 
+SPARED = timedelta(hours=1)
+"""How long a build that was not checked yet is left alone: another run may be checking it."""
+
+_SWITCHES = 20
+"""How often a name is written before a run gives up to make it stand for a whole build."""
+_LOOKS = 3
+"""How often in a row an unknown digest must be seen, before it is taken for a person's model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Build:
@@ -34,14 +54,17 @@ class Build:
         name: Its own name.
         digest: Hex digest of its manifest.
         serving: Whether the public name stands for it now.
-        since: When it last began to serve, or was made if it never did; ISO 8601, as the server
-            says it.
+        since: When it last began to serve; ISO 8601, as the server says it.
+        origin: Where its weights came from; None where its manifest does not say.
+        weights: ``sha256:…`` of its weights; None where nobody asked the server for them.
     """
 
     name: str
     digest: str
     serving: bool
     since: str
+    origin: Origin | None = None
+    weights: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The build as JSON has it."""
@@ -50,6 +73,8 @@ class Build:
             "digest": self.digest[:SHOWN_DIGITS],
             "serving": self.serving,
             "since": self.since,
+            "weights": self.weights,
+            "origin": self.origin.as_json() if self.origin else None,
         }
 
 
@@ -85,7 +110,7 @@ def history(server: Server, name: str) -> list[Build]:
     Raises:
         ModelNotFound: The server has no build of the name.
     """
-    found = builds_of(server.models(), name)
+    found = builds_of(server.models_with(name), name)
     if not found:
         raise ModelNotFound(
             f"the server keeps no build of {full_name(name)}", "see: devstral-ollama list"
@@ -93,24 +118,54 @@ def history(server: Server, name: str) -> list[Build]:
     return found
 
 
+def with_weights(server: Server, builds: Sequence[Build]) -> list[Build]:
+    """The builds with the digests of their weights, which take one request each."""
+    return [replace(each, weights=server.show(each.name).weights) for each in builds]
+
+
 def builds_of(models: Sequence[InstalledModel], name: str) -> list[Build]:
     """The builds of a public name among the models of a server, see :func:`history`."""
     current = find_model(list(models), name)
     serving = current.digest if current else None
+    began: dict[str, str] = {}
+    for each, own in own_models(models, name):
+        if own.kind in (Kind.BUILD, Kind.SERVED):
+            began[own.mark] = max(began.get(own.mark, ""), each.modified, key=moment)
     found = [
-        Build(each.name, each.digest, each.digest == serving, each.modified)
-        for each in models
-        if is_build_of(each.name, name)
+        Build(
+            name=each.name,
+            digest=each.digest,
+            serving=each.digest == serving,
+            since=began[own.mark],
+            origin=parse_origin(each.parent),
+        )
+        for each, own in own_models(models, name)
+        if own.kind is Kind.BUILD
     ]
-    return sorted(found, key=lambda each: (each.serving, _moment(each.since)), reverse=True)
+    return sorted(found, key=lambda each: (each.serving, moment(each.since)), reverse=True)
 
 
-def _moment(text: str) -> float:
+def own_models(
+    models: Sequence[InstalledModel], name: str
+) -> Iterator[tuple[InstalledModel, OwnName]]:
+    """The models that this package keeps beside a public name, each with what it is for."""
+    for each in models:
+        own = own_name(each.name)
+        if own is not None and same_name(own.public, name):
+            yield each, own
+
+
+def moment(text: str) -> float:
     """Seconds since 1970; a server's clock may change its offset between two builds."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return 0.0
+
+
+def is_young(model: InstalledModel, now: datetime) -> bool:
+    """Whether a build that was not checked yet may still be in another run's hands."""
+    return now - datetime.fromtimestamp(moment(model.modified), UTC) < SPARED
 
 
 def rollback(
@@ -136,7 +191,7 @@ def rollback(
     """
     progress = progress or Silence()
     kept = history(server, name)
-    public = public_of(kept[0].name)
+    public = _public(kept)
     chosen = _named(kept, public, to) if to is not None else _before(kept, public)
     serving = next((each.name for each in kept if each.serving), None)
     if chosen.serving:
@@ -146,6 +201,12 @@ def rollback(
     free_engine(server, chosen.name, progress)
     previous = switch(server, public, chosen.name, progress)
     return Rollback(public, chosen.name, previous, changed=True)
+
+
+def _public(kept: Sequence[Build]) -> str:
+    own = own_name(kept[0].name)
+    assert own is not None  # noqa: S101 - it is one of the builds
+    return own.public
 
 
 def _before(kept: list[Build], public: str) -> Build:
@@ -180,25 +241,126 @@ def _named(kept: list[Build], public: str, to: str) -> Build:
 
 
 def switch(server: Server, name: str, build: str, progress: Progress) -> str | None:
-    """Let a public name stand for a build; what it stood for is kept as a build.
+    """Let a public name stand for a build, and see that it does.
+
+    The name is the only thing that is ever written over. What it stood for stays: as the build that
+    it was, or as a copy where a person had made it.
 
     Returns:
         The build that the name stood for before; None where it is new.
+
+    Raises:
+        ModelNotFound: There is no such build.
+        Overtaken: Another run switched the name to another build in the same moment.
+        ServerError: The name stands for nothing whole, however often it is written.
     """
-    models = server.models()
-    current = find_model(models, name)
-    previous = None
-    if current is not None:
-        kept = [each for each in models if is_build_of(each.name, name)]
-        previous = next((each.name for each in kept if each.digest == current.digest), None)
-        if previous is None:
-            previous = build_name(name, current.digest.removeprefix("sha256:")[:SHOWN_DIGITS])
-            server.copy(name, previous)
     progress.step(f"switching {name} to {build}")
-    server.copy(build, name)
-    # Written anew, so that its time says since when it serves.
-    server.copy(name, build)
+    models = server.models_with(name)
+    target = _target(models, build)
+    previous = _kept(server, models, name)
+    current = find_model(models, name)
+    if current is None or current.digest != target.digest:
+        _write(server, name, target)
+    _mark_as_served(server, name, target)
     return previous
+
+
+def _target(models: list[InstalledModel], build: str) -> InstalledModel:
+    found = find_model(models, build)
+    if found is None:
+        raise ModelNotFound(
+            f"the build {build} is gone: another run removed it", "see: devstral-ollama list"
+        )
+    return found
+
+
+def _kept(server: Server, models: list[InstalledModel], name: str) -> str | None:
+    """The build that a name stands for; what a person made is kept as one by a copy."""
+    current = find_model(models, name)
+    for _ in range(_LOOKS):
+        if current is None:
+            return None
+        known = [each.name for each in builds_of(models, name) if each.digest == current.digest]
+        if known:
+            return known[0]
+        # What is just being written has a digest that is nobody's, for a moment.
+        time.sleep(0.03)
+        models = server.models_with(name)
+        seen, current = current, find_model(models, name)
+        if current is None or current.digest != seen.digest:
+            continue
+    if current is None:
+        return None
+    kept = build_name(name, current.digest.removeprefix("sha256:")[:SHOWN_DIGITS])
+    server.copy(name, kept)
+    copied = server.model(kept)
+    if copied is None or copied.digest != current.digest:
+        # Somebody switched the name meanwhile, so that it is no person's model that was copied.
+        server.delete(kept)
+        return None
+    return kept
+
+
+def _write(server: Server, name: str, target: InstalledModel) -> None:
+    """Copy a build to its public name until the name stands for a whole build.
+
+    A copy truncates, then writes (0.34.4): two at once can leave a name empty, or with the end of
+    one manifest behind the other. Whoever writes last sees it and writes again.
+    """
+    for attempt in range(_SWITCHES):
+        try:
+            server.copy(target.name, name)
+        except ServerError:
+            _target(server.models(), target.name)
+            if attempt + 1 == _SWITCHES:
+                raise
+        models = server.models_with(name)
+        current = find_model(models, name)
+        if current is not None and current.digest == target.digest:
+            return
+        if current is not None:
+            won = [each.name for each in builds_of(models, name) if each.digest == current.digest]
+            if won:
+                raise Overtaken(
+                    f"another run switched {name} to {won[0]} in the same moment",
+                    f"decide which is right, then: devstral-ollama rollback {name} --to BUILD",
+                )
+        # Runs that fall over each other must not do so again in step.
+        time.sleep(random.uniform(0.0, 0.02) * (attempt + 1))  # noqa: S311 - no secret
+    raise ServerError(
+        f"{name} stands for no whole model after {_SWITCHES} attempts to switch it to "
+        f"{target.name}",
+        "look who else writes to this server, then run the command again",
+    )
+
+
+def _mark_as_served(server: Server, name: str, target: InstalledModel) -> None:
+    """See to it that the build's time is the latest of the name's, and that no mark piles up."""
+    models = server.models()
+    times = {each.name: moment(each.since) for each in builds_of(models, name)}
+    own = times.pop(target.name, None)
+    if own is None or own >= max(times.values(), default=0.0):
+        return
+    stale = [
+        each.name
+        for each, found in own_models(models, name)
+        if found.kind is Kind.SERVED and same_name(found.build, target.name)
+    ]
+    server.copy(target.name, new_served_name(target.name))
+    for each in stale:
+        server.delete(each)
+
+
+def surplus(models: Sequence[InstalledModel], name: str, keep: int) -> list[Build]:
+    """The builds of a name that are over ``keep``, and that no public name stands for.
+
+    Args:
+        models: The models of a server.
+        name: The public name.
+        keep: How many builds stay, the one that serves among them.
+    """
+    in_use = {each.digest for each in models if own_name(each.name) is None}
+    return [each for each in builds_of(models, name)[keep:] if each.digest not in in_use]
 
 
 def prune(
@@ -220,28 +382,34 @@ def prune(
         ModelNotFound: The server has no build of the name.
     """
     check_keep(keep)
-    models = server.models()
+    models = server.models() if name is None else server.models_with(name)
     if name is not None:
-        names = [public_of(history(server, name)[0].name)]
+        names = [_public(history(server, name))]
     else:
         names = [each.name for each in models if builds_of(models, each.name)]
-    in_use = {
-        each.digest
-        for each in models
-        if not any(is_build_of(each.name, other.name) for other in models)
-        and not any(is_build_of(each.name, public) for public in names)
-    }
     removed: list[Build] = []
     kept: list[Build] = []
     for public in names:
-        for place, build in enumerate(builds_of(models, public)):
-            if place < keep or build.digest in in_use:
+        doomed = {each.name for each in surplus(models, public, keep)}
+        for build in builds_of(models, public):
+            if build.name in doomed and (dry_run or _remove(server, build)):
+                removed.append(build)
+            else:
                 kept.append(build)
-                continue
-            if not dry_run:
-                server.delete(build.name)
-            removed.append(build)
     return removed, kept
+
+
+def _remove(server: Server, build: Build) -> bool:
+    """Remove a build with its marks, unless a name has come to stand for it meanwhile."""
+    models = server.models()
+    if any(each.digest == build.digest and own_name(each.name) is None for each in models):
+        return False
+    for each in models:
+        own = own_name(each.name)
+        if own is not None and own.kind is Kind.SERVED and same_name(own.build, build.name):
+            server.delete(each.name)
+    server.delete(build.name)
+    return True
 
 
 def check_keep(keep: int) -> None:

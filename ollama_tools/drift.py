@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tools.ensure import plan_for
+from ollama_tools.ensure import compare_with
 from ollama_tools.errors import ServerError
 from ollama_tools.modelfile import Difference
+from ollama_tools.origin import Origin
 from ollama_tools.process import find_server_process
-from ollama_tools.progress import Progress
+from ollama_tools.progress import Progress, Silence
 from ollama_tools.server import Server
 from ollama_tools.settings import environment_differences
+from ollama_tools.steps import Policy
 from ollama_tools.wish import Wish
 
 
@@ -25,6 +27,9 @@ class ModelStatus:
         server: The server's URL.
         version: The server's version.
         digest: Hex digest of the model's manifest; None where there is no such model.
+        weights: ``sha256:…`` of the blob that holds its weights.
+        origin: Where they came from; None where the manifest does not say.
+        build: The build that the name stands for; None where there is no such model.
         differences: What the model has otherwise than it should.
         settings: What the server's process has otherwise than it should.
     """
@@ -33,6 +38,9 @@ class ModelStatus:
     server: str
     version: str
     digest: str | None
+    weights: str | None
+    origin: Origin | None
+    build: str | None
     differences: tuple[Difference, ...]
     settings: tuple[Difference, ...]
 
@@ -48,6 +56,9 @@ class ModelStatus:
             "server": self.server,
             "version": self.version,
             "digest": self.digest,
+            "weights": self.weights,
+            "origin": self.origin.as_json() if self.origin else None,
+            "build": self.build,
             "drifted": self.drifted,
             "differences": [each.as_json() for each in self.differences],
             "settings": [each.as_json() for each in self.settings],
@@ -73,15 +84,19 @@ def model_status(
         UsageError: What was asked for cannot be.
         ServerError: The server does not answer, or its process cannot be seen from here.
     """
-    plan, version = plan_for(server, wish, check=False, force=False, progress=progress)
-    different = plan.differences
-    if plan.current is None:
-        different = (Difference("model", None, plan.name),)
+    wanted = compare_with(server, wish, Policy(check=False), progress or Silence())
+    compared, shown = wanted.compared, wanted.compared.shown
+    different = compared.differences
+    if compared.earlier is not None:
+        different = (Difference("build", compared.earlier, "a name that vouches for its weights"),)
     return ModelStatus(
-        name=plan.name,
+        name=compared.name,
         server=server.url,
-        version=str(version),
-        digest=plan.current.digest.removeprefix("sha256:") if plan.current else None,
+        version=str(wanted.version),
+        digest=compared.current.digest.removeprefix("sha256:") if compared.current else None,
+        weights=shown.weights if shown else None,
+        origin=shown.origin if shown else None,
+        build=compared.previous,
         differences=different,
         settings=() if settings is None else settings_differences(server, settings),
     )

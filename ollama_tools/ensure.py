@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ollama_tools.apply import Outcome, apply
 from ollama_tools.catalog import Catalog, Release, load_catalog
-from ollama_tools.compatibility import Version, require_supported
-from ollama_tools.errors import ModelNotFound, ServerError, UsageError
-from ollama_tools.plan import Plan, make_plan
+from ollama_tools.compatibility import NATIVE_JINJA, Version, require_supported
+from ollama_tools.errors import ModelNotFound, UsageError
+from ollama_tools.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.process import find_server_process
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.reference import QuantReference, guess_release, parse_reference
 from ollama_tools.server import Server, find_model
 from ollama_tools.settings import TEMPLATE_FILE
-from ollama_tools.spec import AGENT_PROMPT, Parameters, Spec, check_prompt_tokens
-from ollama_tools.template import AUTO, Carrier
+from ollama_tools.spec import AGENT_PROMPT, Parameters
+from ollama_tools.steps import Policy
+from ollama_tools.template import AUTO, Carrier, jinja_template
 from ollama_tools.wish import (
+    Registry,
+    Via,
     Wish,
     candidates,
     choose_release,
@@ -29,42 +32,6 @@ from ollama_tools.wish import (
 
 if TYPE_CHECKING:
     from ollama_tools.checks.result import Report
-
-
-@dataclass(frozen=True, slots=True)
-class EnsuredModel:
-    """A model that a server serves as it should be.
-
-    Attributes:
-        name: The public name, to be used in requests.
-        digest: Hex digest of its manifest.
-        changed: Whether the public name stands for something else than before.
-        carrier: Where its chat template lives.
-        context: Its context in tokens.
-        build: The name under which this build is kept.
-        server: The server's URL.
-        version: The server's version.
-        report: The answers of the checks; None where nothing was to do or none were asked for.
-    """
-
-    name: str
-    digest: str
-    changed: bool
-    carrier: Carrier
-    context: int
-    build: str
-    server: str
-    version: str
-    report: Report | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """The result as ``create --json`` prints it."""
-        found: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-        }
-        found["carrier"] = self.carrier.value
-        found["report"] = self.report.as_json() if self.report else None
-        return found
 
 
 def ensure_model(
@@ -83,8 +50,10 @@ def ensure_model(
     prompt_tokens: int = AGENT_PROMPT,
     force: bool = False,
     keep: int | None = None,
+    revision: str | None = None,
+    upgrade: bool = False,
     progress: Progress | None = None,
-) -> EnsuredModel:
+) -> Outcome:
     """See to it that a server serves a Devstral as it should be; do nothing where it does.
 
     What serves is never touched in place: a new build gets a name of its own, is checked on the
@@ -109,10 +78,13 @@ def ensure_model(
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Pull and build again even where nothing differs.
         keep: How many builds of the name to keep, the one that serves among them; None for all.
+        revision: Commit, branch or tag of the repository on the hub; a commit pins the weights, as
+            ``"UD-Q4_K_XL@sha256:…"`` does.
+        upgrade: Take what the hub has now, where what serves is an older file of the same name.
         progress: Hears of each step; None for silence.
 
     Returns:
-        The model's name, its digest, and whether anything changed.
+        What is served now: name, build, digest, weights; what served before, and what changed.
 
     Raises:
         UsageError: What was asked for cannot be (also a ``ValueError``).
@@ -122,19 +94,22 @@ def ensure_model(
         HubError: The hub cannot.
         CheckFailed: The new build is not right; the public name is as it was.
     """
-    wish = Wish(reference, name, release, context, parameters or {}, system, carrier, via, registry)
+    wish = Wish(
+        reference,
+        name,
+        release,
+        context,
+        parameters or {},
+        system,
+        carrier,
+        via,
+        registry,
+        revision,
+    )
+    policy = Policy(check, prompt_tokens, force, upgrade, keep)
+    progress = progress or Silence()
     with Server(host) as server:
-        plan, version = plan_for(server, wish, check=check, force=force, progress=progress)
-        return carry_out(
-            server,
-            plan,
-            version,
-            check=check,
-            force=force,
-            prompt_tokens=prompt_tokens,
-            keep=keep,
-            progress=progress,
-        )
+        return apply(plan_for(server, wish, policy, progress), server, progress)
 
 
 def smoke(
@@ -183,7 +158,7 @@ def smoke(
 def _name_on_server(server: Server, name: str, catalog: Catalog) -> tuple[str, Release | None]:
     """The name of a model on the server, from that name or from a reference."""
     server.version()
-    if find_model(server.models(), name) is not None:
+    if find_model(server.models_with(name), name) is not None:
         return name, None
     try:
         reference = parse_reference(name, catalog)
@@ -194,13 +169,25 @@ def _name_on_server(server: Server, name: str, catalog: Catalog) -> tuple[str, R
     raise ModelNotFound(f"the server has no model {name!r}", "see: devstral-ollama list")
 
 
-def plan_for(
-    server: Server, wish: Wish, *, check: bool, force: bool, progress: Progress | None = None
-) -> tuple[Plan, Version]:
-    """Compare what a server has with what is wished.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a wish means for one server, beside what is there.
 
-    Returns:
-        The plan, and the server's version.
+    Attributes:
+        compared: What the server has, beside what is wanted.
+        version: The server's version.
+        via: How the bytes would come.
+        registry: Where the server would pull from.
+    """
+
+    compared: Comparison
+    version: Version
+    via: Via
+    registry: Registry
+
+
+def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Wanted:
+    """Compare what a server has with what is wished.
 
     Raises:
         UsageError: What was asked for cannot be.
@@ -210,21 +197,36 @@ def plan_for(
     reference = parse_reference(wish.reference, catalog)
     offline = offline_facts(reference, wish, catalog)
     version = require_supported(server.version())
-    models = server.models()
-    source = find_source(reference, server, models, wish, progress or Silence())
+    models = server.models_with(offline.name)
+    jinja = None
+    if wish.carrier in (AUTO, Carrier.GGUF) and version >= NATIVE_JINJA:
+        jinja = jinja_template(offline.release.tokenizer)
+    source = find_source(reference, server, models, wish, progress, jinja)
     if wish.carrier == Carrier.SERVER:
         _require_dedicated(server, offline.release)
     via = choose_via(wish, offline.via, local=server.is_local)
-    plan = make_plan(
+    wanted = candidates(source, offline, wish, version, via)
+    return Wanted(compare(server, models, wanted, policy, progress), version, via, offline.registry)
+
+
+def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Plan:
+    """The steps from what a server has to what is wished.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+        ServerError: The server does not answer, or cannot serve Devstral.
+        HubError: The hub has to say which file it has, and does not.
+    """
+    wanted = compare_with(server, wish, policy, progress)
+    return make_plan(
+        wanted.compared,
         server,
-        models,
-        candidates(source, offline, wish, version, via),
-        via=via,
-        registry=offline.registry,
-        check=check,
-        force=force,
+        wanted.version,
+        policy,
+        via=wanted.via,
+        registry=wanted.registry,
+        progress=progress,
     )
-    return plan, version
 
 
 def _require_dedicated(server: Server, release: Release) -> None:
@@ -240,99 +242,3 @@ def _require_dedicated(server: Server, release: Release) -> None:
             f"start it with devstral-ollama serve --dedicated-to {release.aliases[0]}, or use "
             "--template-in auto",
         )
-
-
-def carry_out(
-    server: Server,
-    plan: Plan,
-    version: Version,
-    *,
-    check: bool,
-    force: bool,
-    prompt_tokens: int,
-    keep: int | None = None,
-    progress: Progress | None = None,
-) -> EnsuredModel:
-    """Carry out a plan, or say that there is nothing to do; then remove builds over ``keep``."""
-    from ollama_tools.builds import check_keep, prune
-
-    if keep is not None:
-        check_keep(keep)
-    ensured = _carry_out(
-        server,
-        plan,
-        version,
-        check=check,
-        force=force,
-        prompt_tokens=prompt_tokens,
-        progress=progress,
-    )
-    if keep is not None:
-        removed, _ = prune(server, plan.name, keep)
-        if removed and progress is not None:
-            progress.step(f"removed {', '.join(each.name for each in removed)}")
-    return ensured
-
-
-def _carry_out(
-    server: Server,
-    plan: Plan,
-    version: Version,
-    *,
-    check: bool,
-    force: bool,
-    prompt_tokens: int,
-    progress: Progress | None,
-) -> EnsuredModel:
-    if plan.unchanged is not None and plan.current is not None:
-        return _result(server, plan, plan.unchanged, plan.current.digest, version, changed=False)
-    from ollama_tools.apply import apply
-
-    if check:
-        check_prompt_tokens(prompt_tokens)
-    try:
-        spec, report = apply(
-            plan,
-            server,
-            version,
-            check=check,
-            force=force,
-            prompt_tokens=prompt_tokens,
-            progress=progress or Silence(),
-        )
-    except KeyboardInterrupt as interrupt:
-        interrupt.add_note(
-            f"{plan.name} serves as before"
-            if plan.current is not None
-            else f"{plan.name} is not on the server yet"
-        )
-        interrupt.add_note("the same command goes on where this one stopped")
-        raise
-    served = server.model(plan.name)
-    if served is None:
-        raise ServerError(f"{plan.name} is gone from the server", "run the command again")
-    changed = plan.current is None or plan.current.digest != served.digest
-    return _result(server, plan, spec, served.digest, version, changed=changed, report=report)
-
-
-def _result(
-    server: Server,
-    plan: Plan,
-    spec: Spec,
-    digest: str,
-    version: Version,
-    *,
-    changed: bool,
-    report: Report | None = None,
-) -> EnsuredModel:
-    return EnsuredModel(
-        name=plan.name,
-        digest=digest.removeprefix("sha256:"),
-        changed=changed,
-        carrier=spec.carrier,
-        context=spec.context,
-        build=spec.build,
-        server=server.url,
-        version=str(version),
-        report=report,
-    )

@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     DRIFT = 3
     CHECK_FAILED = 4
+    OVERTAKEN = 5
     INTERRUPTED = 130
 
 
@@ -85,6 +86,12 @@ class ModelNotFound(ServerError):
 
 class PullFailed(ServerError):
     """The server could not bring the bytes from the hub."""
+
+
+class Overtaken(ServerError):
+    """Another run switched the public name to a build of its own in the same moment."""
+
+    exit_code = ExitCode.OVERTAKEN
 
 
 class HubError(DevstralError):

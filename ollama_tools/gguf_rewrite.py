@@ -3,7 +3,7 @@
 Only the header is built anew; what follows it is read from the source when it is sent, so that no
 second copy of a model ever lies on the disk.
 
-That the tensors are the source's is seen without hashing them twice: :meth:`Rewritten.sha256`
+That the tensors are the source's is seen without reading them again: :meth:`Rewritten.digests`
 hashes the new header and then the source's own data, not what :meth:`Rewritten.chunks` gives, and
 the server compares that digest with what it received. Both begin and end by looking whether the
 source is still the file whose header was read.
@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from ollama_tools.gguf import GgufLayout, parse_layout
 from ollama_tools.progress import Progress
 
 _PIECE = 1 << 20
+_HASHED_PIECE = 4 << 20
 _STRING = 8
 REVISION = 1
 """To be raised when this module gives other bytes for the same input: old digests then lapse."""
@@ -92,37 +93,64 @@ class Rewritten:
                     _check_mark(file, self.mark, self.source)
                 yield piece
 
-    def sha256(self, progress: Progress) -> str:
-        """Hex SHA-256 of the whole, remembered until the source or the template changes.
+    def digests(self, progress: Progress) -> tuple[str, str]:
+        """Hex SHA-256 of the source and of the whole, out of one pass over the source.
+
+        Both are remembered until the source or the template changes.
 
         Raises:
             FileProblem: The source cannot be read or has changed.
         """
         with self._opened() as file:
-            if sha256 := _remembered(self.source, self.mark, self.template_sha256):
-                return sha256
+            own = state.remembered_digest(str(self.source.resolve()), [*self.mark])
+            new = _remembered(self.source, self.mark, self.template_sha256)
             if self.is_unchanged:
-                # Its digest is often known already, from the hub or from an earlier run.
-                sha256 = state.file_sha256(self.source, progress)
-            else:
-                progress.step(f"hashing {self.source} with its new header")
-                sha256 = self._hashed(file, progress)
-            _check_mark(file, self.mark, self.source)
-        _remember(self.source, self.mark, self.template_sha256, sha256)
-        return sha256
+                new = own
+            if own is None or new is None:
+                progress.step(f"hashing {self.source}, once as it is and once with our template")
+                own, new = self._hashed(file, progress)
+                _check_mark(file, self.mark, self.source)
+        state.remember_digest(str(self.source.resolve()), [*self.mark], own)
+        _remember(self.source, self.mark, self.template_sha256, new)
+        return own, new
 
-    def _hashed(self, file: io.FileIO, progress: Progress) -> str:
-        digest = hashlib.sha256(self.header)
-        done = len(self.header)
-        buffer = memoryview(bytearray(_PIECE))
-        while done < self.size:
-            count = file.readinto(buffer)
-            if not count or done + count > self.size:
+    def sha256(self, progress: Progress) -> str:
+        """Hex SHA-256 of the whole; see :meth:`digests`."""
+        return self.digests(progress)[1]
+
+    def _hashed(self, file: io.FileIO, progress: Progress) -> tuple[str, str]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        old, new = hashlib.sha256(), hashlib.sha256(self.header)
+        file.seek(0)
+        self._read(file, self.data_start, old.update)
+        if self.is_unchanged:
+            new = old
+        done = self.data_start
+        # The two run side by side: hashlib lets go of the interpreter for pieces of this size.
+        with ThreadPoolExecutor(1) as beside:
+
+            def update(piece: memoryview) -> None:
+                nonlocal done
+                other = beside.submit(new.update, piece) if new is not old else None
+                old.update(piece)
+                if other is not None:
+                    other.result()
+                done += len(piece)
+                progress.transfer("hashing", done, self.source_size)
+
+            self._read(file, self.source_size - self.data_start, update)
+        return old.hexdigest(), new.hexdigest()
+
+    def _read(self, file: io.FileIO, count: int, take: Callable[[memoryview], None]) -> None:
+        """Give the next bytes of a file away, piece by piece."""
+        buffer = memoryview(bytearray(_HASHED_PIECE))
+        while count:
+            got = file.readinto(buffer[: min(count, _HASHED_PIECE)])
+            if not got:
                 raise _changed(self.source)
-            digest.update(buffer[:count])
-            done += count
-            progress.transfer("hashing", done, self.size)
-        return digest.hexdigest()
+            take(buffer[:got])
+            count -= got
 
     @contextmanager
     def _opened(self) -> Iterator[io.FileIO]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tools.builds import SHOWN_DIGITS, Build, builds_of
-from ollama_tools.names import same_name
+from ollama_tools.builds import SHOWN_DIGITS, Build, builds_of, with_weights
+from ollama_tools.names import own_name, same_name
+from ollama_tools.origin import Origin
 from ollama_tools.server import InstalledModel, Server
 from ollama_tools.shown import Shown
 
@@ -23,6 +24,8 @@ class Entry:
         context: ``num_ctx`` in tokens; None where the server's default holds.
         carrier: Where its chat template lives.
         loaded: Whether it is in memory now.
+        weights: ``sha256:…`` of the blob that holds its weights.
+        origin: Where they came from; None where the manifest does not say.
         builds: The builds kept for the name.
     """
 
@@ -32,6 +35,8 @@ class Entry:
     context: int | None
     carrier: str
     loaded: bool
+    weights: str | None
+    origin: Origin | None
     builds: tuple[Build, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -43,6 +48,8 @@ class Entry:
             "context": self.context,
             "carrier": self.carrier,
             "loaded": self.loaded,
+            "weights": self.weights,
+            "origin": self.origin.as_json() if self.origin else None,
             "builds": [each.as_json() for each in self.builds],
         }
 
@@ -70,16 +77,22 @@ def list_models(server: Server, *, everything: bool = False) -> list[Entry]:
     """
     models = server.models()
     builds = {model.name: builds_of(models, model.name) for model in models}
-    grouped = {each.name for found in builds.values() for each in found}
+    public = {model.name for model in models if builds[model.name]}
+
+    def is_grouped(name: str) -> bool:
+        own = own_name(name)
+        return own is not None and any(same_name(own.public, each) for each in public)
+
     loaded = [each.name for each in server.running()]
     entries = []
     for model in models:
-        if model.name in grouped:
+        if is_grouped(model.name):
             continue
         shown = server.show(model.name)
         if everything or shown.is_devstral:
             is_loaded = any(same_name(model.name, each) for each in loaded)
-            entries.append(_entry(model, shown, builds[model.name], loaded=is_loaded))
+            kept = with_weights(server, builds[model.name])
+            entries.append(_entry(model, shown, kept, loaded=is_loaded))
     return entries
 
 
@@ -91,5 +104,7 @@ def _entry(model: InstalledModel, shown: Shown, builds: list[Build], *, loaded: 
         context=shown.context,
         carrier=shown.carrier,
         loaded=loaded,
+        weights=shown.weights,
+        origin=shown.origin,
         builds=tuple(builds),
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import secrets
+from enum import StrEnum
+from typing import NamedTuple
 
 from ollama_tools.errors import UsageError
 
@@ -12,10 +15,62 @@ _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 _NAME = re.compile(
     rf"(?P<prefix>(?:{_HOST}/)?(?:{_NAMESPACE}/)?)(?P<model>{_PART})(?::(?P<tag>{_PART}))?"
 )
-_MARK = re.compile(r"-[0-9a-f]{12}")
-_MARK_LENGTH = 13
-_FAILED = ".failed"
-_LONGEST_TAG = 80 - _MARK_LENGTH - len(_FAILED)
+_MARK_DIGITS = 12
+_OWN = re.compile(
+    r"(?P<public>.+:.+?)"
+    rf"(?:-(?P<mark>[0-9a-f]{{{_MARK_DIGITS}}})(?P<after>\.failed|\.s[0-9a-f]{{5}})?"
+    r"|(?P<trial>\.try-[0-9a-f]{8}))"
+)
+_LONGEST_ENDING = len(f"-{'0' * _MARK_DIGITS}.failed")
+_LONGEST_TAG = 80 - _LONGEST_ENDING
+
+
+class Kind(StrEnum):
+    """What a name beside a public one is for.
+
+    Attributes:
+        BUILD: One build; it has passed its checks, and nothing ever writes onto it.
+        TRIAL: A build that is being made and checked.
+        FAILED: A build that did not pass; it is kept to be looked at.
+        SERVED: A copy of a build whose time says since when the build serves again.
+    """
+
+    BUILD = "build"
+    TRIAL = "trial"
+    FAILED = "failed"
+    SERVED = "served"
+
+
+class OwnName(NamedTuple):
+    """A name that this package gave to a model, taken apart.
+
+    Attributes:
+        kind: What it is for.
+        public: The public name that it stands beside.
+        mark: What tells one build of that name from others; empty for a trial.
+    """
+
+    kind: Kind
+    public: str
+    mark: str
+
+    @property
+    def build(self) -> str:
+        """The name of the build that it is, or that it speaks of."""
+        return build_name(self.public, self.mark)
+
+
+def own_name(name: str) -> OwnName | None:
+    """Take a name apart that this package may have given; None where its form is another."""
+    match = _OWN.fullmatch(name.casefold())
+    if match is None:
+        return None
+    public = name[: match.end("public")]
+    if match["trial"]:
+        return OwnName(Kind.TRIAL, public, "")
+    after = match["after"]
+    kind = Kind.BUILD if not after else Kind.FAILED if after == ".failed" else Kind.SERVED
+    return OwnName(kind, public, match["mark"])
 
 
 def full_name(name: str) -> str:
@@ -48,10 +103,10 @@ def public_name(text: str) -> str:
         raise UsageError(
             f"the tag of {text!r} is longer than {_LONGEST_TAG} characters", "use a shorter tag"
         )
-    if _MARK.fullmatch(tag[-_MARK_LENGTH:]):
+    if own := own_name(f"{match['model']}:{tag}"):
         raise UsageError(
             f"{text!r} looks like the name of a build",
-            f"leave out the last {_MARK_LENGTH} characters of the tag",
+            f"leave out what stands behind {own.public.partition(':')[2]!r}",
         )
     return f"{match['prefix']}{match['model']}:{tag}"
 
@@ -63,16 +118,20 @@ def build_name(public: str, mark: str) -> str:
 
 def is_build_of(name: str, public: str) -> bool:
     """Whether a name is that of a build of a public name."""
-    full = full_name(public).casefold()
-    rest = name.casefold().removeprefix(full)
-    return name.casefold().startswith(full) and _MARK.fullmatch(rest) is not None
+    own = own_name(name)
+    return own is not None and own.kind is Kind.BUILD and same_name(own.public, public)
 
 
 def failed_name(build: str) -> str:
     """The name that a build which failed its checks is left under; it is no build's any more."""
-    return f"{build}{_FAILED}"
+    return f"{build}.failed"
 
 
-def public_of(name: str) -> str:
-    """The public name that a build's name stands beside: ``name:tag`` of ``name:tag-<mark>``."""
-    return name[:-_MARK_LENGTH]
+def new_trial_name(public: str) -> str:
+    """A name for a build that is being made, which no other run takes."""
+    return f"{full_name(public)}.try-{secrets.token_hex(4)}"
+
+
+def new_served_name(build: str) -> str:
+    """A name that says by its time when a build began to serve again."""
+    return f"{build}.s{secrets.token_hex(3)[:5]}"

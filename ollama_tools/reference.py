@@ -7,7 +7,7 @@ could only fail much later, or pick the wrong model.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -41,16 +41,24 @@ _SERVER_NAME = re.compile(
     r"(?:[\w.-]+(?::\d+)?/)?(?:\w[\w.-]*/)*\w[\w.-]*(?::\w[\w.-]*)?", re.ASCII
 )
 _QUANT_SHAPE = re.compile(r"(?:UD-)?(?:I?Q\d|BF16|F16|F32|TQ\d|MXFP)", re.IGNORECASE)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
 _VERSION = re.compile(r"\d+\.\d+")
 _RELEASE_SHAPE = re.compile(r"(?:(?:devstral-)?small-)?\d{4}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class QuantReference:
-    """A quant of a release in the catalog."""
+    """A quant of a release in the catalog.
+
+    Attributes:
+        release: The release.
+        quant: The quant.
+        sha256: Hex digest that the file must have as published; None where nobody pinned it.
+    """
 
     release: Release
     quant: Quant
+    sha256: str | None = None
 
     def __str__(self) -> str:
         return f"{self.release.slug}:{self.quant.name}"
@@ -71,12 +79,14 @@ class HubReference:
         revision: Commit, branch or tag of the repository; None for its main branch. An Ollama
             server cannot pull a revision: such a file has to be downloaded and uploaded.
         release: The release that it looks like by its name; None where the name says nothing.
+        sha256: Hex digest that the file must have as published; None where nobody pinned it.
     """
 
     repository: str
     tag: str | None
     revision: str | None
     release: Release | None
+    sha256: str | None = None
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
@@ -91,9 +101,15 @@ class HubReference:
 
 @dataclass(frozen=True, slots=True)
 class FileReference:
-    """A GGUF on this machine; whether it exists has not been looked at."""
+    """A GGUF on this machine; whether it exists has not been looked at.
+
+    Attributes:
+        path: Where it lies.
+        sha256: Hex digest that it must have; None where nobody pinned it.
+    """
 
     path: Path
+    sha256: str | None = None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -136,6 +152,11 @@ _FORMS = (
         "a GGUF on the Hugging Face hub; its web address does as well",
     ),
     Form("<path>.gguf", "./my-tune.gguf", "a file on this machine"),
+    Form(
+        "<any of these>@sha256:<digest>",
+        f"UD-Q4_K_XL@sha256:{'5f' * 32}",
+        "the same, if the file as published has this digest",
+    ),
     Form("<model>[:<tag>]", "my-devstral:latest", "a model on the Ollama server"),
 )
 
@@ -166,6 +187,22 @@ def parse_reference(text: str, catalog: Catalog) -> Reference:
     if not text.isprintable():
         _refuse(f"{text!r} contains control characters")
 
+    text, pinned, digest = text.partition("@sha256:")
+    if not pinned:
+        return _parse(text, catalog)
+    if not _SHA256.fullmatch(digest):
+        raise UnknownReference(
+            f"{digest[:80]!r} is no SHA-256", "write all of its 64 digits from 0 to f"
+        )
+    reference = _parse(text, catalog)
+    if isinstance(reference, ServerReference):
+        raise UnknownReference(
+            f"{text!r} names no file that could be pinned", "pin a quant, a hub reference or a file"
+        )
+    return replace(reference, sha256=digest.lower())
+
+
+def _parse(text: str, catalog: Catalog) -> Reference:
     if prefix := _HUB_PREFIX.match(text):
         return _parse_hub(text, text[prefix.end() :], catalog)
     if _WEB_ADDRESS.match(text):
@@ -264,5 +301,5 @@ def _parse_name(text: str, catalog: Catalog) -> QuantReference | ServerReference
 
 
 def _refuse(what: str) -> NoReturn:
-    forms = ", ".join(form.example for form in _FORMS)
+    forms = ", ".join(form.example for form in _FORMS if "@" not in form.example)
     raise UnknownReference(what, f"write it like one of: {forms}")

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
 _UPLOAD_PIECE = 1024 * 1024
+_SECONDS_BETWEEN_TRIES = (0.01, 0.03, 0.1, 0.3)
+_BEING_WRITTEN = re.compile(r"EOF|no such file or directory|unexpected end of JSON", re.IGNORECASE)
 
 Advance = Callable[[str, int, int | None], None]
 """Called with a server's status text, bytes done, and bytes of the whole where known."""
@@ -96,12 +100,14 @@ class InstalledModel:
         digest: Hex digest of its manifest.
         bytes: Size of all its layers.
         modified: When its manifest was written: ISO 8601 with the server's own offset.
+        parent: What its weights were made of; see :mod:`ollama_tools.origin`.
     """
 
     name: str
     digest: str
     bytes: int
     modified: str = ""
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,10 @@ class RunningModel:
     vram_bytes: int
 
 
+class _BeingWritten(ServerError):
+    """The answer of a server that met a manifest just when another request wrote it."""
+
+
 class Server:
     """One live Ollama server.
 
@@ -124,6 +134,7 @@ class Server:
 
     def __init__(self, host: str | None = None) -> None:
         self.url = resolve_host(host)
+        self._date = ""
 
     @cached_property
     def _http(self) -> httpx.Client:
@@ -153,6 +164,16 @@ class Server:
         """Whether the server is on this machine, as far as its address tells."""
         host = urlsplit(self.url).hostname or ""
         return host in ("localhost", "::1") or host.startswith("127.")
+
+    @property
+    def now(self) -> datetime:
+        """The server's own time, as its last answer said it; ours where it said none."""
+        from email.utils import parsedate_to_datetime
+
+        try:
+            return parsedate_to_datetime(self._date)
+        except ValueError:
+            return datetime.now(UTC)
 
     def close(self) -> None:
         """Close connections."""
@@ -190,8 +211,8 @@ class Server:
         return version
 
     def models(self) -> list[InstalledModel]:
-        """All models on the server."""
-        found = self._json("GET", "/api/tags").get("models") or []
+        """All models on the server, the one whose manifest was written last first."""
+        found = self._read("GET", "/api/tags").get("models") or []
         with self._well_formed("/api/tags"):
             return [
                 InstalledModel(
@@ -199,6 +220,7 @@ class Server:
                     each["digest"],
                     int(each.get("size") or 0),
                     str(each.get("modified_at") or ""),
+                    str((each.get("details") or {}).get("parent_model") or ""),
                 )
                 for each in found
             ]
@@ -207,13 +229,23 @@ class Server:
         """One model on the server, or None."""
         return find_model(self.models(), name)
 
+    def models_with(self, name: str) -> list[InstalledModel]:
+        """All models; looks again for one that is missing, since a switch hides it for a moment."""
+        found = self.models()
+        for delay in _SECONDS_BETWEEN_TRIES[:2]:
+            if find_model(found, name) is not None:
+                break
+            time.sleep(delay)
+            found = self.models()
+        return found
+
     def show(self, name: str) -> Shown:
         """What a model is made of.
 
         Raises:
             ModelNotFound: There is no such model.
         """
-        answer = self._json("POST", "/api/show", {"model": name})
+        answer = self._read("POST", "/api/show", {"model": name})
         with self._well_formed("/api/show"):
             for key in ("model_info", "details"):
                 dict(answer.get(key) or {})
@@ -221,7 +253,7 @@ class Server:
 
     def running(self) -> list[RunningModel]:
         """The models that are loaded now."""
-        found = self._json("GET", "/api/ps").get("models") or []
+        found = self._read("GET", "/api/ps").get("models") or []
         with self._well_formed("/api/ps"):
             return [
                 RunningModel(
@@ -358,8 +390,27 @@ class Server:
         self._json("POST", "/api/copy", {"source": source, "destination": destination})
 
     def delete(self, name: str) -> None:
-        """Remove a name; blobs that another model uses stay."""
-        self._json("DELETE", "/api/delete", {"model": name})
+        """Remove a name that may be gone already; blobs that another model uses stay.
+
+        The server may answer with an error though it did what was asked, where another model goes
+        or comes at the same time (0.34.4): what counts is whether the name is there afterwards.
+
+        Raises:
+            ServerError: It is still there.
+        """
+        for delay in (*_SECONDS_BETWEEN_TRIES, None):
+            try:
+                self._json("DELETE", "/api/delete", {"model": name})
+            except ServerUnreachable:
+                raise
+            except ServerError:
+                if self.model(name) is None:
+                    return
+                if delay is None:
+                    raise
+                time.sleep(delay)
+            else:
+                return
 
     def unload(self, name: str) -> None:
         """Let a model's runner go; the next request loads it again."""
@@ -390,11 +441,27 @@ class Server:
 
     # Transport
 
+    def _read(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Ask for what may be asked for again: a manifest that is being written has no content.
+
+        Readers then get HTTP 500 ("EOF", "no such file or directory") or 404 (seen on 0.34.4 while
+        other models were copied and deleted).
+        """
+        for delay in _SECONDS_BETWEEN_TRIES:
+            try:
+                return self._json(method, path, body)
+            except (ModelNotFound, _BeingWritten):
+                time.sleep(delay)
+        return self._json(method, path, body)
+
     def _json(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         with self._explained(path):
             response = self._http.request(method, path, json=body)
+        self._date = response.headers.get("Date", self._date)
         self._raise_for_status(response)
         if not response.content:
             return {}
@@ -435,6 +502,8 @@ class Server:
         path = response.request.url.path
         if response.status_code == 404 and "not found" in message and path != "/api/create":
             raise ModelNotFound(message, "see: devstral-ollama list")
+        if response.status_code == 500 and _BEING_WRITTEN.search(message):
+            raise _BeingWritten(f"{path} answers 500: {message}", "run the command again")
         if "no space left" in message:
             raise ServerError(f"the server's disk is full: {message}", "free space, then run again")
         raise ServerError(

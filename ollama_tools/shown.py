@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from ollama_tools.errors import MALFORMED
+from ollama_tools.origin import Origin, parse_origin
 
 # A model's own words: the header's names, and the file or model it was made of.
 _LABELS = ("general.name", "general.basename", "general.base_model.0.name")
@@ -111,6 +113,15 @@ class Shown:
         ``/api/show`` has no field for them; the Modelfile in it names the files of the store.
         """
         return tuple(f"sha256:{each}" for each in _BLOB.findall(self._directives))
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the weights came from; None where the manifest does not say."""
+        found = parse_origin(str((self._answer.get("details") or {}).get("parent_model") or ""))
+        if found is not None and found.tag and self.weights:
+            # What a server pulls is the file as published, and its blob is named by its digest.
+            return replace(found, sha256=self.weights.removeprefix("sha256:"))
+        return found
 
     @property
     def weights(self) -> str | None:

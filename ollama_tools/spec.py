@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ollama_tools.catalog import Release
 from ollama_tools.errors import UsageError
@@ -22,6 +23,7 @@ AGENT_PROMPT = 18_500
 """Tokens of the longest first prompt that a coding agent was seen to send (Claude Code, recorded
 against a real server in 2026, began with 18,287)."""
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORTEST_PROMPT = 256
 _NUMBERS_END = 2**63
 
@@ -42,6 +44,7 @@ class HubSource:
         filename: The GGUF's name in the repository, where it is known.
         revision: Branch, tag or commit; None for the default branch.
         bytes: Size of the file, where it is known or estimated.
+        sha256: Hex digest that the file must have as published; None for whatever is there.
     """
 
     repository: str
@@ -49,11 +52,30 @@ class HubSource:
     filename: str | None = None
     revision: str | None = None
     bytes: int | None = None
+    sha256: str | None = None
+
+    @property
+    def commit(self) -> str | None:
+        """The revision where it is a commit, which can never mean another file."""
+        return self.revision if _COMMIT.fullmatch(self.revision or "") else None
 
     @property
     def identity(self) -> str:
-        """What tells this source from others, wherever the bytes come from."""
+        """What tells this source from others, wherever the bytes come from.
+
+        A commit or a digest only says which weights are right, and those are in the mark of a
+        build by themselves.
+        """
+        branch = "" if self.commit else self.revision or ""
+        return f"hub:{self.repository.casefold()}:{self.tag.casefold()}@{branch}"
+
+    @property
+    def earlier_identity(self) -> str:
+        """The same before 0.2, when a commit made a source of its own."""
         return f"hub:{self.repository.casefold()}:{self.tag.casefold()}@{self.revision or ''}"
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}"
 
     def pull_name(self, registry: str = "hf.co") -> str:
         """The name that makes a server pull this quant from a registry."""
@@ -77,6 +99,9 @@ class FileSource:
         """What tells this source from others, wherever the bytes come from."""
         return f"sha256:{self.sha256}"
 
+    def __str__(self) -> str:
+        return str(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSource:
@@ -94,6 +119,9 @@ class ServerSource:
     def identity(self) -> str:
         """What tells this source from others, wherever the bytes come from."""
         return " ".join(self.digests)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 Source: TypeAlias = HubSource | FileSource | ServerSource
@@ -134,11 +162,43 @@ class Spec:
         """Template and parser that go into the model's manifest."""
         return prompt_layers(self.carrier, self.release.tokenizer)
 
+    def mark(self, weights: Sequence[str]) -> str:
+        """Twelve hex digits that name a build of this spec: they vouch for its weights too.
+
+        Args:
+            weights: ``sha256:…`` of the GGUF blobs that the server serves, as ``/api/show`` has
+                them.
+        """
+        return _mark({**self._facts, "weights": list(weights)})
+
+    def build(self, weights: Sequence[str]) -> str:
+        """The name under which a build of this spec is kept beside the public one."""
+        return build_name(self.name, self.mark(weights))
+
     @property
-    def fingerprint(self) -> str:
-        """Twelve hex digits that name this spec among the builds of its public name."""
+    def earlier_builds(self) -> tuple[str, ...]:
+        """The names that this build may have from before 0.2, whose marks say nothing of weights.
+
+        A whole number that a parameter wants as a fraction made another mark then where it came
+        from Python or YAML.
+        """
+        facts = self._facts
+        if isinstance(self.source, HubSource):
+            facts["source"] = self.source.earlier_identity
+        recommended = self.release.parameters
+        whole = {
+            key: int(value)
+            if isinstance(value, float) and value.is_integer() and recommended.get(key) != value
+            else value
+            for key, value in self.parameters.items()
+        }
+        spelled = ({**facts, "parameters": each} for each in (self.parameters, whole))
+        return tuple(dict.fromkeys(build_name(self.name, _mark(each)) for each in spelled))
+
+    @property
+    def _facts(self) -> dict[str, Any]:
         layers = self.layers
-        facts = {
+        return {
             "source": self.source.identity,
             "carrier": self.carrier.value,
             "template": layers.template,
@@ -146,19 +206,17 @@ class Spec:
             "jinja": layers.jinja,
             "requires": self.release.minimum_server,
             "system": self.system.sha256,
-            "parameters": {key: self.parameters[key] for key in sorted(self.parameters)},
+            "parameters": dict(self.parameters),
             "native": self.native,
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
-    def build(self) -> str:
-        """The name under which this build is kept beside the public one."""
-        return build_name(self.name, self.fingerprint)
 
     def with_system(self, system: SystemPrompt) -> Spec:
         """The same spec with another system prompt."""
         return replace(self, system=system)
+
+
+def _mark(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 _TYPES: Mapping[str, type[int] | type[float] | type[str]] = {
@@ -198,19 +256,12 @@ def parse_parameters(assignments: list[str]) -> dict[str, Scalar | tuple[str, ..
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise UsageError(f"{assignment!r} is not NAME=VALUE", "as in temperature=0.2")
-        kind = _kind(key)
-        if kind is str:
-            earlier = parameters.get(key, ())
-            assert isinstance(earlier, tuple)  # noqa: S101 - only this branch writes to it
-            parameters[key] = (*earlier, value)
-            continue
-        number = _number(value, whole=kind is int)
-        if number is None:
-            wanted, example = ("a whole number", "40") if kind is int else ("a number", "0.5")
-            raise UsageError(
-                f"the parameter {key} wants {wanted}, not {value!r}", f"as in {key}={example}"
-            )
-        parameters[key] = number
+        if key in parameters and _kind(key) is str:
+            earlier = parameters[key]
+            assert isinstance(earlier, tuple)  # noqa: S101 - what normalised makes of a text
+            parameters[key] = normalised(key, (*earlier, value))
+        else:
+            parameters[key] = normalised(key, value)
     return parameters
 
 
@@ -233,6 +284,44 @@ def _kind(key: str) -> type[int] | type[float] | type[str]:
     return _TYPES[key]
 
 
+def normalised(key: str, value: Any) -> Scalar | tuple[str, ...]:
+    """A parameter in its one form, whoever said it: ``1`` and ``1.0``, ``"1"`` and ``1`` are one.
+
+    Args:
+        key: The parameter's name.
+        value: A number, or text that is one; for ``stop`` a text or several, whose order means
+            nothing.
+
+    Raises:
+        UsageError: Ollama has no such parameter, or it cannot have this value.
+    """
+    kind = _kind(key)
+    if kind is str:
+        texts = (value,) if isinstance(value, str) else value
+        if isinstance(texts, list | tuple) and all(isinstance(each, str) for each in texts):
+            return tuple(sorted(set(texts)))
+        raise _impossible(key, value)
+    if isinstance(value, str):
+        number = _number(value, whole=kind is int)
+        if number is None:
+            wanted, example = ("a whole number", "40") if kind is int else ("a number", "0.5")
+            raise UsageError(
+                f"the parameter {key} wants {wanted}, not {value[:80]!r}", f"as in {key}={example}"
+            )
+        value = number
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _impossible(key, value)
+    if not abs(value) < _NUMBERS_END or (kind is int and value != int(value)):
+        raise _impossible(key, value)
+    # Adding zero takes the sign from a negative one.
+    return int(value) if kind is int else float(value) + 0.0
+
+
+def _impossible(key: str, value: object) -> UsageError:
+    text = repr(value)[:80]
+    return UsageError(f"the parameter {key} has the impossible value {text}", "leave it out")
+
+
 def merge_parameters(
     release: Release,
     context: int | None,
@@ -251,19 +340,7 @@ def merge_parameters(
     Raises:
         UsageError: A parameter is unknown or of a wrong type, or the context is impossible.
     """
-    for key, value in overrides.items():
-        kind = _kind(key)
-        fits = (
-            isinstance(value, tuple | str)
-            if kind is str
-            else isinstance(value, (int, float) if kind is float else int)
-            and not isinstance(value, bool)
-            and abs(value) < _NUMBERS_END
-        )
-        if not fits:
-            raise UsageError(
-                f"the parameter {key} has the impossible value {value!r}", "leave it out"
-            )
+    overrides = {key: normalised(key, value) for key, value in overrides.items()}
     if context is None:
         asked = overrides.get("num_ctx", release.default_context)
         assert isinstance(asked, int)  # noqa: S101 - the loop above has seen to it
@@ -274,7 +351,8 @@ def merge_parameters(
             "give it once, by --context",
         )
     check_context(context, longest or release.architecture.context, release.name)
-    return {**release.parameters, **overrides, "num_ctx": context}
+    recommended = {key: normalised(key, value) for key, value in release.parameters.items()}
+    return {**recommended, **overrides, "num_ctx": context}
 
 
 def check_prompt_tokens(tokens: int) -> None:

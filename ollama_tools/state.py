@@ -72,6 +72,16 @@ def file_sha256(path: Path, progress: Progress) -> str:
     return sha256
 
 
+def known_sha256(path: Path) -> str | None:
+    """Hex SHA-256 of a file, where an earlier run found it out; nothing of the file is read."""
+    try:
+        found = path.stat()
+        mark = [found.st_size, found.st_mtime_ns, found.st_ino]
+        return remembered_digest(str(path.resolve()), mark)
+    except OSError:
+        return None
+
+
 def remembered_digest(key: str, mark: list[Any]) -> str | None:
     """A hex SHA-256 that was found out before; None where it was not, or where the mark differs.
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from ollama_tools import gguf_rewrite, state, system
@@ -13,7 +14,6 @@ from ollama_tools.catalog import Catalog, Release
 from ollama_tools.compatibility import NATIVE_JINJA, Version, carriers
 from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.names import full_name, public_name
-from ollama_tools.plan import Registry, Via
 from ollama_tools.progress import Progress
 from ollama_tools.reference import (
     FileReference,
@@ -37,6 +37,26 @@ from ollama_tools.system import SystemPrompt
 from ollama_tools.template import AUTO, Carrier
 
 
+class Via(StrEnum):
+    """How the bytes reach the server."""
+
+    SERVER = "server"
+    UPLOAD = "upload"
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Where a server pulls from.
+
+    Attributes:
+        host: ``hf.co``, or ``host:port`` of a mirror.
+        insecure: Whether it is reached by plain HTTP.
+    """
+
+    host: str = "hf.co"
+    insecure: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """Everything that a person may say about the model they want.
@@ -52,6 +72,7 @@ class Wish:
         carrier: Where the template shall live, or ``"auto"``.
         via: How the bytes shall come; None for upload to this machine and pull elsewhere.
         registry: Mirror to pull from, as ``host:port`` or ``http://host:port``.
+        revision: Commit, branch or tag of the repository on the hub; a commit pins the weights.
     """
 
     reference: str
@@ -63,6 +84,7 @@ class Wish:
     carrier: str = AUTO
     via: str | None = None
     registry: str | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +209,17 @@ def find_source(
     models: Sequence[InstalledModel],
     wish: Wish,
     progress: Progress,
+    jinja: str | None = None,
 ) -> Source:
     """Where the weights come from, as far as a reference and the server tell.
+
+    Args:
+        reference: What names the weights.
+        server: The server.
+        models: Its models.
+        wish: What else was said.
+        progress: Hears of the hashing of a file.
+        jinja: The template that a file may be sent with; its digest is then found out on the way.
 
     Raises:
         UsageError: The reference does not say enough.
@@ -196,21 +227,26 @@ def find_source(
         FileProblem: A file cannot be read.
     """
     match reference:
-        case QuantReference(release=release, quant=quant):
-            return HubSource(release.repository, quant.name, quant.filename, None, quant.bytes)
-        case HubReference(repository=repository, tag=tag, revision=revision):
+        case QuantReference(release=release, quant=quant, sha256=pin):
+            return HubSource(
+                release.repository, quant.name, quant.filename, wish.revision, quant.bytes, pin
+            )
+        case HubReference(repository=repository, tag=tag, revision=revision, sha256=pin):
             if tag is None:
                 raise UsageError(
                     f"{wish.reference!r} names no quant", f"as in hf.co/{repository}:Q4_K_M"
                 )
-            if revision is not None and parse_via(wish.via) is Via.SERVER:
+            if revision and wish.revision and revision != wish.revision:
                 raise UsageError(
-                    f"a server cannot pull the revision {revision!r}", "use --via upload"
+                    f"the revision is given twice: {revision} and {wish.revision}",
+                    "give it once, by --revision",
                 )
-            return HubSource(repository, tag, None, revision, None)
-        case FileReference(path=path):
-            return _file_source(path.expanduser(), progress)
+            return HubSource(repository, tag, None, revision or wish.revision, None, pin)
+        case FileReference(path=path, sha256=pin):
+            _refuse_revision(wish)
+            return _file_source(path.expanduser(), pin, progress, jinja)
         case ServerReference(name=name):
+            _refuse_revision(wish)
             if find_model(list(models), name) is None:
                 raise ModelNotFound(
                     f"{name!r} is no quant, no file, and no model on the server",
@@ -222,12 +258,28 @@ def find_source(
             return ServerSource(name, digests)
 
 
-def _file_source(path: Path, progress: Progress) -> FileSource:
+def _refuse_revision(wish: Wish) -> None:
+    if wish.revision is not None:
+        raise UsageError(
+            f"{wish.reference!r} is no repository that could have a revision",
+            "leave out --revision",
+        )
+
+
+def _file_source(path: Path, pin: str | None, progress: Progress, jinja: str | None) -> FileSource:
     """A file on this machine, with every part of it where it is split."""
-    digests = [state.file_sha256(part, progress) for part in gguf_rewrite.parts(path)]
-    if len(digests) == 1:
-        return FileSource(path, digests[0])
-    return FileSource(path, hashlib.sha256(" ".join(digests).encode()).hexdigest())
+    parts = gguf_rewrite.parts(path)
+    if len(parts) == 1 and jinja is not None and state.known_sha256(path) is None:
+        sha256 = gguf_rewrite.rewrite(path, jinja).digests(progress)[0]
+    else:
+        digests = [state.file_sha256(part, progress) for part in parts]
+        joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
+        sha256 = digests[0] if len(digests) == 1 else joined
+    if pin is not None and pin != sha256:
+        raise FileProblem(
+            f"{path} has the sha256 {sha256[:12]}…, not the pinned {pin[:12]}…", "fetch it again"
+        )
+    return FileSource(path, sha256)
 
 
 def choose_via(wish: Wish, asked: Via | None, *, local: bool) -> Via:

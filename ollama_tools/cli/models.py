@@ -108,6 +108,14 @@ _Via: TypeAlias = Annotated[
         "upload if absent and the server is on this machine, else server.",
     ),
 ]
+_Revision: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--revision",
+        metavar="REVISION",
+        help="Commit, branch or tag of the repository on the hub; a commit pins the weights.",
+    ),
+]
 _PublicName: TypeAlias = Annotated[
     str, typer.Argument(metavar="NAME", help="A model's public name, as list shows it.")
 ]
@@ -127,12 +135,19 @@ def create(
     template_in: _Carrier = "auto",
     via: _Via = None,
     registry: _Registry = None,
+    revision: _Revision = None,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Switch to the new build without checking it.")
     ] = False,
     prompt_tokens: _PromptTokens = None,
     force: Annotated[
         bool, typer.Option("--force", help="Pull and build again even if nothing differs.")
+    ] = False,
+    upgrade: Annotated[
+        bool,
+        typer.Option(
+            "--upgrade", help="Take the hub's newest file, where what serves is an older one."
+        ),
     ] = False,
     keep: Annotated[
         int | None,
@@ -145,10 +160,11 @@ def create(
     ] = False,
 ) -> ExitCode | None:
     """Make a Devstral on a server: bring it, build it, check it, then switch the name to it."""
-    from ollama_tools.ensure import carry_out, plan_for
-    from ollama_tools.plan import as_json
+    from ollama_tools.apply import apply
+    from ollama_tools.ensure import plan_for
     from ollama_tools.server import Server
     from ollama_tools.spec import AGENT_PROMPT, parse_parameters
+    from ollama_tools.steps import Policy
     from ollama_tools.wish import Wish
 
     wish = Wish(
@@ -161,27 +177,25 @@ def create(
         template_in,
         via,
         registry,
+        revision,
     )
-    check = not no_check
+    policy = Policy(
+        check=not no_check,
+        prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
+        force=force,
+        upgrade=upgrade,
+        keep=keep,
+    )
     with Server(host) as server:
-        plan, version = plan_for(server, wish, check=check, force=force, progress=output)
+        plan = plan_for(server, wish, policy, output)
         if dry_run:
-            lines = [f"{each.sign} {each.text}" for each in plan.steps] or ["unchanged"]
-            title = f"{plan.name} on {server.url} (Ollama {version})"
-            if plan.reason:
-                title += f": {plan.reason}"
-            output.result(as_json(plan), "\n  ".join([title, *lines]), plan.name)
+            lines = [str(each) for each in plan.steps] or ["unchanged"]
+            title = f"{plan.name} on {server.url} (Ollama {plan.version})"
+            if plan.compared.reason:
+                title += f": {plan.compared.reason}"
+            output.result(plan.as_json(), "\n  ".join([title, *lines]), plan.name)
             return None
-        model = carry_out(
-            server,
-            plan,
-            version,
-            check=check,
-            force=force,
-            prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
-            keep=keep,
-            progress=output,
-        )
+        model = apply(plan, server, output)
     where = f"on {model.server} (Ollama {model.version})"
     facts = f"{model.digest[:12]}, carrier {model.carrier.value}, context {model.context}"
     if not model.changed:
@@ -256,6 +270,7 @@ def status(
     template_in: _Carrier = "auto",
     via: _Via = None,
     registry: _Registry = None,
+    revision: _Revision = None,
 ) -> ExitCode | None:
     """Compare a server with what create would make; nothing is changed. Exit code 3 on drift.
 
@@ -278,6 +293,7 @@ def status(
         template_in,
         via,
         registry,
+        revision,
     )
     wanted = asked_environment(settings) if settings else None
     with Server(host) as server:
@@ -295,16 +311,17 @@ def status(
 @command(commands, "history", panel=_PANEL)
 def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     """Show the builds that are kept of a model, the one that began to serve last first."""
-    from ollama_tools.builds import SHOWN_DIGITS
+    from ollama_tools.builds import SHOWN_DIGITS, with_weights
     from ollama_tools.builds import history as kept_builds
     from ollama_tools.server import Server
 
     with Server(host) as server:
-        kept = kept_builds(server, name)
+        kept = with_weights(server, kept_builds(server, name))
     rows = [
         (
             each.name,
             each.digest[:SHOWN_DIGITS],
+            (each.weights or "").removeprefix("sha256:")[:SHOWN_DIGITS],
             each.since.partition(".")[0].replace("T", " "),
             "serving" if each.serving else "",
         )
@@ -312,7 +329,7 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     ]
     output.result(
         {"name": name, "builds": [each.as_json() for each in kept]},
-        lambda: output.table(("BUILD", "DIGEST", "SINCE", "STATE"), rows),
+        lambda: output.table(("BUILD", "DIGEST", "WEIGHTS", "SINCE", "STATE"), rows),
         [each.name for each in kept],
     )
 

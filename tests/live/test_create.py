@@ -17,10 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
-from ollama_tools import EnsuredModel, ensure_model, smoke
+from ollama_tools import Outcome, ensure_model, smoke
 from ollama_tools.checks import cases
 from ollama_tools.data import data_path
 from ollama_tools.errors import CheckFailed, ModelNotFound, UsageError
+from ollama_tools.names import Kind, OwnName, own_name
 from ollama_tools.server import Server
 from ollama_tools.template import Carrier
 from tests.testbed.hub import Hub
@@ -34,7 +35,7 @@ REPOSITORY = "unsloth/Devstral-Small-2507-GGUF"
 SHORT = 300
 """Tokens of the long prompt where its length is not the question."""
 
-Create = Callable[..., EnsuredModel]
+Create = Callable[..., Outcome]
 
 
 class Heard:
@@ -128,7 +129,7 @@ def unloaded(bed: OllamaServer) -> Iterator[None]:
 def create(bed: OllamaServer, hub: Hub) -> Create:
     """``ensure_model`` on the bed, with short checks."""
 
-    def ensure(reference: str = QUANT, **wish: Any) -> EnsuredModel:
+    def ensure(reference: str = QUANT, **wish: Any) -> Outcome:
         return ensure_model(
             reference, **{"host": bed.url, "prompt_tokens": SHORT, "via": "upload", **wish}
         )
@@ -278,10 +279,12 @@ def test_a_dry_run_shows_the_steps_and_takes_none(
     done = run_cli("create", QUANT, "--dry-run", "--json", server=bed.url, hub=hub)
     plan = json.loads(done.stdout)
     assert plan["changed"] is True
-    assert plan["reason"] == "it is not on the server"
-    assert [each["sign"] for each in plan["steps"]] == ["+", "?", "+", "?", "+"]
-    assert seen.so_far() == ["GET /api/version", "GET /api/tags"]
-    assert hub.requests == []
+    assert plan["reason"] == f"model: none instead of {NAME}"
+    kinds = ["bring", "build", "compare", "check", "keep", "switch"]
+    assert [each["kind"] for each in plan["steps"]] == kinds
+    assert "download" in plan["steps"][0]["text"]
+    assert not [each for each in seen.so_far() if each.startswith(("POST", "DELETE"))]
+    assert not [each for each in hub.requests if each.method != "HEAD" and "gguf" in each.path]
 
 
 def test_the_library_is_silent(
@@ -385,7 +388,8 @@ def test_another_context_makes_another_build_and_keeps_the_old_one(
     }
     back = create(check=False)
     assert (back.changed, back.digest, back.build) == (True, first.digest, first.build)
-    assert len(server.models()) == 3
+    # The one name more says since when the first build serves again.
+    assert len(server.models()) == 4
 
 
 @pytest.mark.parametrize(
@@ -409,12 +413,15 @@ def test_another_wish_is_seen_and_met_and_then_nothing_is_to_do(
     assert create(check=False, **wish).changed is False
 
 
-def test_force_builds_again_and_gives_the_same_model(create: Create, bed: OllamaServer) -> None:
+def test_force_builds_again_and_gives_the_same_model(
+    create: Create, bed: OllamaServer, server: Server
+) -> None:
     first = create(check=False)
     seen = Requests(bed)
     again = create(check=False, force=True)
-    assert (again.changed, again.digest) == (False, first.digest)
-    assert "POST /api/copy" in seen.so_far()
+    assert (again.changed, again.digest, again.build) == (True, first.digest, first.build)
+    assert "POST /api/create" in seen.so_far()
+    assert model_names(server) == [NAME, first.build]
 
 
 def test_a_hand_edit_over_the_public_name_is_mended_and_kept_as_a_build(
@@ -429,10 +436,15 @@ def test_a_hand_edit_over_the_public_name_is_mended_and_kept_as_a_build(
 
     assert (second.changed, second.digest) == (True, first.digest)
     kept = f"{NAME}-{edited.digest[:12]}"
-    assert {each.name: each.digest for each in server.models()} == {
+    assert second.previous == kept
+    names = {each.name: each.digest for each in server.models()}
+    (again,) = names.keys() - {NAME, first.build, kept}
+    assert own_name(again) == OwnName(Kind.SERVED, NAME, first.build.rpartition("-")[2])
+    assert names == {
         NAME: first.digest,
         first.build: first.digest,
         kept: edited.digest,
+        again: first.digest,
     }
 
 
@@ -467,7 +479,7 @@ def test_a_broken_template_that_was_asked_for_fails_its_check_and_the_name_stays
     create: Create, hub: Hub, broken: Hub, bed: OllamaServer, server: Server
 ) -> None:
     first = create(carrier="modelfile", check=False)
-    with pytest.raises(CheckFailed, match=f"{NAME} is as it was") as caught:
+    with pytest.raises(CheckFailed, match=f"{NAME} serves as before") as caught:
         create(carrier="hub")
     assert "prompt" in caught.value.what
     current = server.model(NAME)
@@ -544,8 +556,7 @@ def test_a_file_is_uploaded_once_and_its_digest_remembered(
     assert made.name == "my-devstral-2507-tune:latest"
     assert tool_calls(server, made.name) == [cases.TOOL]
     assert [each for each in heard.steps if each.startswith("hashing")] == [
-        f"hashing {path}",
-        f"hashing {path} with its new header",
+        f"hashing {path}, once as it is and once with our template"
     ]
 
     heard = Heard()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from ollama_tools import EnsuredModel, ensure_model
+from ollama_tools import Outcome, ensure_model
 from ollama_tools.errors import (
     DevstralError,
     FileProblem,
@@ -48,7 +48,7 @@ from tests.testbed.server import OllamaServer
 
 __all__ = ["create", "hub", "unloaded"]
 
-Create = Callable[..., EnsuredModel]
+Create = Callable[..., Outcome]
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
@@ -71,7 +71,7 @@ def digest_of(quant: str) -> str:
 
 
 @pytest.fixture
-def served(create: Create, server: Server) -> Iterator[EnsuredModel]:
+def served(create: Create, server: Server) -> Iterator[Outcome]:
     """A model that serves; whatever a test does, it is all that is on the server at its end."""
     made = create("2505:Q4_0", check=False)
     before = {each.name: each.digest for each in server.models()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tools import EnsuredModel, ensure_model
+from ollama_tools import Outcome, ensure_model
 from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.result import Status
 from ollama_tools.errors import CheckFailed, UsageError
@@ -21,7 +21,7 @@ from tests.testbed.server import OllamaServer
 
 __all__ = ["hub"]
 
-Create = Callable[..., EnsuredModel]
+Create = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module", params=["2507", "2505"])
@@ -45,7 +45,7 @@ def test_a_dedicated_server_applies_our_template_to_a_model_without_one(
     bed, release = dedicated
     reference = QUANT if release == "2507" else "2505:Q4_K_M"
 
-    def create() -> EnsuredModel:
+    def create() -> Outcome:
         return ensure_model(
             reference,
             host=bed.url,

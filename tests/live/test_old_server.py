@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tools import EnsuredModel, Status, ensure_model, smoke
+from ollama_tools import Outcome, Status, ensure_model, smoke
 from ollama_tools.errors import UsageError
 from ollama_tools.server import Server
 from ollama_tools.template import Carrier
@@ -20,7 +20,7 @@ __all__ = ["hub"]
 
 pytestmark = pytest.mark.old_server
 
-Create = Callable[..., EnsuredModel]
+Create = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def old_server(old: OllamaServer) -> Iterator[Server]:
 
 @pytest.fixture
 def create(old: OllamaServer, old_server: Server, hub: Hub) -> Create:
-    def ensure(reference: str = QUANT, **wish: Any) -> EnsuredModel:
+    def ensure(reference: str = QUANT, **wish: Any) -> Outcome:
         return ensure_model(
             reference,
             **{

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ollama_tools import EnsuredModel, Report, Status, smoke
+from ollama_tools import Outcome, Report, Status, smoke
 from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks.surfaces import SURFACES
 from ollama_tools.errors import ModelNotFound, ServerUnreachable, UsageError
@@ -38,7 +38,7 @@ from tests.testbed.server import OllamaServer
 
 __all__ = ["broken", "broken_hub", "create", "hub", "unloaded"]
 
-Create = Callable[..., EnsuredModel]
+Create = Callable[..., Outcome]
 
 ROUND_TRIPS = {
     f"tool-{part} {surface.path} {mode}"

@@ -234,8 +234,11 @@ def test_a_digest_is_that_of_the_chunks_and_is_remembered(tmp_path: Path) -> Non
     first, second, third = Listener(), Listener(), Listener()
     sha256 = hashlib.sha256(b"".join(rewritten.chunks())).hexdigest()
     assert rewritten.sha256(first) == sha256
-    assert first.steps == [f"hashing {path} with its new header"]
-    assert first.transfers[-1] == (rewritten.size, rewritten.size)
+    own = hashlib.sha256(source).hexdigest()
+    assert first.steps == [f"hashing {path}, once as it is and once with our template"]
+    assert first.transfers[-1] == (len(source), len(source))
+    assert state.known_sha256(path) == own
+    assert rewrite(path, OURS).digests(second) == (own, sha256)
     assert rewrite(path, OURS).sha256(second) == sha256
     assert second.steps == []
     assert known_sha256(path, OURS) == sha256

@@ -7,17 +7,21 @@ from typing import Any, cast
 
 import pytest
 
+from ollama_tools.bring import base_name
 from ollama_tools.catalog import load_catalog
+from ollama_tools.compatibility import Version
 from ollama_tools.data import data_path
 from ollama_tools.errors import UsageError
 from ollama_tools.modelfile import Difference
-from ollama_tools.plan import Plan, Registry, Via, as_json, base_name, make_plan
-from ollama_tools.server import InstalledModel, Server
+from ollama_tools.plan import Plan, compare, make_plan
+from ollama_tools.progress import Silence
+from ollama_tools.server import InstalledModel, RunningModel, Server
 from ollama_tools.shown import Shown
 from ollama_tools.spec import HubSource, ServerSource, Spec, merge_parameters
+from ollama_tools.steps import Policy
 from ollama_tools.system import SystemOrigin, bundled, system_prompt
 from ollama_tools.template import Carrier
-from ollama_tools.wish import parse_registry, parse_via
+from ollama_tools.wish import Registry, Via, parse_registry, parse_via
 
 RELEASE = load_catalog(data_path("catalog.yaml")).default
 NAME = "devstral-small-2507:Q4_K_M"
@@ -30,6 +34,8 @@ HUB = Spec(
     parameters=merge_parameters(RELEASE, None, {}),
 )
 MODELFILE = replace(HUB, carrier=Carrier.MODELFILE)
+BLOB = f"/blobs/sha256-{'0' * 64}"
+BLOBS = (f"sha256:{'0' * 64}",)
 
 
 def shown(spec: Spec, **changes: Any) -> dict[str, Any]:
@@ -55,35 +61,64 @@ class Fake:
         self._answer = answer
         self.asked: list[str] = []
 
+    url = "http://fake"
+
+    def running(self) -> list[RunningModel]:
+        return []
+
     def show(self, name: str) -> Shown:
         self.asked.append(name)
         assert self._answer is not None
         return Shown(name, self._answer)
 
 
-def plan_on(fake: Fake, *candidates: Spec, **options: Any) -> Plan:
-    settings = {"via": Via.SERVER, "registry": Registry(), "check": True, "force": False}
+def plan_on(
+    fake: Fake,
+    *candidates: Spec,
+    via: Via = Via.SERVER,
+    check: bool = True,
+    force: bool = False,
+    keep: int | None = None,
+) -> Plan:
+    policy = Policy(check=check, force=force, keep=keep)
     server = cast("Server", fake)
-    return make_plan(server, fake.listed, candidates, **{**settings, **options})
+    compared = compare(server, fake.listed, candidates, policy, Silence())
+    return make_plan(
+        compared,
+        server,
+        Version(0, 34, 4),
+        policy,
+        via=via,
+        registry=Registry(),
+        progress=Silence(),
+    )
 
 
 def steps(plan: Plan) -> list[str]:
-    return [f"{each.sign} {each.text.split(' ')[0]}" for each in plan.steps]
+    return [f"{each.sign} {each.kind.value}" for each in plan.steps]
 
 
 def test_an_empty_server_gets_everything() -> None:
     plan = plan_on(Fake({}), HUB, MODELFILE)
-    assert plan.reason == "it is not on the server"
-    assert steps(plan) == ["+ pull", "? try", "+ create", "? check", "+ name", "- remove"]
+    assert plan.compared.reason == f"model: none instead of {NAME}"
+    assert steps(plan) == [
+        "+ bring",
+        "+ build",
+        "? compare",
+        "? check",
+        "+ keep",
+        "+ switch",
+        "- remove",
+    ]
     assert "14.0 GiB" in plan.steps[0].text
-    assert plan.steps[1].text.endswith("hub, else modelfile")
+    assert plan.steps[2].text.endswith("if it is another, try modelfile")
 
 
 @pytest.mark.parametrize("spec", [HUB, MODELFILE])
 def test_any_candidate_that_is_served_as_it_should_be_is_left_alone(spec: Spec) -> None:
-    fake = Fake({NAME: "d", spec.build: "d"}, shown(spec))
+    fake = Fake({NAME: "d", spec.build(BLOBS): "d"}, shown(spec))
     plan = plan_on(fake, HUB, MODELFILE)
-    assert plan.unchanged == spec
+    assert plan.compared.unchanged == spec
     assert plan.steps == ()
     assert fake.asked == [NAME]
 
@@ -94,60 +129,64 @@ def test_any_candidate_that_is_served_as_it_should_be_is_left_alone(spec: Spec) 
         ({"system": "Be rude."}, "system prompt: sha256:"),
         ({"system": ""}, "system prompt: none instead of sha256:"),
         ({"template": "{{ .Prompt }}"}, "template: sha256:"),
-        ({"modelfile": "FROM x\n"}, "parser: none instead of ministral"),
-        ({"modelfile": 'FROM x\nTEMPLATE """\nPARSER ministral\n"""'}, "parser: none instead"),
+        ({"modelfile": f"FROM {BLOB}\n"}, "parser: none instead of ministral"),
+        (
+            {"modelfile": f'FROM {BLOB}\nTEMPLATE """\nPARSER ministral\n"""'},
+            "parser: none instead",
+        ),
+        ({"modelfile": f"FROM /blobs/sha256-{'1' * 64}\nPARSER ministral\n"}, "weights: sha256:1"),
         ({"parameters": ""}, "parameter temperature: none instead of 0.15; parameter"),
         ({"parameters": "num_ctx 4096"}, "parameter num_ctx: 4096 instead of 32768"),
     ],
 )
 def test_a_build_that_was_changed_itself_is_found(changes: dict[str, str], reason: str) -> None:
-    fake = Fake({NAME: "d", MODELFILE.build: "d"}, shown(MODELFILE, **changes))
+    fake = Fake({NAME: "d", MODELFILE.build(BLOBS): "d"}, shown(MODELFILE, **changes))
     plan = plan_on(fake, MODELFILE)
-    assert plan.unchanged is None
-    assert reason in plan.reason
+    assert plan.compared.unchanged is None
+    assert reason in plan.compared.reason
 
 
 def test_more_parameters_than_wanted_are_no_difference() -> None:
     more = shown(MODELFILE)["parameters"] + '\nstop "</s>"\nseed 7'
-    fake = Fake({NAME: "d", MODELFILE.build: "d"}, shown(MODELFILE, parameters=more))
-    assert plan_on(fake, MODELFILE).unchanged == MODELFILE
+    fake = Fake({NAME: "d", MODELFILE.build(BLOBS): "d"}, shown(MODELFILE, parameters=more))
+    assert plan_on(fake, MODELFILE).compared.unchanged == MODELFILE
 
 
 def test_a_name_that_stands_for_no_build_is_switched() -> None:
-    plan = plan_on(Fake({NAME: "other", HUB.build: "d"}, shown(HUB)), HUB)
-    assert plan.differences == (Difference("build", None, HUB.build),)
-    assert plan.reason == f"build: none instead of {HUB.build}"
-    assert "~ switch" in steps(plan)
+    plan = plan_on(Fake({NAME: "other", HUB.build(BLOBS): "d"}, shown(HUB)), HUB)
+    assert plan.compared.differences == (Difference("build", None, HUB.build(BLOBS)),)
+    assert plan.compared.reason == f"build: none instead of {HUB.build(BLOBS)}"
+    assert steps(plan) == ["= build", "? check", "~ switch"]
 
 
 def test_the_nearest_candidate_says_what_differs() -> None:
     other = HUB.with_system(system_prompt("Be brief.", SystemOrigin.FILE, "x"))
-    fake = Fake({NAME: "d", other.build: "d"}, shown(other))
+    fake = Fake({NAME: "d", other.build(BLOBS): "d"}, shown(other))
     plan = plan_on(fake, MODELFILE, HUB)
-    assert [each.field for each in plan.differences] == ["system prompt", "build"]
-    assert plan.differences[1].found == other.build
+    assert [each.field for each in plan.compared.differences] == ["system prompt", "build"]
+    assert plan.compared.differences[1].found == other.build(BLOBS)
 
 
 def test_force_finds_work_where_nothing_differs() -> None:
     base = base_name(HUB, Registry())
     assert base == "hf.co/unsloth/Devstral-Small-2507-GGUF:Q4_K_M"
-    fake = Fake({NAME: "d", HUB.build: "d", base: "b"}, shown(HUB))
+    fake = Fake({NAME: "d", HUB.build(BLOBS): "d", base: "b"}, shown(HUB))
     plan = plan_on(fake, HUB, force=True)
-    assert (plan.unchanged, plan.reason) == (None, "--force")
-    assert "+ pull" in steps(plan)
+    assert plan.compared.unchanged is None
+    assert "--force" in plan.compared.reason
+    assert steps(plan)[:2] == ["+ bring", "+ build"]
     assert fake.asked == []
 
 
 def test_a_base_that_is_there_is_not_pulled() -> None:
     base = base_name(HUB, Registry())
     assert base is not None
-    assert "+ pull" not in steps(plan_on(Fake({base: "b"}), HUB))
+    assert steps(plan_on(Fake({base: "b"}), HUB))[0] == "= bring"
 
 
 @pytest.mark.parametrize(
     ("options", "absent"),
     [
-        ({"via": Via.UPLOAD}, {"+ pull", "- remove"}),
         ({"check": False}, {"? check"}),
     ],
 )
@@ -157,13 +196,17 @@ def test_steps_that_are_not_taken_are_not_shown(options: dict[str, Any], absent:
 
 def test_weights_on_the_server_are_not_brought() -> None:
     spec = replace(HUB, source=ServerSource("plain", ("sha256:0",)))
-    assert steps(plan_on(Fake({}), spec)) == ["+ create", "? check", "+ name"]
+    fake = Fake(
+        {"plain:latest": "p"}, {**shown(HUB), "model_info": {"general.architecture": "llama"}}
+    )
+    found = ["= bring", "+ build", "? check", "+ keep", "+ switch"]
+    assert steps(plan_on(fake, spec)) == found
     assert base_name(spec, Registry()) is None
 
 
 def test_a_plan_as_json_says_all_that_a_program_wants() -> None:
     plan = plan_on(Fake({}), HUB, MODELFILE)
-    document = as_json(plan)
+    document = plan.as_json()
     assert {key: document[key] for key in ("name", "changed", "via", "context", "carriers")} == {
         "name": NAME,
         "changed": True,

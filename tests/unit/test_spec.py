@@ -26,6 +26,7 @@ from ollama_tools.spec import (
 from ollama_tools.system import NO_SYSTEM, bundled
 from ollama_tools.template import Carrier
 
+WEIGHTS = ("sha256:" + "1" * 64,)
 CATALOG = load_catalog(data_path("catalog.yaml"))
 RELEASE = CATALOG.default
 
@@ -117,9 +118,11 @@ def test_the_context_comes_from_where_it_is_given(
         (0, {}),
         (-1, {}),
         (None, {"num_ctx": 10**30}),
-        (None, {"num_ctx": "8192"}),
+        (None, {"num_ctx": "many"}),
+        (None, {"num_ctx": "8192.0"}),
         (None, {"num_ctx": True}),
-        (None, {"temperature": "0.3"}),
+        (None, {"temperature": "warm"}),
+        (None, {"temperature": True}),
         (None, {"temperature": float("nan")}),
         (None, {"top_k": 1.5}),
         (None, {"nosuch": 1}),
@@ -161,8 +164,8 @@ def test_a_long_prompt_must_be_long() -> None:
 )
 def test_whatever_changes_a_model_changes_its_build(spec: Spec, change: dict[str, Any]) -> None:
     other = replace(spec, **change)
-    assert other.fingerprint != spec.fingerprint
-    assert other.build == f"devstral:mine-{other.fingerprint}"
+    assert other.mark(WEIGHTS) != spec.mark(WEIGHTS)
+    assert other.build(WEIGHTS) == f"devstral:mine-{other.mark(WEIGHTS)}"
 
 
 @pytest.mark.parametrize(
@@ -170,18 +173,25 @@ def test_whatever_changes_a_model_changes_its_build(spec: Spec, change: dict[str
     [
         {"name": "devstral:yours"},
         {"source": HubSource(RELEASE.repository.upper(), "q4_k_m", filename="x", bytes=7)},
+        {"source": HubSource(RELEASE.repository, "Q4_K_M", revision="0a" * 20)},
+        {"source": HubSource(RELEASE.repository, "Q4_K_M", sha256="f" * 64)},
         {"parameters": dict(reversed(merge_parameters(RELEASE, None, {}).items()))},
     ],
 )
-def test_what_changes_no_model_changes_no_fingerprint(spec: Spec, change: dict[str, Any]) -> None:
-    assert replace(spec, **change).fingerprint == spec.fingerprint
+def test_what_changes_no_model_changes_no_mark(spec: Spec, change: dict[str, Any]) -> None:
+    assert replace(spec, **change).mark(WEIGHTS) == spec.mark(WEIGHTS)
+
+
+def test_other_weights_are_another_build(spec: Spec) -> None:
+    other = ("sha256:" + "2" * 64,)
+    assert len({spec.mark(each) for each in (WEIGHTS, other, WEIGHTS + other, ())}) == 4
 
 
 def test_the_same_file_elsewhere_is_the_same_model(spec: Spec) -> None:
     here, there = (
         replace(spec, source=FileSource(Path(path), "0" * 64)) for path in ("a.gguf", "/b.gguf")
     )
-    assert here.fingerprint == there.fingerprint
+    assert here.mark(WEIGHTS) == there.mark(WEIGHTS)
 
 
 def test_a_mirror_pulls_under_its_own_name() -> None:

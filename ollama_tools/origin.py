@@ -1,0 +1,94 @@
+"""Where a model's weights came from, kept in its manifest.
+
+The key of a file in a create request comes back as ``details.parent_model`` in ``/api/tags`` and
+``/api/show`` (measured on 0.34.4). It is neither in the weights' header nor in a build's identity:
+a new commit of a README must not mean another model.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+_UNKNOWN = "unknown"
+_HUB_KEY = re.compile(
+    r"hf\.co/(?P<repository>[^/]+/[^/]+)/resolve/(?P<commit>[^/]+)/sha256-(?P<sha256>[^/]+)/"
+    r"(?P<file>.+)"
+)
+_FILE_KEY = re.compile(r"file/sha256-(?P<sha256>[0-9a-f]{64})/(?P<file>.+)")
+_PULLED = re.compile(r"[^/]+/(?P<repository>[^/:]+/[^/:]+):(?P<tag>[^/:]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where weights came from, as far as it is known.
+
+    Attributes:
+        repository: ``owner/name`` on the hub; None for a file of somebody's machine.
+        file: The file's path in the repository, or its name; None where the server pulled a quant
+            by its tag and nobody said which file that is.
+        tag: The quant's tag by which a server pulled it; None for all else.
+        commit: The commit of the repository; None where it is not known.
+        sha256: Hex digest of the file as published; None where it is not known.
+    """
+
+    repository: str | None = None
+    file: str | None = None
+    tag: str | None = None
+    commit: str | None = None
+    sha256: str | None = None
+
+    def key(self, name: str | None = None) -> str:
+        """The key of the file in a create request.
+
+        It must be a relative path without colon or backslash (0.34.4), and end in the file's own
+        name, by which the parts of a split model are told apart.
+
+        Args:
+            name: Name of a further part of a split model; None for the file itself.
+        """
+        file = quote(name or self.file or self.tag or "model.gguf", safe="/")
+        if self.repository is None:
+            return f"file/sha256-{self.sha256}/{file}"
+        commit, sha256 = self.commit or _UNKNOWN, self.sha256 or _UNKNOWN
+        return f"hf.co/{self.repository}/resolve/{commit}/sha256-{sha256}/{file}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The origin as JSON has it."""
+        return {
+            "repository": self.repository,
+            "file": self.file or self.tag,
+            "commit": self.commit,
+            "sha256": self.sha256,
+        }
+
+    def __str__(self) -> str:
+        where = f"{self.repository}/" if self.repository else ""
+        commit = f" at {self.commit[:12]}" if self.commit else ""
+        return f"{where}{self.file or self.tag}{commit}"
+
+
+def parse_origin(parent: str) -> Origin | None:
+    """The origin that ``details.parent_model`` tells; None where it tells none.
+
+    Args:
+        parent: A key of ours, or the name that a server pulled: ``hf.co/owner/name:tag``.
+    """
+    if match := _HUB_KEY.fullmatch(parent):
+        return Origin(
+            repository=match["repository"],
+            file=unquote(match["file"]),
+            commit=_known(match["commit"]),
+            sha256=_known(match["sha256"]),
+        )
+    if match := _FILE_KEY.fullmatch(parent):
+        return Origin(file=unquote(match["file"]), sha256=match["sha256"])
+    if match := _PULLED.fullmatch(parent):
+        return Origin(repository=match["repository"], tag=match["tag"])
+    return None
+
+
+def _known(text: str) -> str | None:
+    return None if text == _UNKNOWN else text
