@@ -51,9 +51,8 @@ def session_server(
 
 @pytest.fixture
 def hub(session_hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
-    """The hub, healthy and with an empty log; huggingface_hub asks it and starts with no cache."""
-    session_hub.heal()
-    session_hub.forget()
+    """The hub as it began, with an empty log; huggingface_hub asks it and starts with no cache."""
+    session_hub.reset()
     # huggingface_hub reads its environment once, when it is imported.
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", session_hub.endpoint)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

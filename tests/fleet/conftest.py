@@ -30,9 +30,8 @@ def session_fleet_hub(hosts: Hosts) -> Iterator[Hub]:
 
 @pytest.fixture
 def fleet_hub(session_fleet_hub: Hub) -> Hub:
-    """The hub that the hosts reach, healthy and with an empty log."""
-    session_fleet_hub.heal()
-    session_fleet_hub.forget()
+    """The hub that the hosts reach, as it began and with an empty log."""
+    session_fleet_hub.reset()
     return session_fleet_hub
 
 

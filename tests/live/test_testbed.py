@@ -7,18 +7,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import LastCommitInfo, RepoFile
 
 from tests.testbed.build import ollama_build
 from tests.testbed.hub import Hub
-from tests.testbed.models import PROJECTOR, QUANTS, TEMPLATES, devstral_repositories
+from tests.testbed.models import (
+    PROJECTOR,
+    QUANTS,
+    TEMPLATES,
+    changed,
+    devstral_repositories,
+    with_readme,
+)
+from tests.testbed.repository import Content, Repository
 from tests.testbed.server import OllamaServer
 
 ROOT = Path(__file__).parents[2]
@@ -60,9 +74,7 @@ def hub() -> Iterator[Hub]:
 @pytest.fixture(autouse=True)
 def healthy(hub: Hub) -> Iterator[None]:
     yield
-    hub.heal()
-    hub.forget()
-    hub.token = None
+    hub.reset()
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +260,171 @@ def test_faults_apply_to_their_prefix_alone(hub: Hub) -> None:
     limited = httpx.get(manifest)
     assert (limited.status_code, limited.headers["Retry-After"]) == (429, "7")
     assert httpx.get(manifest).status_code == 200
+
+
+def last_commit(hub: Hub, path: str, revision: str = "main") -> LastCommitInfo:
+    api = HfApi(endpoint=hub.endpoint)
+    (entry,) = api.get_paths_info(REPOSITORY, path, expand=True, revision=revision)
+    assert isinstance(entry, RepoFile)
+    assert entry.last_commit is not None
+    return entry.last_commit
+
+
+def test_an_old_commit_is_served_after_another_was_published(hub: Hub, tmp_path: Path) -> None:
+    old = hub.newest(REPOSITORY)
+    new = hub.publish(changed(old.repository, QUANT))
+
+    api = HfApi(endpoint=hub.endpoint)
+    for revision, commit in ((None, new), ("main", new), (old.id, old), (new.id, new)):
+        path = Path(
+            hf_hub_download(
+                REPOSITORY, FILE, revision=revision, endpoint=hub.endpoint, cache_dir=tmp_path
+            )
+        )
+        content = commit.repository.files[FILE]
+        assert path.parent.name == commit.id
+        assert path.resolve().name == Content.of(path).sha256 == content.sha256
+
+        assert api.model_info(REPOSITORY, revision=revision).sha == commit.id
+        (entry,) = api.get_paths_info(REPOSITORY, [FILE], revision=revision)
+        (listed,) = (e for e in api.list_repo_tree(REPOSITORY, revision=revision) if e.path == FILE)
+        assert isinstance(entry, RepoFile)
+        assert isinstance(listed, RepoFile)
+        assert entry.lfs is not None
+        assert entry.lfs.sha256 == content.sha256
+        assert (
+            (listed.lfs, listed.last_commit) == (entry.lfs, entry.last_commit) == (entry.lfs, None)
+        )
+
+
+def test_a_changed_model_keeps_its_size_and_leaves_the_others_alone(hub: Hub) -> None:
+    before = hub.newest(REPOSITORY).repository
+    after = changed(before, QUANT)
+    assert after.files[FILE].sha256 != before.files[FILE].sha256
+    assert after.files[FILE].size == before.files[FILE].size
+    assert {**after.files, FILE: None} == {**before.files, FILE: None}
+    assert changed(before, FILE).files == after.files
+    assert after.commit != before.commit
+
+
+def test_a_files_last_commit_is_the_one_that_changed_it(hub: Hub, tmp_path: Path) -> None:
+    first = hub.newest(REPOSITORY)
+    date = datetime(2025, 8, 1, 12, 30, 15, 250_000, timezone(timedelta(hours=2)))
+    second = hub.publish(changed(first.repository, QUANT), message="Fix it\n\nAt last.", date=date)
+    third = hub.publish(with_readme(second.repository, "Fixed."))
+    other = f"Devstral-Small-2507-{QUANTS[0]}.gguf"
+
+    changing = last_commit(hub, FILE)
+    assert (changing.oid, changing.title) == (second.id, "Fix it")
+    assert changing.date == date
+    assert last_commit(hub, FILE, first.id).oid == first.id
+    assert last_commit(hub, other).oid == first.id
+    assert last_commit(hub, "README.md").oid == third.id
+
+    api = HfApi(endpoint=hub.endpoint)
+    tree = api.list_repo_tree(REPOSITORY, expand=True, revision=third.id)
+    commits = {file.path: file.last_commit for file in tree if isinstance(file, RepoFile)}
+    assert commits[FILE] == changing
+    assert commits[other] == last_commit(hub, other)
+
+    back = hub.publish(first.repository)
+    assert back.id not in {first.id, second.id, third.id}
+    assert last_commit(hub, FILE).oid == back.id
+    with pytest.raises(EntryNotFoundError):
+        hf_hub_download(REPOSITORY, "README.md", endpoint=hub.endpoint, cache_dir=tmp_path)
+
+
+def test_commits_are_listed_newest_first(hub: Hub) -> None:
+    first = hub.newest(REPOSITORY)
+    second = hub.publish(with_readme(first.repository, "One."), message="One\n\nAnd more.")
+    third = hub.publish(with_readme(first.repository, "Two."))
+
+    api = HfApi(endpoint=hub.endpoint)
+    listed = api.list_repo_commits(REPOSITORY)
+    assert [commit.commit_id for commit in listed] == [third.id, second.id, first.id]
+    assert [commit.created_at for commit in listed] == [third.date, second.date, first.date]
+    assert (listed[1].title, listed[1].message) == ("One", "And more.")
+    older = api.list_repo_commits(REPOSITORY, revision=second.id)
+    assert [commit.commit_id for commit in older] == [second.id, first.id]
+
+
+def test_a_withdrawn_commit_is_unknown(hub: Hub, tmp_path: Path) -> None:
+    old = hub.newest(REPOSITORY)
+    new = hub.publish(changed(old.repository, QUANT))
+    hub.withdraw(REPOSITORY, old.id)
+
+    api = HfApi(endpoint=hub.endpoint)
+    with pytest.raises(RevisionNotFoundError, match=f"Invalid rev id: {old.id}"):
+        hf_hub_download(
+            REPOSITORY, FILE, revision=old.id, endpoint=hub.endpoint, cache_dir=tmp_path
+        )
+    with pytest.raises(RevisionNotFoundError):
+        api.model_info(REPOSITORY, revision=old.id)
+    with pytest.raises(RevisionNotFoundError):
+        api.get_paths_info(REPOSITORY, FILE, revision=old.id)
+    with pytest.raises(RevisionNotFoundError):
+        api.list_repo_commits(REPOSITORY, revision=old.id)
+    # No commit that is left may be said to be one that is not there.
+    assert last_commit(hub, "SYSTEM_PROMPT.txt").oid == new.id
+    with pytest.raises(ValueError, match="only one"):
+        hub.withdraw(REPOSITORY, new.id)
+
+
+def test_main_falls_back_where_the_newest_commit_is_withdrawn(hub: Hub) -> None:
+    old = hub.newest(REPOSITORY)
+    new = hub.publish(changed(old.repository, QUANT))
+    hub.withdraw(REPOSITORY, new.id)
+    assert HfApi(endpoint=hub.endpoint).model_info(REPOSITORY).sha == old.id
+
+
+def test_the_registry_has_the_newest_tags_and_the_blobs_of_all_commits(hub: Hub) -> None:
+    old = hub.newest(REPOSITORY)
+    new = hub.publish(changed(old.repository, QUANT))
+
+    def answer(digest: str) -> httpx.Response:
+        where = f"{hub.endpoint}/v2/{REPOSITORY}/blobs/{digest}"
+        return httpx.head(where, follow_redirects=True)
+
+    manifest = httpx.get(f"{hub.endpoint}/v2/{REPOSITORY}/manifests/{QUANT}").json()
+    before, after = (each.repository.files[FILE] for each in (old, new))
+    assert manifest["layers"][0]["digest"] == after.digest
+    assert [answer(each.digest).status_code for each in (before, after)] == [200, 200]
+    hub.withdraw(REPOSITORY, old.id)
+    assert [answer(each.digest).status_code for each in (before, after)] == [404, 200]
+
+
+def test_a_reset_hub_holds_what_it_held_at_first(hub: Hub) -> None:
+    old = hub.newest(REPOSITORY)
+    hub.publish(with_readme(old.repository, "More."))
+    hub.publish(Repository("me/mine", {}))
+    hub.withdraw(REPOSITORY, old.id)
+    hub.token = "hf_test"
+    hub.fail("/", status=500)
+
+    hub.reset()
+
+    api = HfApi(endpoint=hub.endpoint)
+    assert [commit.commit_id for commit in api.list_repo_commits(REPOSITORY)] == [old.id]
+    with pytest.raises(RepositoryNotFoundError):
+        api.model_info("me/mine")
+
+
+def test_a_date_needs_its_time_zone(hub: Hub) -> None:
+    old = hub.newest(REPOSITORY)
+    with pytest.raises(ValueError, match="no time zone"):
+        hub.publish(old.repository, date=datetime(2025, 8, 1))
+    assert hub.newest(REPOSITORY) is old
+    assert hub.publish(Repository("me/mine", {})).date.tzinfo is UTC
+
+
+def test_a_server_pulls_what_was_published_last(server: OllamaServer, hub: Hub) -> None:
+    model = f"{hub.registry}/{REPOSITORY}:Q4_0"
+    assert pull(server, model)[-1] == {"status": "success"}
+    hub.publish(changed(hub.newest(REPOSITORY).repository, "Q4_0"))
+    assert pull(server, model)[-1] == {"status": "success"}
+    question = [{"role": "user", "content": "What is the weather like?"}]
+    assert chat(server, model, question)["message"]["content"] == "Hello from the successor."
+    assert "tool_calls" in chat(server, model, question, tools=TOOLS)["message"]
 
 
 def test_a_restarted_server_keeps_its_address_and_takes_new_variables(tmp_path: Path) -> None:

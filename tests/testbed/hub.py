@@ -9,6 +9,8 @@ Three faces on one threaded server:
 * ``/blobs/...`` and ``/lfs/...``: the bytes themselves, with ranges.
 
 Tests make it fail with :meth:`Hub.fail` and look at what was asked in :attr:`Hub.requests`.
+:meth:`Hub.publish` puts another commit on top of a repository, as its owner would; the older ones
+can be asked for by their forty digits until :meth:`Hub.withdraw`.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from tests.testbed.history import UPLOAD, Commit, History
 from tests.testbed.hub_routes import NotFoundError, Reply, Router
 from tests.testbed.repository import Content, Repository
 
@@ -78,7 +82,7 @@ class Hub:
     """The stand-in; use it as a context manager.
 
     Args:
-        repositories: What it holds.
+        repositories: What it holds at first, one commit of each.
         token: When given, hub and registry answer 401 to requests without it as bearer token.
         port: Port to listen on; 0 takes a free one.
         address: Address to listen on.
@@ -96,8 +100,9 @@ class Hub:
         name: str | None = None,
         bytes_name: str = "localhost",
     ) -> None:
-        router = Router({item.name: item for item in repositories})
-        self._state = _State(router, token, port, bytes_name)
+        self._history = History(repositories)
+        self._state = _State(Router(self._history), token, port, bytes_name)
+        self._first_token = token
         self._address = address
         self._name = name or address
         self._server: ThreadingHTTPServer | None = None
@@ -139,6 +144,56 @@ class Hub:
     def token(self, token: str | None) -> None:
         self._state.token = token
 
+    def newest(self, name: str) -> Commit:
+        """The commit that ``main`` means now; its repository is what to make the next one of.
+
+        Args:
+            name: ``OWNER/NAME``.
+
+        Raises:
+            ValueError: When there is no such repository.
+        """
+        line = self._history.line(name)
+        if not line:
+            raise ValueError(f"no repository {name}")
+        return line[0]
+
+    def publish(
+        self, repository: Repository, *, message: str = UPLOAD, date: datetime | None = None
+    ) -> Commit:
+        """Puts a commit on top of the repository of that name, or makes the repository.
+
+        From now on ``main`` and the registry's tags mean this one. Older commits are still served
+        to those who ask for their forty digits, and their blobs by digest.
+
+        Args:
+            repository: All files from now on.
+            message: What was done; the first line is the title.
+            date: When, with its time zone; None means a day after the commit before.
+
+        Returns:
+            The new commit.
+
+        Raises:
+            ValueError: When ``date`` has no time zone.
+        """
+        return self._history.publish(repository, message, date)
+
+    def withdraw(self, name: str, commit: str) -> None:
+        """Makes a commit unknown, as if the repository's owner had rewritten its history.
+
+        Blobs and links that no other commit has are gone with it. ``main`` falls back to the
+        commit before where it was the newest.
+
+        Args:
+            name: ``OWNER/NAME``.
+            commit: Its forty digits.
+
+        Raises:
+            ValueError: When there is no such commit, or no other one.
+        """
+        self._history.withdraw(name, commit)
+
     def fail(
         self,
         prefix: str,
@@ -175,6 +230,13 @@ class Hub:
         """Empties the log of requests."""
         with self._state.lock:
             self._state.requests.clear()
+
+    def reset(self) -> None:
+        """Puts all back to how it began: commits and token, no faults, an empty log."""
+        self._history.reset()
+        self.token = self._first_token
+        self.heal()
+        self.forget()
 
     def start(self) -> None:
         """Starts to serve.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
+from tests.testbed.history import Commit, History, Line, last_change
+from tests.testbed.registry import MANIFEST
 from tests.testbed.repository import Content, Repository
 
-_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-_CONFIG = "application/vnd.docker.container.image.v1+json"
-_LAYER = "application/vnd.ollama.image."
+_MAIN = "main"
 _ERROR_CODES = {401: "RepoNotFound", 403: "GatedRepo", 404: "EntryNotFound"}
 
 
@@ -58,13 +58,11 @@ class Router:
     """Finds the answer to a path.
 
     Args:
-        repositories: By name, ``OWNER/NAME``.
+        history: What there is; it may grow at any time.
     """
 
-    def __init__(self, repositories: Mapping[str, Repository]) -> None:
-        self._repositories = repositories
-        self._blobs: dict[str, Content] = {}
-        self._manifests: dict[tuple[str, str], Content] = {}
+    def __init__(self, history: History) -> None:
+        self._history = history
 
     def route(
         self, path: str, query: str, body: bytes, content_type: str, *, bytes_host: str
@@ -82,25 +80,39 @@ class Router:
             NotFoundError: When nothing is there.
         """
         parts = [unquote(part) for part in path.strip("/").split("/")]
+        options = parse_qs(query)
         match parts:
             case ["v2", *rest]:
                 return self._registry(rest, bytes_host)
-            case ["blobs", digest] if digest in self._blobs:
+            case ["blobs", digest]:
+                content = _blob(self._history.all_commits(), digest)
                 kind = {"Content-Type": "application/octet-stream"}
-                return Reply(200, self._blobs[digest], kind, ranges=True)
+                return Reply(200, content, kind, ranges=True)
             case ["lfs", owner, name, *inside]:
-                content = self._file(self._repository(owner, name), "/".join(inside))
+                line = self._line(owner, name, options.get("commit", [_MAIN])[0])
+                content = _file(line[0].repository, "/".join(inside))
                 kind = {"Content-Type": "application/octet-stream"}
                 return Reply(200, content, {**kind, "ETag": f'"{content.sha256}"'}, ranges=True)
             case ["api", "whoami-v2"]:
                 return Reply.document({"type": "user", "name": "testbed", "orgs": []})
-            case ["api", "models", owner, name, *rest]:
-                repository = self._repository(owner, name)
-                return self._models_api(repository, rest, query, body, content_type)
+            case ["api", "models", owner, name]:
+                return Reply.document(_model_info(self._line(owner, name)[0], options))
+            case ["api", "models", owner, name, "revision", revision]:
+                return Reply.document(_model_info(self._line(owner, name, revision)[0], options))
+            case ["api", "models", owner, name, "tree", revision, *_]:
+                line = self._line(owner, name, revision)
+                return _files_info(line, sorted(line[0].repository.files), options)
+            case ["api", "models", owner, name, "paths-info", revision]:
+                line = self._line(owner, name, revision)
+                wanted = _form(body, content_type)
+                known = [path for path in wanted["paths"] if path in line[0].repository.files]
+                return _files_info(line, known, wanted)
+            case ["api", "models", owner, name, "commits", revision]:
+                line = self._line(owner, name, revision)
+                return Reply.document([_commit_info(commit) for commit in line])
             case [owner, name, "resolve", revision, *inside]:
-                repository = self._repository(owner, name)
-                _check_revision(repository, revision)
-                return self._resolve(repository, "/".join(inside), bytes_host)
+                line = self._line(owner, name, revision)
+                return self._resolve(line[0], "/".join(inside), bytes_host)
             case _:
                 raise NotFoundError("EntryNotFound", f"nothing at {path}")
 
@@ -109,88 +121,21 @@ class Router:
             case [] | [""]:
                 return Reply.document({})
             case [owner, name, "manifests", tag]:
-                content = self._manifest(self._repository(owner, name), tag)
-                headers = {"Content-Type": _MANIFEST, "Docker-Content-Digest": content.digest}
+                content = self._line(owner, name)[0].image.manifests.get(tag)
+                if content is None:
+                    raise NotFoundError("EntryNotFound", f"{owner}/{name} has no tag {tag}")
+                headers = {"Content-Type": MANIFEST, "Docker-Content-Digest": content.digest}
                 return Reply(200, content, headers)
             case [owner, name, "blobs", digest]:
-                if digest not in self._blobs:
-                    # After a restart a client may still know digests from an earlier manifest.
-                    repository = self._repository(owner, name)
-                    for known in repository.tags:
-                        self._manifest(repository, known)
-                if digest not in self._blobs:
-                    raise NotFoundError("EntryNotFound", f"no blob {digest}")
-                return self._blob_redirect(digest, bytes_host)
+                # A client may still know digests from an earlier manifest.
+                _blob(self._line(owner, name), digest)
+                return Reply.redirect(307, f"http://{bytes_host}/blobs/{digest}", {})
             case _:
                 raise NotFoundError("EntryNotFound", "no such route in the registry")
 
-    def _blob_redirect(self, digest: str, bytes_host: str) -> Reply:
-        return Reply.redirect(307, f"http://{bytes_host}/blobs/{digest}", {})
-
-    def _manifest(self, repository: Repository, tag: str) -> Content:
-        key = (repository.name, tag)
-        if key not in self._manifests:
-            if tag not in repository.tags:
-                raise NotFoundError("EntryNotFound", f"{repository.name} has no tag {tag}")
-            self._manifests[key] = self._build_manifest(repository, tag)
-        return self._manifests[key]
-
-    def _build_manifest(self, repository: Repository, tag: str) -> Content:
-        layers = [("model", self._file(repository, repository.tags[tag]))]
-        if repository.go_template is not None:
-            layers.append(("template", Content.of(repository.go_template.encode())))
-        if repository.params is not None:
-            layers.append(("params", Content.of(repository.params.encode())))
-        config = Content.of(
-            json.dumps(
-                {
-                    "model_format": "gguf",
-                    "model_family": repository.family,
-                    "model_families": [repository.family],
-                    "model_type": "23.6B",
-                    "file_type": tag,
-                    "architecture": "amd64",
-                    "os": "linux",
-                    "rootfs": {"type": "layers", "diff_ids": [item.digest for _, item in layers]},
-                }
-            ).encode()
-        )
-        for content in (config, *(item for _, item in layers)):
-            self._blobs[content.digest] = content
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": _MANIFEST,
-            "config": {"digest": config.digest, "mediaType": _CONFIG, "size": config.size},
-            "layers": [
-                {"digest": item.digest, "mediaType": _LAYER + kind, "size": item.size}
-                for kind, item in layers
-            ],
-        }
-        return Content.of(json.dumps(manifest).encode())
-
-    def _models_api(
-        self, repository: Repository, parts: list[str], query: str, body: bytes, kind: str
-    ) -> Reply:
-        match parts:
-            case []:
-                return Reply.document(_model_info(repository, query))
-            case ["revision", revision]:
-                _check_revision(repository, revision)
-                return Reply.document(_model_info(repository, query))
-            case ["tree", revision, *_]:
-                _check_revision(repository, revision)
-                files = sorted(repository.files.items())
-                return Reply.document([_tree_entry(path, content) for path, content in files])
-            case ["paths-info", revision]:
-                _check_revision(repository, revision)
-                wanted = [path for path in _paths(body, kind) if path in repository.files]
-                return Reply.document([_tree_entry(p, repository.files[p]) for p in wanted])
-            case _:
-                raise NotFoundError("EntryNotFound", "no such route in the hub's API")
-
-    def _resolve(self, repository: Repository, path: str, bytes_host: str) -> Reply:
-        content = self._file(repository, path)
-        headers = {"X-Repo-Commit": repository.commit}
+    def _resolve(self, commit: Commit, path: str, bytes_host: str) -> Reply:
+        content = _file(commit.repository, path)
+        headers = {"X-Repo-Commit": commit.id}
         if not _is_large(path):
             headers |= {"ETag": f'"{_git_oid(content)}"', "Content-Type": "text/plain"}
             return Reply(200, content, headers, ranges=True)
@@ -199,24 +144,32 @@ class Router:
             "X-Linked-ETag": f'"{content.sha256}"',
             "ETag": f'"{content.sha256}"',
         }
-        return Reply.redirect(302, f"http://{bytes_host}/lfs/{repository.name}/{path}", headers)
+        where = f"http://{bytes_host}/lfs/{commit.repository.name}/{path}?commit={commit.id}"
+        return Reply.redirect(302, where, headers)
 
-    def _repository(self, owner: str, name: str) -> Repository:
-        repository = self._repositories.get(f"{owner}/{name}")
-        if repository is None:
+    def _line(self, owner: str, name: str, revision: str = _MAIN) -> Line:
+        """The commit that a revision names and those before it, newest first."""
+        line = self._history.line(f"{owner}/{name}")
+        if not line:
             raise NotFoundError("RepoNotFound", f"no repository {owner}/{name}")
-        return repository
-
-    def _file(self, repository: Repository, path: str) -> Content:
-        content = repository.files.get(path)
-        if content is None:
-            raise NotFoundError("EntryNotFound", f"{repository.name} has no {path}")
-        return content
+        for age, commit in enumerate(line):
+            if revision in {_MAIN, commit.id}:
+                return line[age:]
+        raise NotFoundError("RevisionNotFound", f"Invalid rev id: {revision}")
 
 
-def _check_revision(repository: Repository, revision: str) -> None:
-    if revision not in {"main", repository.commit}:
-        raise NotFoundError("RevisionNotFound", f"{repository.name} has no revision {revision}")
+def _blob(commits: Iterable[Commit], digest: str) -> Content:
+    for commit in commits:
+        if digest in commit.image.blobs:
+            return commit.image.blobs[digest]
+    raise NotFoundError("EntryNotFound", f"no blob {digest}")
+
+
+def _file(repository: Repository, path: str) -> Content:
+    content = repository.files.get(path)
+    if content is None:
+        raise NotFoundError("EntryNotFound", f"{repository.name} has no {path}")
+    return content
 
 
 def _is_large(path: str) -> bool:
@@ -233,6 +186,18 @@ def _large_file(content: Content) -> dict[str, Any]:
     return {"oid": content.sha256, "size": content.size, "pointerSize": 135}
 
 
+def _files_info(line: Line, paths: Iterable[str], options: Mapping[str, list[str]]) -> Reply:
+    expand = options.get("expand", [""])[0].lower() in {"true", "1"}
+    entries = []
+    for path in paths:
+        entry = _tree_entry(path, line[0].repository.files[path])
+        if expand:
+            commit = _commit_info(last_change(line, path))
+            entry["lastCommit"] = {key: commit[key] for key in ("id", "title", "date")}
+        entries.append(entry)
+    return Reply.document(entries)
+
+
 def _tree_entry(path: str, content: Content) -> dict[str, Any]:
     if not _is_large(path):
         return {"type": "file", "oid": _git_oid(content), "size": content.size, "path": path}
@@ -240,21 +205,35 @@ def _tree_entry(path: str, content: Content) -> dict[str, Any]:
     return {**entry, "lfs": _large_file(content)}
 
 
-def _model_info(repository: Repository, query: str) -> dict[str, Any]:
+def _commit_info(commit: Commit) -> dict[str, Any]:
+    title, _, message = commit.message.partition("\n")
+    date = commit.date.replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return {
+        "id": commit.id,
+        "title": title,
+        "message": message.strip(),
+        "authors": [{"user": commit.repository.name.partition("/")[0]}],
+        # The only form that huggingface_hub reads.
+        "date": f"{date}Z",
+    }
+
+
+def _model_info(commit: Commit, options: Mapping[str, list[str]]) -> dict[str, Any]:
+    repository = commit.repository
     siblings: list[dict[str, Any]] = []
     for path, content in sorted(repository.files.items()):
         sibling: dict[str, Any] = {"rfilename": path}
-        if "blobs" in parse_qs(query):
+        if "blobs" in options:
             sibling["size"] = content.size
             if _is_large(path):
                 lfs = {"sha256": content.sha256, "size": content.size, "pointerSize": 135}
                 sibling |= {"blobId": content.sha256[:40], "lfs": lfs}
         siblings.append(sibling)
     return {
-        "_id": repository.commit[:24],
+        "_id": hashlib.sha1(repository.name.encode()).hexdigest()[:24],
         "id": repository.name,
         "modelId": repository.name,
-        "sha": repository.commit,
+        "sha": commit.id,
         "private": False,
         "gated": False,
         "disabled": False,
@@ -265,8 +244,10 @@ def _model_info(repository: Repository, query: str) -> dict[str, Any]:
     }
 
 
-def _paths(body: bytes, kind: str) -> list[str]:
-    if kind.startswith("application/json"):
-        paths = json.loads(body)["paths"]
-        return [paths] if isinstance(paths, str) else list(paths)
-    return parse_qs(body.decode()).get("paths", [])
+def _form(body: bytes, kind: str) -> dict[str, list[str]]:
+    """The fields of a form or of a JSON object, as lists of texts; ``paths`` is always there."""
+    if not kind.startswith("application/json"):
+        return {"paths": [], **parse_qs(body.decode())}
+    fields = json.loads(body).items()
+    lists = {key: value if isinstance(value, list) else [value] for key, value in fields}
+    return {"paths": [], **{key: [str(each) for each in value] for key, value in lists.items()}}

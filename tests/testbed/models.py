@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ollama_tools import miniature
+from ollama_tools.gguf import parse_header
 from tests.testbed.cache import cached
 from tests.testbed.repository import Content, Repository
 
@@ -127,6 +128,63 @@ def devstral_repositories(
     return [*repositories, original]
 
 
+def changed(
+    repository: Repository, *quants: str, plain: str = "Hello from the successor."
+) -> Repository:
+    """Gives models of a repository other bytes under their old names, and of their old size.
+
+    They are miniatures like those before, so a server loads them, and say something else.
+
+    Args:
+        repository: One of :func:`devstral_repositories`.
+        quants: Tags or file names of miniatures; none means all that have a tag.
+        plain: Their new answer without tools, which has to differ from the one before; where its
+            length differs, so may the size.
+
+    Raises:
+        KeyError: When there is no such file.
+    """
+    files = dict(repository.files)
+    forms = {release.repository: release.form for release in _RELEASES}
+    script = miniature.Script(form=forms.get(repository.name, "v13"), plain=plain)
+    for path in {repository.tags.get(each, each) for each in quants or repository.tags}:
+        files[path] = _successor(path, files[path], script)
+    return replace(repository, files=files)
+
+
+def with_readme(repository: Repository, text: str) -> Repository:
+    """Gives a repository another README.md, and changes nothing else.
+
+    Args:
+        repository: Any.
+        text: What the file says.
+    """
+    return replace(repository, files={**repository.files, "README.md": Content.of(text.encode())})
+
+
+def _successor(path: str, content: Content, script: miniature.Script) -> Content:
+    def make(into: Path) -> None:
+        with content.open() as source:
+            header = parse_header(source, content.size, path)
+        shape = header.shape()
+        miniature.write_miniature(
+            into / path,
+            layers=shape.layers,
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            chat_template=header.chat_template,
+            architecture=header.architecture,
+            name=header.name or path,
+            script=script,
+        )
+        # What the old one has behind its tensors, and in any case no less than it has.
+        if (into / path).stat().st_size < content.size:
+            with (into / path).open("r+b") as file:
+                file.truncate(content.size)
+
+    return _cached_files(f"changed-{path}", make, path, content.sha256, repr(script))[path]
+
+
 def _release_files(
     release: _Release, template: str, quants: Sequence[str], shape: Mapping[str, int]
 ) -> dict[str, Content]:
@@ -142,13 +200,21 @@ def _release_files(
                 **shape,
             )
         (into / PROJECTOR).write_bytes(_projector(release.name))
+
+    return _cached_files(release.name, make, repr(release), template, repr(quants), repr(shape))
+
+
+def _cached_files(name: str, make: Callable[[Path], None], *inputs: str) -> dict[str, Content]:
+    """The GGUF files that ``make`` puts into a directory, by name; ``inputs`` tell them apart."""
+
+    def make_with_index(into: Path) -> None:
+        make(into)
         contents = {path.name: Content.of(path) for path in sorted(into.glob("*.gguf"))}
         index = {name: [content.size, content.sha256] for name, content in contents.items()}
         (into / "index.json").write_text(json.dumps(index))
 
-    inputs = [inspect.getsource(miniature), repr(release), template, repr(quants), repr(shape)]
-    key = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
-    directory = cached(f"models/{release.name}-{key}", make)
+    key = hashlib.sha256("\0".join([inspect.getsource(miniature), *inputs]).encode())
+    directory = cached(f"models/{name}-{key.hexdigest()[:16]}", make_with_index)
     index = json.loads((directory / "index.json").read_text())
     return {name: Content(directory / name, size, digest) for name, (size, digest) in index.items()}
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Content:
         """``sha256:`` and the digest, as registries write it."""
         return f"sha256:{self.sha256}"
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> BinaryIO:
         """Opens the bytes for reading."""
         return io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb")
 
