@@ -13,7 +13,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from zipfile import ZipFile
@@ -209,12 +209,8 @@ def _pack(archive: Path, root: Path, paths: Iterable[Path]) -> None:
         return member
 
     with tarfile.open(archive, "w:xz", preset=9) as tar:
-        for path in _without_caches(paths):
+        for path in paths:
             tar.add(path, path.relative_to(root), filter=plain)
-
-
-def _without_caches(paths: Iterable[Path]) -> Iterator[Path]:
-    return (each for each in paths if each.name != "__pycache__")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import math
 import os
 import platform
 import shutil
@@ -202,7 +201,7 @@ def _machine(bench: Bench, data: dict[str, Any]) -> None:
         "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
         "processors": os.cpu_count(),
-        "load_average": round(math.fsum(os.getloadavg()) / 3, 2),
+        "load_average": os.getloadavg()[0],
         "memory_bytes": memory,
         "disk_free_bytes": shutil.disk_usage(bench.work).free,
         "kernel_driver": card.driver_in_kernel(),

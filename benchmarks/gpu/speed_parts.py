@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from benchmarks.gpu import card
 from benchmarks.gpu.bench import ZEROS, Bench, Running
 from benchmarks.gpu.document import NotPossible
+from benchmarks.gpu.true_shape import tensors
 from ollama_tools.memory import KvType, kv_cache_bytes, round_up_context
 
 _AT_A_TIME = (1, 2, 4)
@@ -40,7 +40,7 @@ def speed(bench: Bench, data: dict[str, Any]) -> None:
                     cell["why"] = f"would take about {expected:.0f} s; {bench.left:.0f} s are left"
                 else:
                     cell |= _together(running, depth, count, context)
-                    rate = cell["prefill_tokens_per_second"]
+                    rate = cell["prefill"]["tokens_per_second"]
                 bench.document.save()
 
 
@@ -81,11 +81,7 @@ def _largest_context(bench: Bench, slots: int) -> tuple[int, dict[str, Any]]:
     contexts = [wanted, *(each for each in (65536, 33024, 16384, 4096) if each < wanted)]
     if not free:
         return wanted, {"tokens": wanted, "slots": slots, "free_bytes": None}
-    weights = next(
-        each["data"]["file"]["weights_bytes"]
-        for each in (bench.document.parts["true_shape"],)
-        if "file" in each["data"]
-    )
+    weights = sum(each.bytes for each in tensors(shape))
     for context in contexts:
         cache = kv_cache_bytes(shape, context, KvType.Q8_0, slots)
         if weights + cache + _HEADROOM <= free:
@@ -94,48 +90,64 @@ def _largest_context(bench: Bench, slots: int) -> tuple[int, dict[str, Any]]:
 
 
 def _together(running: Running, depth: int, count: int, context: int) -> dict[str, Any]:
-    """So many requests at once, each with a prompt of its own."""
-    answers: list[dict[str, Any]] = []
-    failures: list[Exception] = []
+    """So many requests at once, each with a prompt of its own; first the prompts, then the tokens.
 
-    def ask(number: int) -> None:
-        try:
-            answers.append(_ask(running, _prompt(depth, f"{count}-{number}"), context))
-        except Exception as error:
-            failures.append(error)
-
-    begin = time.monotonic()
-    _side_by_side([lambda each=number: ask(each) for number in range(count)])  # type: ignore[misc]
-    seconds = time.monotonic() - begin
-    if failures:
-        raise failures[0]
-    prefill = sum(each["prompt_eval_count"] for each in answers)
+    The same prompts are sent twice: what a request generates while another one's prompt is
+    evaluated says little of either.
+    """
+    prompts = [_prompt(depth, f"{depth}-{count}-{number} ") for number in range(count)]
+    prefill, prefill_seconds = _side_by_side(running, prompts, context, predict=1)
+    answers, seconds = _side_by_side(running, prompts, context, predict=running.bench.sizes.predict)
+    evaluated = sum(
+        each["prompt_eval_count"] - each["prompt_eval_cached_count"] for each in prefill
+    )
     generated = sum(each["eval_count"] for each in answers)
-    prefill_seconds = max(each["prompt_eval_duration"] for each in answers) / _NS
-    generation = [each["eval_count"] / (each["eval_duration"] / _NS) for each in answers]
     return {
-        "seconds": round(seconds, 2),
-        "prompt_tokens": prefill,
-        "cached_tokens": sum(each["prompt_eval_cached_count"] for each in answers),
-        "generated_tokens": generated,
-        # Of all requests together: the slowest has waited for its share of the others.
-        "prefill_tokens_per_second": round(prefill / prefill_seconds, 1),
-        "generation_tokens_per_second_each": [round(each, 2) for each in generation],
+        "prefill": {
+            "tokens": evaluated,
+            "seconds": round(prefill_seconds, 3),
+            "tokens_per_second": round(evaluated / prefill_seconds, 1),
+            "server_seconds_each": [_seconds(each["prompt_eval_duration"]) for each in prefill],
+        },
+        "generation": {
+            "tokens": generated,
+            "seconds": round(seconds, 3),
+            "cached_tokens": sum(each["prompt_eval_cached_count"] for each in answers),
+            "tokens_per_second_each": [
+                round(each["eval_count"] * _NS / each["eval_duration"], 2) for each in answers
+            ],
+        },
         "cards": card.cards(),
     }
 
 
-def _side_by_side(tasks: list[Callable[[], None]]) -> None:
+def _side_by_side(
+    running: Running, prompts: list[str], context: int, *, predict: int
+) -> tuple[list[dict[str, Any]], float]:
+    """Send all prompts at once; the answers, and the seconds until the last."""
+    answers: dict[int, dict[str, Any]] = {}
+    failures: list[Exception] = []
+
+    def ask(number: int, prompt: str) -> None:
+        try:
+            answers[number] = _ask(running, prompt, context, predict)
+        except Exception as error:
+            failures.append(error)
+
     # Daemons: when the time is over nobody waits for them, and they end with the server.
-    threads = [threading.Thread(target=each, daemon=True) for each in tasks]
+    threads = [threading.Thread(target=ask, args=each, daemon=True) for each in enumerate(prompts)]
+    begin = time.monotonic()
     for each in threads:
         each.start()
     for each in threads:
         each.join()
+    if failures:
+        raise failures[0]
+    return [answers[number] for number in sorted(answers)], time.monotonic() - begin
 
 
-def _ask(running: Running, prompt: str, context: int) -> dict[str, Any]:
-    options = running.options(num_ctx=context, num_predict=running.bench.sizes.predict)
+def _ask(running: Running, prompt: str, context: int, predict: int = 1) -> dict[str, Any]:
+    options = running.options(num_ctx=context, num_predict=predict)
     request = {"model": ZEROS, "prompt": prompt, "raw": True, "stream": False}
     return running.client.post("/api/generate", {**request, "options": options})
 
@@ -211,6 +223,10 @@ def _turn(running: Running, messages: list[dict[str, Any]], context: int) -> dic
         "seconds": round(time.monotonic() - begin, 3),
         "prompt_tokens": answer["prompt_eval_count"],
         "cached_tokens": answer["prompt_eval_cached_count"],
-        "prompt_seconds": round(answer["prompt_eval_duration"] / _NS, 3),
-        "generation_seconds": round(answer["eval_duration"] / _NS, 3),
+        "prompt_seconds": _seconds(answer["prompt_eval_duration"]),
+        "generation_seconds": _seconds(answer["eval_duration"]),
     }
+
+
+def _seconds(nanoseconds: int) -> float:
+    return round(nanoseconds / _NS, 3)
