@@ -6,7 +6,7 @@ OLLAMA ?= 0.34.4
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-exact test-clients test-old test-fleet lint types testbed testbed-hosts docs bench clean
+.PHONY: help setup demo test test-exact test-clients test-old test-fleet lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,12 @@ bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.start_up
 	$(BIN)/python -m benchmarks.prefix_reuse
 	$(BIN)/python -m benchmarks.template_speed
+
+gpu-bundle: setup  ## Pack .gpu/, which measures a real graphics card without any network
+	@$(BIN)/python -m benchmarks.gpu.bundle
+
+test-gpu-bundle: setup  ## Pack .gpu/, and prove it here without a card or network (needs root)
+	$(BIN)/python -m pytest tests/gpu
 
 clean:  ## Remove the virtual environment and caches beside this file
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import os
 import platform
@@ -25,6 +26,7 @@ from ollama_tools import __version__
 from tests.testbed.build import NEWEST, Build
 
 _GIB = 1 << 30
+_SHORTEST, _LONGEST = 60, 480
 
 
 class ExitCode(IntEnum):
@@ -82,6 +84,8 @@ def main(arguments: Sequence[str], *, home: Path, began: float) -> int:
         signal.signal(number, signal.default_int_handler)
     signal.signal(signal.SIGALRM, _time_is_over)
     sizes = small() if options.small else full()
+    if options.seconds:
+        sizes = dataclasses.replace(sizes, seconds=options.seconds)
     head = {
         "mode": sizes.mode,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -121,7 +125,20 @@ def arguments_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--anyway", action="store_true", help="go on where Ollama lists no card (takes long)"
     )
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="N",
+        help=f"time for the whole run, 60 to {_LONGEST}; 450, or 220 with --small, if absent",
+    )
     return parser.parse_args(arguments)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise ValueError
+    return seconds
 
 
 def say(line: str) -> None:
@@ -213,7 +230,8 @@ def _machine(bench: Bench, data: dict[str, Any]) -> None:
     options = driver.candidates(scratch=bench.work)
     engine = bench.build.llama_server
     assert engine is not None
-    chosen, attempts = driver.choose(options, engine, [spare])
+    brought = [spare] if data["libraries_brought"] else []
+    chosen, attempts = driver.choose(options, engine, brought)
     data["tried"] = [
         {"found": each.candidate.found, "devices": list(each.devices)} for each in attempts
     ]
@@ -223,8 +241,8 @@ def _machine(bench: Bench, data: dict[str, Any]) -> None:
         encoding="utf-8",
     )
     if chosen is not None:
-        bench.driver = chosen.environment([spare])
-    elif any(spare.iterdir()):
+        bench.driver = chosen.environment(brought)
+    elif brought:
         bench.driver = {"LD_LIBRARY_PATH": str(spare)}
     bench.driver |= {key: os.environ[key] for key in driver.PASSED_ON if key in os.environ}
     data["environment"] = dict(bench.driver)
