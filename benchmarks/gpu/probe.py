@@ -211,7 +211,7 @@ def _machine(bench: Bench, data: dict[str, Any]) -> None:
     """The machine, the driver, and the devices that the server lists."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     data |= {
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", "")
         if Path("/etc/os-release").exists()
         else "",
