@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import string
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.gpu import card
@@ -31,6 +33,8 @@ def speed(bench: Bench, data: dict[str, Any]) -> None:
         data["load"] = running.load(ZEROS, context)
         _ask(running, "warm", context)
         rate = 0.0
+        # No two prompts begin alike, so that no slot knows more of one than its BOS.
+        letters = iter(string.ascii_letters)
         # The cheapest first, so that what does not fit into the time is the dearest.
         pairs = itertools.product(bench.sizes.depths, _AT_A_TIME)
         for depth, count in sorted(pairs, key=math.prod):
@@ -42,7 +46,7 @@ def speed(bench: Bench, data: dict[str, Any]) -> None:
             elif expected > bench.left:
                 cell["why"] = f"would take about {expected:.0f} s; {bench.left:.0f} s are left"
             else:
-                cell |= _together(running, depth, count, context)
+                cell |= _together(running, depth, list(itertools.islice(letters, count)), context)
                 rate = cell["prefill"]["tokens_per_second"]
             bench.document.save()
 
@@ -92,13 +96,13 @@ def _largest_context(bench: Bench, slots: int) -> tuple[int, dict[str, Any]]:
     raise NotPossible(f"{free >> 20} MiB of the card are free: too few for {slots} requests")
 
 
-def _together(running: Running, depth: int, count: int, context: int) -> dict[str, Any]:
-    """So many requests at once, each with a prompt of its own; first the prompts, then the tokens.
+def _together(running: Running, depth: int, letters: Sequence[str], context: int) -> dict[str, Any]:
+    """A request for each letter, all at once; first the prompts, then the tokens.
 
     The same prompts are sent twice: what a request generates while another one's prompt is
     evaluated says little of either.
     """
-    prompts = [_prompt(depth, f"{depth}-{count}-{number} ") for number in range(count)]
+    prompts = [_prompt(depth, each) for each in letters]
     prefill, prefill_seconds = _side_by_side(running, prompts, context, predict=1)
     answers, seconds = _side_by_side(running, prompts, context, predict=running.bench.sizes.predict)
     evaluated = sum(
@@ -157,7 +161,7 @@ def _ask(running: Running, prompt: str, context: int, predict: int = 1) -> dict[
 
 def _prompt(tokens: int, mark: str) -> str:
     """A text of so many tokens with its BOS: the vocabulary has a token for each byte alone."""
-    return (mark + "word " * tokens)[: tokens - 1]
+    return (mark + " word" * tokens)[: tokens - 1]
 
 
 def _session_begin(system: str) -> list[dict[str, Any]]:
