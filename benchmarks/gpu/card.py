@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -46,6 +47,8 @@ def cards() -> list[dict[str, Any]]:
             [program, f"--query-gpu={','.join(_FIGURES)}", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
+            # Beside a system, the program does not find the driver's library by itself.
+            env=os.environ | {"LD_LIBRARY_PATH": _library_path(program)},
             timeout=_SECONDS,
             check=True,
         ).stdout
@@ -110,6 +113,12 @@ def engine_memory(url: str) -> dict[str, int]:
     return {
         name: int(newest[key].split()[0]) * 1024 for key, name in _STATUS.items() if key in newest
     }
+
+
+def _library_path(program: Path) -> str:
+    folder = program.parent.parent
+    found = [str(each) for each in (folder / "lib64", folder / "lib") if each.is_dir()]
+    return os.pathsep.join([*filter(None, [os.environ.get("LD_LIBRARY_PATH")]), *found])
 
 
 def _number(value: str) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import sys
 import tarfile
 import tempfile
@@ -33,6 +34,8 @@ def main() -> int:
             f"gpu probe: {needed}; this is {platform.machine()} with {name or 'no glibc'} {version}"
         )
         return _UNFIT
+    # So that whatever ends this early still removes what was unpacked.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="devstral-gpu-"))
     try:
         with ThreadPoolExecutor(len(_ARCHIVES)) as pool:
