@@ -26,6 +26,7 @@ _LIBRARIES = (
     "usr/lib64",
     "run/opengl-driver/lib",
 )
+OWN_SEARCH = "the loader's own search"
 # Where no manifest names the driver. The second needs no X11 on the machine.
 _NVIDIA = ("libGLX_nvidia.so.0", "libEGL_nvidia.so.0")
 # Variables that choose devices: they reach the server where they are set.
@@ -37,7 +38,7 @@ class Candidate:
     """A way of naming the driver.
 
     Attributes:
-        manifests: Files for ``VK_DRIVER_FILES``.
+        manifests: Files for ``VK_DRIVER_FILES``; none leaves the search to the loader.
         libraries: Folders for ``LD_LIBRARY_PATH``, in which the driver's libraries lie.
         found: Where it comes from, in words.
     """
@@ -48,7 +49,9 @@ class Candidate:
 
     def environment(self, more_libraries: Sequence[Path] = ()) -> dict[str, str]:
         """Variables that make a Vulkan loader use it."""
-        environment = {"VK_DRIVER_FILES": ":".join(map(str, self.manifests))}
+        environment = {}
+        if self.manifests:
+            environment["VK_DRIVER_FILES"] = ":".join(map(str, self.manifests))
         inherited = os.environ.get("LD_LIBRARY_PATH", "")
         folders = [*map(str, (*self.libraries, *more_libraries)), *filter(None, [inherited])]
         if folders:
@@ -95,7 +98,8 @@ def candidates(
                 manifest.write_text(_manifest(folder / library), encoding="utf-8")
                 found.append(Candidate((manifest,), outside, str(folder / library)))
                 break
-    return found
+    # Cards of other makers, whose drivers lie where the loader itself looks.
+    return [*found, Candidate((), (), OWN_SEARCH)]
 
 
 def choose(

@@ -236,8 +236,7 @@ def _machine(bench: Bench, data: dict[str, Any]) -> None:
         {"found": each.candidate.found, "devices": list(each.devices)} for each in attempts
     ]
     (bench.out / "devices.log").write_text(
-        "\n".join(f"== {each.candidate.found}\n{each.output}" for each in attempts)
-        or "no Vulkan driver in any of the usual places\n",
+        "\n".join(f"== {each.candidate.found}\n{each.output}" for each in attempts),
         encoding="utf-8",
     )
     if chosen is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu.card import parse_cards, used_bytes
-from benchmarks.gpu.driver import Candidate, candidates, choose, missing
+from benchmarks.gpu.driver import OWN_SEARCH, Candidate, candidates, choose, missing
 
 MIB = 1 << 20
 
@@ -47,7 +47,9 @@ def test_manifests_are_found_where_drivers_put_them(
 ) -> None:
     place(tmp_path / folder / "intel_icd.x86_64.json")
     manifest = place(tmp_path / folder / "nvidia_icd.json")
-    assert [each.manifests for each in candidates(tmp_path, {}, scratch=scratch)] == [(manifest,)]
+    first, own = candidates(tmp_path, {}, scratch=scratch)
+    assert first.manifests == (manifest,)
+    assert own.found == OWN_SEARCH
 
 
 def test_a_driver_beside_the_system_brings_its_folder_of_libraries(
@@ -63,13 +65,15 @@ def test_a_driver_beside_the_system_brings_its_folder_of_libraries(
 def test_a_library_that_no_manifest_names_gets_one(tmp_path: Path, scratch: Path) -> None:
     for name in ("libEGL_nvidia.so.0", "libGLX_nvidia.so.0"):
         place(tmp_path / "usr/lib/x86_64-linux-gnu" / name)
-    found = candidates(tmp_path, {}, scratch=scratch)
+    *found, _ = candidates(tmp_path, {}, scratch=scratch)
     named = [json.loads(each.manifests[0].read_text())["ICD"]["library_path"] for each in found]
     assert [Path(each).name for each in named] == ["libGLX_nvidia.so.0", "libEGL_nvidia.so.0"]
 
 
-def test_a_machine_without_a_driver_has_none(tmp_path: Path, scratch: Path) -> None:
-    assert candidates(tmp_path, {}, scratch=scratch) == []
+def test_where_no_driver_of_nvidia_lies_the_loader_searches(tmp_path: Path, scratch: Path) -> None:
+    (own,) = candidates(tmp_path, {}, scratch=scratch)
+    assert own.found == OWN_SEARCH
+    assert "VK_DRIVER_FILES" not in own.environment()
 
 
 def engine(path: Path, script: str) -> Path:
