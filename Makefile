@@ -72,4 +72,4 @@ test-gpu-bundle: setup  ## Pack .gpu/, and prove it here without a card or netwo
 	$(BIN)/python -m pytest tests/gpu
 
 clean:  ## Remove the virtual environment and caches beside this file
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .gpu .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
