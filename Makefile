@@ -12,7 +12,7 @@ LOCKED := pip install --quiet --require-hashes --requirement
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header $(UPGRADE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-exact test-clients test-old test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench clean
+.PHONY: help setup lock demo test test-exact test-clients test-old test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -91,5 +91,11 @@ bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.prefix_reuse
 	$(BIN)/python -m benchmarks.template_speed
 
+gpu-bundle: setup  ## Pack .gpu/, which measures a real graphics card without any network
+	@$(BIN)/python -m benchmarks.gpu.bundle
+
+test-gpu-bundle: setup  ## Pack .gpu/, and prove it here without a card or network (needs root)
+	$(BIN)/python -m pytest tests/gpu
+
 clean:  ## Remove the virtual environment and caches beside this file
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest .gpu .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -494,7 +494,7 @@ class Pull(Step):
         """See :class:`Step`."""
         if self.is_ours:
             # Noted before the pull, so that a run after an interrupted one still knows it.
-            state.note_base(run.server.url, self.base)
+            state.note_base(run.server.url, self.base, run.name)
             _check_room(run, self.bytes)
         if self.pull:
             run.server.pull(self.base, insecure=self.insecure, advance=run.progress.transfer)
@@ -553,7 +553,7 @@ def base_steps(spec: Spec, around: Surroundings, *, pulled: bool) -> list[Step]:
     if base is None or around.via is not Via.SERVER or same_name(base, spec.name):
         return []
     is_there = find_model(list(around.models), base) is not None
-    noted = state.is_noted_base(around.server.url, base)
+    noted = base in state.noted_bases(around.server.url)
     if (is_there and noted) or (pulled and not is_there):
         return [RemoveBase(base)]
     if noted:

@@ -112,10 +112,14 @@ def history(server: Server, name: str) -> list[Build]:
     """
     found = builds_of(server.models_with(name), name)
     if not found:
-        raise ModelNotFound(
-            f"the server keeps no build of {full_name(name)}", "see: devstral-ollama list"
-        )
+        raise _no_builds(name)
     return found
+
+
+def _no_builds(name: str) -> ModelNotFound:
+    return ModelNotFound(
+        f"the server keeps no build of {full_name(name)}", "see: devstral-ollama list"
+    )
 
 
 def with_weights(server: Server, builds: Sequence[Build]) -> list[Build]:
@@ -383,10 +387,12 @@ def prune(
     """
     check_keep(keep)
     models = server.models() if name is None else server.models_with(name)
-    if name is not None:
-        names = [_public(history(server, name))]
-    else:
+    if name is None:
         names = [each.name for each in models if builds_of(models, each.name)]
+    elif any(own_models(models, name)):
+        names = [name]
+    else:
+        raise _no_builds(name)
     removed: list[Build] = []
     kept: list[Build] = []
     for public in names:

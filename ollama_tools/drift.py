@@ -3,19 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ollama_tools.bring import hub_facts
 from ollama_tools.ensure import compare_with
 from ollama_tools.errors import ServerError
+from ollama_tools.hub import last_change
 from ollama_tools.modelfile import Difference
 from ollama_tools.origin import Origin
 from ollama_tools.process import find_server_process
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server import Server
 from ollama_tools.settings import environment_differences
+from ollama_tools.shown import Shown
+from ollama_tools.spec import HubSource, Spec
 from ollama_tools.steps import Policy
 from ollama_tools.wish import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What the hub has now under the name of the file that serves.
+
+    Attributes:
+        sha256: Hex digest of the file; None where the hub does not say it.
+        commit: The commit that last changed it.
+        since: When that was, ISO 8601.
+        same: Whether it is the file that serves; None where nothing tells which file that is.
+    """
+
+    sha256: str | None
+    commit: str | None
+    since: str | None
+    same: bool | None
+
+    def as_json(self) -> dict[str, Any]:
+        """What the hub has, as JSON has it."""
+        return {
+            "sha256": self.sha256,
+            "commit": self.commit,
+            "since": self.since,
+            "same": self.same,
+        }
+
+    def __str__(self) -> str:
+        if self.same:
+            return f"the hub has the same file, since {self.since}"
+        if self.same is None:
+            return f"the hub has a file of {self.since}; nothing tells which one serves"
+        return f"the hub has another file since {self.since}: create --upgrade takes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +69,7 @@ class ModelStatus:
         build: The build that the name stands for; None where there is no such model.
         differences: What the model has otherwise than it should.
         settings: What the server's process has otherwise than it should.
+        upstream: What the hub has now; None where nobody asked, or the weights are none of its.
     """
 
     name: str
@@ -43,6 +81,7 @@ class ModelStatus:
     build: str | None
     differences: tuple[Difference, ...]
     settings: tuple[Difference, ...]
+    upstream: Upstream | None = None
 
     @property
     def drifted(self) -> bool:
@@ -62,6 +101,7 @@ class ModelStatus:
             "drifted": self.drifted,
             "differences": [each.as_json() for each in self.differences],
             "settings": [each.as_json() for each in self.settings],
+            "upstream": self.upstream.as_json() if self.upstream else None,
         }
 
 
@@ -70,6 +110,8 @@ def model_status(
     wish: Wish,
     settings: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    *,
+    upstream: bool = False,
 ) -> ModelStatus:
     """Compare a server with what is wished; nothing is changed.
 
@@ -79,9 +121,11 @@ def model_status(
         settings: The environment variables that the server's process should have; None to leave
             them alone.
         progress: Hears of long steps, such as the hashing of a file; None for silence.
+        upstream: Whether the hub is asked what it has now.
 
     Raises:
         UsageError: What was asked for cannot be.
+        HubError: The hub was to be asked, and does not answer.
         ServerError: The server does not answer, or its process cannot be seen from here.
     """
     wanted = compare_with(server, wish, Policy(check=False), progress or Silence())
@@ -99,6 +143,22 @@ def model_status(
         build=compared.previous,
         differences=different,
         settings=() if settings is None else settings_differences(server, settings),
+        upstream=_upstream(compared.candidates[0], shown) if upstream else None,
+    )
+
+
+def _upstream(spec: Spec, shown: Shown | None) -> Upstream | None:
+    if not isinstance(spec.source, HubSource):
+        return None
+    newest = replace(spec.source, revision=None, sha256=None)
+    file, facts = hub_facts(newest)
+    commit, since = last_change(file)
+    serving = shown.origin.sha256 if shown and shown.origin else None
+    return Upstream(
+        sha256=facts.sha256,
+        commit=commit,
+        since=since.isoformat() if since else None,
+        same=None if serving is None or facts.sha256 is None else serving == facts.sha256,
     )
 
 

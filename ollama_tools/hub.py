@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,22 @@ def facts(file: HubFile) -> HubFileFacts:
     return HubFileFacts(commit=found.commit_hash, sha256=sha256, bytes=found.size)
 
 
+def last_change(file: HubFile) -> tuple[str | None, datetime | None]:
+    """The commit that last changed a file, and when that was.
+
+    Raises:
+        HubError: The hub refuses or does not answer.
+    """
+    import huggingface_hub
+
+    with _explained(file):
+        found = huggingface_hub.HfApi().get_paths_info(
+            file.repository, [file.filename], expand=True, revision=file.revision
+        )
+        commit = found[0].last_commit if found else None
+    return (commit.oid, commit.date) if commit else (None, None)
+
+
 def gguf_files(repository: str, revision: str | None) -> list[str]:
     """The names of the GGUF files of a repository.
 
@@ -83,6 +100,14 @@ def cached(file: HubFile) -> Path | None:
             file.repository, file.filename, revision=file.revision
         )
     return Path(path) if isinstance(path, str) else None
+
+
+def broken_downloads() -> list[Path]:
+    """Files in huggingface_hub's cache of Devstral repositories that never became whole."""
+    from huggingface_hub import constants
+
+    found = Path(constants.HF_HUB_CACHE).glob("models--*/blobs/*.incomplete")
+    return sorted(each for each in found if "devstral" in each.parent.parent.name.casefold())
 
 
 def download(file: HubFile, advance: Advance | None = None) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tools.builds import SHOWN_DIGITS, Build, builds_of, with_weights
+from ollama_tools.leftovers import Leftover, find_leftovers
 from ollama_tools.names import own_name, same_name
 from ollama_tools.origin import Origin
 from ollama_tools.server import InstalledModel, Server
@@ -68,8 +69,21 @@ class Entry:
             yield f"  {each.name}", each.digest[:SHOWN_DIGITS], "", "", "", state
 
 
-def list_models(server: Server, *, everything: bool = False) -> list[Entry]:
-    """The Devstral models of a server.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is on a server.
+
+    Attributes:
+        entries: The models, each with its builds.
+        leftovers: What runs that were stopped or failed have left.
+    """
+
+    entries: tuple[Entry, ...]
+    leftovers: tuple[Leftover, ...]
+
+
+def list_models(server: Server, *, everything: bool = False) -> Listing:
+    """The Devstral models of a server, and what is left over of others.
 
     Args:
         server: The server.
@@ -78,10 +92,14 @@ def list_models(server: Server, *, everything: bool = False) -> list[Entry]:
     models = server.models()
     builds = {model.name: builds_of(models, model.name) for model in models}
     public = {model.name for model in models if builds[model.name]}
+    left = find_leftovers(server, models)
+    hidden = {each.name for each in left}
 
     def is_grouped(name: str) -> bool:
         own = own_name(name)
-        return own is not None and any(same_name(own.public, each) for each in public)
+        return name in hidden or (
+            own is not None and any(same_name(own.public, each) for each in public)
+        )
 
     loaded = [each.name for each in server.running()]
     entries = []
@@ -93,7 +111,7 @@ def list_models(server: Server, *, everything: bool = False) -> list[Entry]:
             is_loaded = any(same_name(model.name, each) for each in loaded)
             kept = with_weights(server, builds[model.name])
             entries.append(_entry(model, shown, kept, loaded=is_loaded))
-    return entries
+    return Listing(tuple(entries), tuple(left))
 
 
 def _entry(model: InstalledModel, shown: Shown, builds: list[Build], *, loaded: bool) -> Entry:

@@ -32,6 +32,8 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
+from ollama_tools.vocabulary import CONTROL, SPECIAL_IDS, base_tokens, byte_symbols
+
 CallForm = Literal["v13", "v7"]
 
 KV_HEADS: Final = 8
@@ -41,33 +43,6 @@ ROPE_THETA: Final = 1e9
 
 _HIDDEN: Final = 32
 _FEED_FORWARD: Final = 32
-_SPECIAL_IDS: Final = 1000
-
-# Ids of the tekken vocabulary's control tokens, as mistral-common numbers them.
-_CONTROL: Final[Mapping[int, str]] = {
-    0: "<unk>",
-    1: "<s>",
-    2: "</s>",
-    3: "[INST]",
-    4: "[/INST]",
-    5: "[AVAILABLE_TOOLS]",
-    6: "[/AVAILABLE_TOOLS]",
-    7: "[TOOL_RESULTS]",
-    8: "[/TOOL_RESULTS]",
-    9: "[TOOL_CALLS]",
-    10: "[IMG]",
-    11: "<pad>",
-    12: "[IMG_BREAK]",
-    13: "[IMG_END]",
-    14: "[PREFIX]",
-    15: "[MIDDLE]",
-    16: "[SUFFIX]",
-    17: "[SYSTEM_PROMPT]",
-    18: "[/SYSTEM_PROMPT]",
-    19: "[TOOL_CONTENT]",
-    32: "[ARGS]",
-    33: "[CALL_ID]",
-}
 _EOS: Final = 2
 _INST_END: Final = 4
 _AVAILABLE_TOOLS: Final = 5
@@ -134,8 +109,8 @@ class _Vocabulary:
 
     @classmethod
     def of(cls, script: Script) -> _Vocabulary:
-        symbols = _byte_symbols()
-        vocabulary = cls(_base_tokens(), {name: i for i, name in _CONTROL.items()})
+        symbols = byte_symbols()
+        vocabulary = cls(base_tokens(), {name: i for i, name in CONTROL.items()})
         for piece in (*script.call, script.after_result, script.plain):
             if piece not in vocabulary.ids:
                 vocabulary.ids[piece] = len(vocabulary.tokens)
@@ -145,7 +120,7 @@ class _Vocabulary:
     @property
     def types(self) -> list[gguf.TokenType]:
         """The type of each token."""
-        base = [gguf.TokenType.CONTROL] * _SPECIAL_IDS + [gguf.TokenType.NORMAL] * 256
+        base = [gguf.TokenType.CONTROL] * SPECIAL_IDS + [gguf.TokenType.NORMAL] * 256
         return base + [self.pieces] * (len(self.tokens) - len(base))
 
 
@@ -309,19 +284,6 @@ def _idle_units() -> dict[str, _Array]:
     }
 
 
-def _base_tokens() -> list[str]:
-    """Control tokens, then the 256 bytes."""
-    special = [_CONTROL.get(i, f"<SPECIAL_{i}>") for i in range(_SPECIAL_IDS)]
-    return special + _byte_symbols()
-
-
-def _byte_symbols() -> list[str]:
-    """GPT-2's printable stand-in for each byte: bytes that do not print move up from U+0100."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    spare = iter(range(0x100, 0x200))
-    return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
-
-
 # A miniature that says given texts
 
 Output = str | Sequence[str]
@@ -332,7 +294,7 @@ contains the name of a control token says it as plain text, as a real tokenizer 
 """
 
 _CONTROL_NAMES: Final = re.compile(
-    "(" + "|".join(re.escape(name) for name in _CONTROL.values()) + ")"
+    "(" + "|".join(re.escape(name) for name in CONTROL.values()) + ")"
 )
 # Logit of the right token, in units of the residual stream; even at temperature 1 no other is
 # ever drawn.
@@ -341,10 +303,10 @@ _RIGHT: Final = 60.0
 # left it takes the first byte, so that it does the same on every machine.
 _OFF_SCRIPT: Final[Mapping[int, float]] = {
     _EOS: 5.0,
-    _SPECIAL_IDS + ord('"'): 3.0,
-    _SPECIAL_IDS + ord("}"): 2.0,
-    _SPECIAL_IDS + ord("]"): 1.5,
-    _SPECIAL_IDS + ord("0"): 1.0,
+    SPECIAL_IDS + ord('"'): 3.0,
+    SPECIAL_IDS + ord("}"): 2.0,
+    SPECIAL_IDS + ord("]"): 1.5,
+    SPECIAL_IDS + ord("0"): 1.0,
 }
 # Pairs of rotary dimensions by which a head finds the token before the present one. The fastest
 # tell neighbours apart, the others keep far tokens away.
@@ -395,8 +357,8 @@ class _Speech:
     @classmethod
     def of(cls, outputs: Mapping[str | None, Output], after_result: str) -> _Speech:
         vocabulary = _Vocabulary(
-            _base_tokens(),
-            {name: i for i, name in _CONTROL.items()},
+            base_tokens(),
+            {name: i for i, name in CONTROL.items()},
             # So that the same text in a later prompt is the same token, as with a real tokenizer.
             pieces=gguf.TokenType.USER_DEFINED,
         )
@@ -405,7 +367,7 @@ class _Speech:
         def identify(piece: str) -> int:
             if piece not in vocabulary.ids:
                 if len(piece) == 1 and piece in known and piece.isascii():
-                    return _SPECIAL_IDS + ord(piece)
+                    return SPECIAL_IDS + ord(piece)
                 if not piece or piece in known:
                     raise ValueError(f"a speaker has no token for the piece {piece!r}")
                 vocabulary.ids[piece] = len(vocabulary.tokens)
@@ -540,7 +502,7 @@ def _speech_table(
         embedding[token, dim] = 1
     # All of one length, so that the normalisation scales all of them alike.
     embedding[:, speech.norm_dim] = np.sqrt(4 - np.square(embedding).sum(axis=1))
-    output[_SPECIAL_IDS:, speech.every_dim] = np.linspace(0.5, 0.0, len(output) - _SPECIAL_IDS)
+    output[SPECIAL_IDS:, speech.every_dim] = np.linspace(0.5, 0.0, len(output) - SPECIAL_IDS)
     for token, weight in _OFF_SCRIPT.items():
         output[token, speech.every_dim] = weight
     for step in speech.alone:

@@ -10,6 +10,7 @@ from typing import Any
 from ollama_tools import system
 from ollama_tools.bring import (
     Pull,
+    RemoveBase,
     Surroundings,
     base_steps,
     bring_steps,
@@ -19,6 +20,7 @@ from ollama_tools.bring import (
 from ollama_tools.builds import SHOWN_DIGITS, builds_of, own_models, surplus
 from ollama_tools.compatibility import Version
 from ollama_tools.errors import HubError, ServerError, UsageError
+from ollama_tools.leftovers import stopped_runs
 from ollama_tools.modelfile import Difference, differences
 from ollama_tools.names import Kind, build_name, full_name, new_served_name, same_name
 from ollama_tools.progress import Progress
@@ -94,7 +96,17 @@ class Comparison:
         if self.current is None:
             return None
         served = _builds_with(self.models, self.name, self.current.digest)
-        return served[0] if served else build_name(self.name, _short(self.current.digest))
+        if served and not self._is_unsound(served[0]):
+            return served[0]
+        return build_name(self.name, _short(self.current.digest))
+
+    def _is_unsound(self, build: str) -> bool:
+        """Whether a build has something else than its name says, so that the name is made anew."""
+        if self.nearest is None or self.shown is None or self.standing is not None:
+            return False
+        fields = {each.field for each in self.differences}
+        is_to_come = same_name(build, self.nearest.build(self.shown.blobs))
+        return bool(fields) and (is_to_come or "weights" in fields)
 
 
 def compare(
@@ -200,33 +212,27 @@ def _with_standing(
 
 def _with_differences(found: Comparison, current: InstalledModel, shown: Shown) -> Comparison:
     """The candidate that a model comes nearest to, and what it has otherwise."""
+    standing = found.standing[0] if found.standing else None
+    spec = min(found.candidates, key=lambda each: (each != standing, len(differences(each, shown))))
+    different = differences(spec, shown)
     served = _builds_with(found.models, found.name, current.digest)
-    compared = []
-    for spec in found.candidates:
-        different = differences(spec, shown)
-        wanted = f"a build of {spec.source}"
-        weights: Difference | None = None
-        if found.standing is not None and found.standing[0] == spec:
-            wanted = spec.build(found.standing[1])
-            if found.standing[1] != shown.blobs:
-                weights = _weights_difference(shown, found.known.get(wanted), found.standing[1])
-        elif not different:
-            weights = _weights_difference(shown, None, (str(spec.source),))
-        if weights is not None:
-            different.append(weights)
-        if not any(same_name(each, wanted) for each in served):
-            different.append(Difference("build", served[0] if served else None, wanted))
-        compared.append((spec, different))
-    nearest, different = min(compared, key=lambda each: len(each[1]))
-    return replace(found, nearest=nearest, differences=tuple(different))
+    wanted = f"a build of {spec.source}"
+    if found.standing is not None:
+        wanted = spec.build(found.standing[1])
+        if found.standing[1] != shown.blobs:
+            other = found.known.get(wanted)
+            different.append(_weights_difference(shown, other, found.standing[1]))
+    elif served and not different:
+        # Its build has all that is wanted, and a name that vouches for something else.
+        different.append(_weights_difference(shown, None, (str(spec.source),)))
+        return replace(found, nearest=spec, differences=tuple(different))
+    if not any(same_name(each, wanted) for each in served):
+        different.append(Difference("build", served[0] if served else None, wanted))
+    return replace(found, nearest=spec, differences=tuple(different))
 
 
-def _weights_difference(
-    found: Shown, other: Shown | None, wanted: tuple[str, ...]
-) -> Difference | None:
-    there = _weights_text(found, found.blobs)
-    text = _weights_text(other, wanted)
-    return None if there == text else Difference("weights", there, text)
+def _weights_difference(found: Shown, other: Shown | None, wanted: tuple[str, ...]) -> Difference:
+    return Difference("weights", _weights_text(found, found.blobs), _weights_text(other, wanted))
 
 
 def _weights_text(shown: Shown | None, blobs: tuple[str, ...]) -> str:
@@ -312,6 +318,8 @@ def make_plan(
         steps += _making_steps(compared, around)
         pulled = any(isinstance(each, Pull) and each.is_ours for each in steps)
         steps += base_steps(compared.candidates[0], around, pulled=pulled)
+    bases = [each.base for each in steps if isinstance(each, RemoveBase)]
+    steps += stopped_runs(server, compared.models, compared.name, but=bases)
     removed = _removed(compared, policy)
     if removed:
         assert policy.keep is not None  # noqa: S101 - else there would be none

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,13 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-        Path(name).replace(path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(content, file, indent=1)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
     except OSError:
         return
 
@@ -100,23 +106,42 @@ def remember_digest(key: str, mark: list[Any], sha256: str) -> None:
     _write(_digests(), content)
 
 
-def note_base(url: str, name: str) -> None:
-    """Remember that a base name on a server is there because this package is pulling it."""
+def note_base(url: str, name: str, public: str) -> None:
+    """Remember that a base name on a server is there because this package is pulling it.
+
+    Args:
+        url: The server.
+        name: The base name.
+        public: The public name that it is pulled for.
+    """
     content = _read(_bases())
-    content.setdefault(url, [])
-    if name not in content[url]:
-        content[url].append(name)
-        _write(_bases(), content)
+    content[url] = noted_bases(url) | {name: public}
+    _write(_bases(), content)
 
 
-def is_noted_base(url: str, name: str) -> bool:
-    """Whether this package pulled a base name, and not a person."""
-    return name in _read(_bases()).get(url, [])
+def noted_bases(url: str) -> dict[str, str]:
+    """The base names that this package pulled to a server, each with its public name."""
+    found = _read(_bases()).get(url)
+    if isinstance(found, list):
+        # As versions before 0.2 wrote it.
+        return {str(each): "" for each in found}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def forget_base(url: str, name: str) -> None:
     """The base name is gone."""
-    content = _read(_bases())
-    if name in content.get(url, []):
-        content[url].remove(name)
-        _write(_bases(), content)
+    bases = noted_bases(url)
+    if name in bases:
+        del bases[name]
+        _write(_bases(), _read(_bases()) | {url: bases})
+
+
+def unfinished_files(seconds: float) -> list[Path]:
+    """Files that :func:`_write` began and did not finish, older than that."""
+    found = []
+    for target in (_digests(), _bases()):
+        for path in target.parent.glob(f"{target.name}?*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > seconds:
+                    found.append(path)
+    return found

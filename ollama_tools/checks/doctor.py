@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from ollama_tools.catalog import TokenizerVersion, load_catalog
 from ollama_tools.checks.result import CheckResult, Report, Status
+from ollama_tools.checks.vouching import judge_weights
 from ollama_tools.compatibility import (
     KV_TYPES_BEFORE_NATIVE,
     NATIVE_JINJA,
@@ -27,6 +28,7 @@ from ollama_tools.compatibility import (
 )
 from ollama_tools.errors import ModelNotFound, ServerTooOld, UsageError
 from ollama_tools.memory import KvType
+from ollama_tools.names import is_build_of
 from ollama_tools.process import ServerProcess, find_server_process
 from ollama_tools.reference import guess_release
 from ollama_tools.server import InstalledModel, Server
@@ -52,7 +54,9 @@ class Patient:
         version_text: Its version as it says it.
         version: The same to compare; None where it is none.
         process: Its process; None where it cannot be seen.
-        models: All its models.
+        models: All its models, each once.
+        installed: All the names that it lists.
+        by_digest: What it shows of them, by the digest of their manifests.
     """
 
     url: str
@@ -60,6 +64,8 @@ class Patient:
     version: Version | None
     process: ServerProcess | None
     models: tuple[Shown, ...]
+    installed: tuple[InstalledModel, ...]
+    by_digest: Mapping[str, Shown]
 
     @property
     def is_native(self) -> bool:
@@ -74,12 +80,16 @@ def doctor(server: Server) -> Report:
         ServerError: The server cannot be reached, or goes away in the middle.
     """
     version = server.version()
+    installed = server.models()
+    by_digest = dict(_models(server, installed))
     patient = Patient(
         url=server.url,
         version_text=version,
         version=parse_version(version),
         process=find_server_process(server.url) if server.is_local else None,
-        models=tuple(_models(server)),
+        models=tuple(by_digest.values()),
+        installed=tuple(installed),
+        by_digest=by_digest,
     )
     devstrals = [each for each in patient.models if each.is_devstral]
     results = [result for check in _SERVER_CHECKS for result in check(patient)]
@@ -92,16 +102,16 @@ def doctor(server: Server) -> Report:
     return Report(server.url, server.url, version, tuple(results))
 
 
-def _models(server: Server) -> Iterator[Shown]:
+def _models(server: Server, installed: Sequence[InstalledModel]) -> Iterator[tuple[str, Shown]]:
     """Every model once: builds and copies are one model under several names."""
     seen = set()
-    for each in sorted(server.models(), key=_speaks_for_others):
+    for each in sorted(installed, key=_speaks_for_others):
         if each.digest in seen:
             continue
         seen.add(each.digest)
         # Somebody may remove a model after it was listed.
         with suppress(ModelNotFound):
-            yield server.show(each.name)
+            yield each.digest, server.show(each.name)
 
 
 def _speaks_for_others(model: InstalledModel) -> tuple[bool, int]:
@@ -345,6 +355,16 @@ def _tokenizer_of(path: Path) -> TokenizerVersion | None:
     return next((each for each in TokenizerVersion if jinja_template(each) == text), None)
 
 
+def _weights(patient: Patient) -> Iterator[CheckResult]:
+    """Every name with builds: copies over one another are one model, and each name is a promise."""
+    for model in patient.installed:
+        shown = patient.by_digest.get(model.digest)
+        builds = [each for each in patient.installed if is_build_of(each.name, model.name)]
+        if builds and shown is not None:
+            status, saw, fix = judge_weights(shown, patient.installed, model.name)
+            yield CheckResult(f"weights {model.name}", status, saw, fix)
+
+
 def _unseen(check: str, saw: str) -> CheckResult:
     return CheckResult(check, Status.UNKNOWN, saw, _LOOK_THERE)
 
@@ -423,6 +443,7 @@ _SERVER_CHECKS: tuple[Callable[[Patient], Iterator[CheckResult]], ...] = (
     _disk,
     _shared_weights,
     _dedicated,
+    _weights,
 )
 _MODEL_CHECKS: tuple[Callable[[Patient, Shown], Iterator[CheckResult]], ...] = (
     _tools,

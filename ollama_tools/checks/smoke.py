@@ -14,6 +14,7 @@ from ollama_tools.checks import cases
 from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
+from ollama_tools.checks.vouching import judge_weights
 from ollama_tools.compatibility import advisories, require_supported
 from ollama_tools.errors import (
     MALFORMED,
@@ -22,7 +23,7 @@ from ollama_tools.errors import (
     ServerTooOld,
     ServerUnreachable,
 )
-from ollama_tools.names import is_build_of, same_name
+from ollama_tools.names import same_name
 from ollama_tools.process import ServerProcess, find_server_process
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server import InstalledModel, RunningModel, Server, find_model
@@ -143,17 +144,7 @@ def _check_digest(subject: _Subject) -> Answer:
     model = find_model(subject.models, subject.name)
     if model is None:
         raise ModelNotFound(f"the server has no model {subject.name!r}")
-    short = model.digest.removeprefix("sha256:")[:12]
-    builds = [each for each in subject.models if is_build_of(each.name, subject.name)]
-    if not builds:
-        return _ok(short)
-    for build in builds:
-        if build.digest == model.digest:
-            return _ok(f"{short}, build {build.name.rsplit('-', 1)[-1]}")
-    return _fail(
-        f"{short} is none of its {len(builds)} builds: the name was changed after its creation",
-        "run devstral-ollama create again",
-    )
+    return judge_weights(subject.shown, subject.models, subject.name)
 
 
 def prompt_difference(server: Server, name: str, tokenizer: TokenizerVersion) -> tuple[str, bool]:

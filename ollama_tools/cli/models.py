@@ -271,6 +271,9 @@ def status(
     via: _Via = None,
     registry: _Registry = None,
     revision: _Revision = None,
+    upstream: Annotated[
+        bool, typer.Option("--upstream", help="Ask the hub as well whether it has a newer file.")
+    ] = False,
 ) -> ExitCode | None:
     """Compare a server with what create would make; nothing is changed. Exit code 3 on drift.
 
@@ -297,9 +300,14 @@ def status(
     )
     wanted = asked_environment(settings) if settings else None
     with Server(host) as server:
-        found = model_status(server, wish, wanted, output)
+        found = model_status(server, wish, wanted, output, upstream=upstream)
     lines = [f"{found.name} on {found.server} (Ollama {found.version})"]
     lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
+    if found.build and found.weights:
+        origin = f" of {found.origin}" if found.origin else ""
+        lines.insert(1, f"build {found.build}, weights {found.weights[:19]}{origin}")
+    if found.upstream:
+        lines.append(str(found.upstream))
     output.result(
         found.as_json(),
         "\n  ".join(lines),
@@ -381,22 +389,51 @@ def prune(
         bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
     ] = False,
 ) -> None:
-    """Remove old builds, never one that a name stands for."""
+    """Remove old builds, never one that a name stands for, and what is left over."""
     from ollama_tools.builds import prune as remove
+    from ollama_tools.leftovers import remove_leftovers
     from ollama_tools.server import Server
 
     with Server(host) as server:
         removed, kept = remove(server, name, keep, dry_run=dry_run)
+        left = remove_leftovers(server, name, dry_run=dry_run)
     lines = [f"- {each.name}" for each in removed]
+    lines += [f"- {each.name} ({each.why})" for each in left]
+    names = [each.name for each in removed] + [each.name for each in left]
     verb = "would be removed" if dry_run else "removed"
     output.result(
         {
             "removed": [each.as_json() for each in removed],
             "kept": [each.as_json() for each in kept],
+            "leftovers": [each.as_json() for each in left],
             "dry_run": dry_run,
         },
-        "\n".join([*lines, f"{len(removed)} {verb}, {len(kept)} kept"]),
-        [each.name for each in removed],
+        "\n".join([*lines, f"{len(names)} {verb}, {len(kept)} kept"]),
+        names,
+    )
+
+
+@command(commands, "remove", panel=_PANEL)
+def remove(
+    output: Output,
+    name: _PublicName,
+    host: HostOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
+    ] = False,
+) -> None:
+    """Remove a model with all its builds and what is left over of it."""
+    from ollama_tools.leftovers import remove_model
+    from ollama_tools.server import Server
+
+    with Server(host) as server:
+        gone = remove_model(server, name, dry_run=dry_run)
+    lines = [f"- {each}" for each in gone.names]
+    verb = "would be removed" if dry_run else "removed"
+    output.result(
+        gone.as_json() | {"dry_run": dry_run},
+        "\n".join([*lines, f"{len(gone.names)} {verb}"]),
+        gone.names,
     )
 
 

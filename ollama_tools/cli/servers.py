@@ -29,18 +29,26 @@ def list_models(
     from ollama_tools.server import Server
 
     with Server(host) as server:
-        entries = listed(server, everything=everything)
+        found = listed(server, everything=everything)
+    entries = found.entries
 
     def human() -> None:
-        if not entries:
+        if not entries and not found.leftovers:
             output.write(f"no {'model' if everything else 'Devstral'} on {server.url}")
             output.hint("devstral-ollama create makes one; list --all shows every model")
             return
         rows = [row for entry in entries for row in entry.rows(size_text)]
+        rows += [(each.name, "", "", "", "", each.why) for each in found.leftovers]
         output.table(("NAME", "DIGEST", "SIZE", "CONTEXT", "CARRIER", "STATE"), rows)
+        if any(not each.spared for each in found.leftovers):
+            output.hint("devstral-ollama prune --keep N removes what is left over")
 
     output.result(
-        {"server": server.url, "models": [entry.as_json() for entry in entries]},
+        {
+            "server": server.url,
+            "models": [entry.as_json() for entry in entries],
+            "leftovers": [each.as_json() for each in found.leftovers],
+        },
         human,
         [entry.name for entry in entries],
     )

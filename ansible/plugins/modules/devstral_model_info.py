@@ -154,7 +154,7 @@ def main():
         result = {
             "server": server.url,
             "version": server.version(),
-            "models": [each.as_json() for each in list_models(server)],
+            "models": [each.as_json() for each in list_models(server).entries],
             "environment": None
             if process is None
             else {

@@ -1,0 +1,107 @@
+"""How large everything is: on a card, and on a processor where only the script is proven."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from ollama_tools.catalog import Architecture, load_catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The measures of a run.
+
+    Attributes:
+        mode: ``full`` or ``small``.
+        shape: Shape of the model of zeros.
+        miniature: File name of the miniature in the bundle.
+        seconds: Time of the whole run.
+        contexts: Contexts of the KV cache's table, in tokens.
+        load_context: Context of the first loads.
+        check_context: Context of the checked model.
+        check_prompt: Tokens of the long prompt of the checks.
+        few_layers: Layers that go to the card where only a few are to.
+        depths: Tokens before the generation whose speed is taken.
+        predict: Tokens to generate.
+        turns: Turns of an agent's session.
+        tools: Characters, so tokens, of its tools' descriptions.
+        result: Characters of each tool result.
+        options: Options of every request.
+    """
+
+    mode: str
+    shape: Architecture
+    miniature: str
+    seconds: float
+    contexts: tuple[int, ...]
+    load_context: int
+    check_context: int
+    check_prompt: int
+    few_layers: int
+    depths: tuple[int, ...]
+    predict: int
+    turns: int
+    tools: int
+    result: int
+    options: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The measures as the report has them."""
+        return {
+            "seconds": self.seconds,
+            "layers": self.shape.layers,
+            "embedding": self.shape.embedding,
+            "contexts": list(self.contexts),
+            "depths": list(self.depths),
+            "predict": self.predict,
+            "few_layers": self.few_layers,
+        }
+
+
+def full() -> Sizes:
+    """Devstral Small's own measures, for a card."""
+    return Sizes(
+        mode="full",
+        shape=load_catalog().release("2507").architecture,
+        miniature="miniature.gguf",
+        # Eight minutes, less what unpacking and stopping may take.
+        seconds=450.0,
+        # What people should take comes first, for a run that is cut short.
+        contexts=(32768, 8192, 131072),
+        load_context=32768,
+        check_context=32768,
+        check_prompt=18500,
+        few_layers=10,
+        # The last leaves room for the answer in Devstral's whole context.
+        depths=(2048, 32768, 130048),
+        predict=64,
+        turns=10,
+        tools=12000,
+        result=1500,
+        options={},
+    )
+
+
+def small() -> Sizes:
+    """The same run in minutes on two processor cores."""
+    whole = load_catalog().release("2507").architecture
+    return Sizes(
+        mode="small",
+        shape=dataclasses.replace(whole, layers=2, heads=8, embedding=256, feed_forward=512),
+        miniature="miniature-small.gguf",
+        seconds=220.0,
+        contexts=(1024, 512, 2048),
+        load_context=1024,
+        check_context=4096,
+        check_prompt=300,
+        few_layers=1,
+        depths=(128, 512, 1024),
+        predict=4,
+        turns=4,
+        tools=600,
+        result=150,
+        # Threads that wait for each other are far slower than one where cores are shared.
+        options={"num_thread": 1},
+    )

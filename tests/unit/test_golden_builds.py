@@ -1,0 +1,74 @@
+"""Golden names of builds: a wish means the same build in every version of this package.
+
+A mark that changes makes every host build its model anew. Where a template or a recommended
+parameter changes on purpose, these change with it, and the changelog says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ollama_tools.catalog import load_catalog
+from ollama_tools.data import data_path
+from ollama_tools.spec import FileSource, HubSource, ServerSource, Spec, merge_parameters
+from ollama_tools.system import NO_SYSTEM, SystemOrigin, SystemPrompt
+from ollama_tools.template import Carrier
+
+CATALOG = load_catalog(data_path("catalog.yaml"))
+RELEASE = CATALOG.release("2507")
+WEIGHTS = (f"sha256:{'1' * 64}",)
+DIGEST = f"sha256:{'2' * 64}"
+SOURCE = HubSource(RELEASE.repository, "UD-Q4_K_XL")
+PLAIN = Spec(
+    name="devstral-small-2507:UD-Q4_K_XL",
+    release=RELEASE,
+    source=SOURCE,
+    carrier=Carrier.SERVER,
+    system=SystemPrompt(SystemOrigin.BUNDLED, "3" * 64, "of that digest"),
+    parameters=merge_parameters(RELEASE, None, {}),
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "mark"),
+    [
+        (PLAIN, "0ec052e93571"),
+        (replace(PLAIN, parameters=merge_parameters(RELEASE, 65_536, {})), "7638d7395ff3"),
+        (
+            replace(PLAIN, parameters=merge_parameters(RELEASE, None, {"temperature": 1})),
+            "4454e0e4a899",
+        ),
+        (
+            replace(PLAIN, parameters=merge_parameters(RELEASE, None, {"temperature": "1.0"})),
+            "4454e0e4a899",
+        ),
+        (
+            replace(PLAIN, parameters=merge_parameters(RELEASE, None, {"stop": ("B", "A", "B")})),
+            "7799a33ef053",
+        ),
+        (replace(PLAIN, system=NO_SYSTEM), "96dbc8f5e17f"),
+        (replace(PLAIN, native=False), "62687cb824f3"),
+        (replace(PLAIN, source=FileSource(Path("x.gguf"), "4" * 64)), "da2b4d8bb788"),
+        (replace(PLAIN, source=ServerSource("x", (DIGEST,))), "65e818814489"),
+        (
+            replace(PLAIN, source=replace(SOURCE, revision="5" * 40, sha256="6" * 64)),
+            "0ec052e93571",
+        ),
+        (replace(PLAIN, source=HubSource("me/tune", "Q8_0", revision="v2")), "863d4fa0f680"),
+    ],
+)
+def test_a_wish_has_its_build(spec: Spec, mark: str) -> None:
+    assert spec.mark(WEIGHTS) == mark
+    assert spec.build(WEIGHTS) == f"devstral-small-2507:UD-Q4_K_XL-{mark}"
+
+
+def test_a_digest_of_other_weights_gives_another_mark() -> None:
+    assert PLAIN.mark((DIGEST,)) == "9ab2931ecba0"
+    assert PLAIN.mark((*WEIGHTS, DIGEST)) == "3c4ffe08b77c"
+
+
+def test_the_names_before_0_2_are_known() -> None:
+    assert PLAIN.earlier_builds == ("devstral-small-2507:UD-Q4_K_XL-6eba086eab24",)
