@@ -132,6 +132,63 @@ def wheels() -> Path:
     return place
 
 
+def _environment(place: Path, **more: str) -> dict[str, str]:
+    """The environment of Ansible's programs: the installed collection, and nobody's settings."""
+    return {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
+        "ANSIBLE_HOME": str(place / "home"),
+        "ANSIBLE_LOCALHOST_WARNING": "0",
+        **more,
+    }
+
+
+def run_playbook(
+    playbook: str,
+    *options: str,
+    place: Path,
+    variables: Mapping[str, object],
+    environment: Mapping[str, str] | None = None,
+) -> Run:
+    """Run a playbook with the installed collection.
+
+    Args:
+        playbook: Its name, or its path.
+        *options: Options of ansible-playbook.
+        place: A directory for what is noted of the run.
+        variables: Extra variables.
+        environment: Environment variables over those of this process.
+    """
+    log = place / "tasks.jsonl"
+    log.unlink(missing_ok=True)
+    log.touch()
+    extra = ["--extra-vars", json.dumps(variables)] if variables else []
+    started = time.monotonic()
+    done = subprocess.run(
+        [str(_BIN / "ansible-playbook"), playbook, *extra, *options],
+        env=_environment(
+            place,
+            ANSIBLE_CALLBACK_PLUGINS=str(Path(__file__).parent / "callbacks"),
+            ANSIBLE_CALLBACKS_ENABLED="tasks",
+            ANSIBLE_NOCOLOR="1",
+            ANSIBLE_PIPELINING="1",
+            DEVSTRAL_TASKS=str(log),
+            **(environment or {}),
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return Run(
+        done.returncode,
+        done.stdout + done.stderr,
+        tuple(Task(**json.loads(each)) for each in lines),
+        time.monotonic() - started,
+    )
+
+
 def answer_of(
     module: str,
     host: str,
@@ -162,13 +219,7 @@ def answer_of(
             "-vvv",
             *arguments,
         ],
-        env={
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
-            "ANSIBLE_HOME": str(place / "home"),
-            "ANSIBLE_LOCALHOST_WARNING": "0",
-            **environment,
-        },
+        env=_environment(place, **environment),
         capture_output=True,
         text=True,
         check=False,
@@ -226,45 +277,9 @@ class Fleet:
             *options: Options of ansible-playbook.
             **variables: Extra variables.
         """
-        inventory = self._inventory()
-        log = self._place / "tasks.jsonl"
-        log.unlink(missing_ok=True)
-        log.touch()
-        environment = {
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
-            "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"),
-            "ANSIBLE_CALLBACKS_ENABLED": "tasks",
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_LOCALHOST_WARNING": "0",
-            "ANSIBLE_HOME": str(self._place / "home"),
-            "DEVSTRAL_TASKS": str(log),
-        }
-        extra = ["--extra-vars", json.dumps(variables)] if variables else []
-        started = time.monotonic()
-        done = subprocess.run(
-            [
-                str(_BIN / "ansible-playbook"),
-                playbook if "/" in playbook else f"devstral.ollama.{playbook}",
-                "--inventory",
-                str(inventory),
-                *extra,
-                *options,
-            ],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-        )
-        lines = log.read_text(encoding="utf-8").splitlines()
-        return Run(
-            done.returncode,
-            done.stdout + done.stderr,
-            tuple(Task(**json.loads(each)) for each in lines),
-            time.monotonic() - started,
-        )
+        name = playbook if "/" in playbook else f"devstral.ollama.{playbook}"
+        where = ("--inventory", str(self._inventory()))
+        return run_playbook(name, *where, *options, place=self._place, variables=variables)
 
     def module(self, host: str, module: str, /, **options: object) -> dict[str, Any]:
         """What a module answers on a host."""

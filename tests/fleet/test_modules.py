@@ -5,10 +5,11 @@ No host is needed: Ansible runs them beside itself, as it does what is delegated
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -17,7 +18,14 @@ from ollama_tools import Outcome, ensure_model
 from ollama_tools.builds import history
 from ollama_tools.names import build_name, failed_name, new_trial_name
 from ollama_tools.server import Server
-from tests.fleet.fleet import MODEL, QUANT, answer_of, overtaking
+from tests.fleet.fleet import (
+    MODEL,
+    QUANT,
+    answer_of,
+    collections_path,
+    overtaking,
+    run_playbook,
+)
 from tests.testbed.hub import Hub
 from tests.testbed.models import changed
 
@@ -31,31 +39,35 @@ Make = Callable[..., Outcome]
 
 @pytest.fixture
 def module(server: Server, hub: Hub, tmp_path: Path) -> Module:
-    """Run a module of the installed collection against the server, and give its answer.
-
-    A ``meddler`` is code that runs in the module's process before it: another run, or a fault.
-    """
+    """Run a module of the installed collection against the server, and give its answer."""
 
     def run(
         kind: str, /, *, dry: bool = False, meddler: str = "", **options: Any
     ) -> dict[str, Any]:
-        (tmp_path / "sitecustomize.py").write_text(dedent(meddler))
         return answer_of(
             kind,
             "localhost",
             *("-e", f"ansible_python_interpreter={sys.executable}"),
             *(["--check"] if dry else []),
             place=tmp_path,
-            # A module's own process runs what meddles; without a meddler it is empty.
-            environment={
-                "PYTHONPATH": str(tmp_path),
-                "HF_ENDPOINT": hub.endpoint,
-                "HF_HOME": str(tmp_path / "hub"),
-            },
+            environment=environment(tmp_path, hub, meddler),
             **{"host": server.url, **options},
         )
 
     return run
+
+
+def environment(place: Path, hub: Hub, meddler: str) -> dict[str, str]:
+    """What Ansible's programs have in their environment.
+
+    A ``meddler`` is code that runs in a module's process before it: another run, or a fault.
+    """
+    (place / "sitecustomize.py").write_text(meddler)
+    return {
+        "PYTHONPATH": str(place),
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(place / "hub"),
+    }
 
 
 @pytest.fixture
@@ -78,6 +90,18 @@ def make(server: Server, wish: dict[str, Any]) -> Make:
         return ensure_model(**wish, host=server.url, context=context)
 
     return ensure
+
+
+def failing(module: str, function: str, error: str = "ServerError") -> str:
+    """Code after which a function of the package fails, as if its server had gone down."""
+    return f"""\
+from ollama_tools import {module}, errors
+
+def fail(*_, **__):
+    raise errors.{error}("no answer")
+
+{module}.{function} = fail
+"""
 
 
 def names(server: Server) -> dict[str, str]:
@@ -247,18 +271,9 @@ def test_a_failure_after_the_switch_says_so(
     module: Module, make: Make, server: Server, wish: dict[str, Any]
 ) -> None:
     before = make(4096)
-    # As if the server had gone down between the switch and the removal of what is over.
     answer = module(
         "devstral_model",
-        meddler="""
-            from ollama_tools import steps
-            from ollama_tools.errors import ServerError
-
-            def prune(*_):
-                raise ServerError("no answer")
-
-            steps.prune = prune
-        """,
+        meddler=failing("steps", "prune"),
         **wish,
         context=8192,
         keep=1,
@@ -299,3 +314,105 @@ def test_absent_removes_all_that_was_made_of_a_name(
     assert set(names(server)) == {"other:latest"}
     again = module("devstral_model", **gone)
     assert (again["changed"], again["previous"], again["removed"]) == (False, None, [])
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What happens to a model after it was made, and what is said of that.
+
+    Attributes:
+        told: What is said of the host.
+        serves: What the name stands for in the end: ``first``, the ``new`` build or ``other``.
+        variables: The variables that make it happen.
+        meddler: Code that does.
+    """
+
+    told: str
+    serves: str
+    variables: dict[str, Any] = field(default_factory=dict)
+    meddler: str = ""
+
+
+# No context holds such a prompt.
+_UNPASSABLE = {"devstral_smoke_prompt_tokens": 60_000}
+_FATES = {
+    "the smoke fails": Fate("was put back to FIRST", "first", _UNPASSABLE),
+    "the smoke fails, and the way back too": Fate(
+        "serves NEW, which failed, and could not be put back to FIRST (no answer)",
+        "new",
+        _UNPASSABLE,
+        failing("builds", "rollback"),
+    ),
+    "the smoke fails, and the way back is overtaken": Fate(
+        "was overtaken by another run, whose model is left alone",
+        "new",
+        _UNPASSABLE,
+        failing("builds", "rollback", "Overtaken"),
+    ),
+    "the smoke of a new name fails": Fate(
+        "serves NEW, which failed, and served nothing before",
+        "new",
+        {**_UNPASSABLE, "devstral_model_name": "devstral:new"},
+    ),
+    "the smoke fails where only old builds went": Fate(
+        "serves what it served before",
+        "first",
+        {**_UNPASSABLE, "devstral_model_context": 8192, "devstral_model_keep": 1},
+    ),
+    "the smoke fails where nothing was to do": Fate(
+        "serves what it served before",
+        "first",
+        {**_UNPASSABLE, "devstral_model_context": 8192},
+    ),
+    "what is over cannot be removed": Fate(
+        "was switched to its new build, and failed afterwards",
+        "new",
+        {"devstral_model_keep": 1},
+        failing("steps", "prune"),
+    ),
+    "what came is not what it should be": Fate(
+        "serves what it served before",
+        "first",
+        {"devstral_model_reference": "Q8_0"},
+        failing("bring", "check_architecture"),
+    ),
+}
+
+
+@pytest.mark.parametrize("fate", _FATES.values(), ids=_FATES)
+def test_a_host_whose_model_fails_is_said_to_serve_what_it_does(
+    fate: Fate, make: Make, server: Server, hub: Hub, tmp_path: Path
+) -> None:
+    make(4096)
+    first = make(8192)
+    tasks = collections_path() / "ansible_collections/devstral/ollama/playbooks/tasks/model.yml"
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.include_tasks": str(tasks)}],
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    variables = {
+        "devstral_tools_path": sys.prefix,
+        "devstral_model_host": server.url,
+        "devstral_model_reference": QUANT,
+        "devstral_model_name": MODEL,
+        "devstral_model_registry": f"http://{hub.registry}",
+        "devstral_model_context": 16384,
+        "devstral_model_check": False,
+        "devstral_model_prompt_tokens": 300,
+        **fate.variables,
+    }
+    name = str(variables["devstral_model_name"])
+    done = run_playbook(
+        str(tmp_path / "play.yml"),
+        place=tmp_path,
+        variables={**variables, "devstral_name": name},
+        environment=environment(tmp_path, hub, fate.meddler),
+    )
+    assert done.code != 0
+    serving = next((each.name for each in history(server, name) if each.serving), "")
+    new = serving if fate.serves == "new" else ""
+    assert (serving == first.build) == (fate.serves == "first")
+    told = fate.told.replace("FIRST", first.build).replace("NEW", new)
+    assert done.failures()["localhost"].startswith(f"localhost {told}: "), done.output
