@@ -203,7 +203,8 @@ def rollback(
     if dry_run:
         return Rollback(public, chosen.name, serving, changed=True)
     free_engine(server, chosen.name, progress)
-    previous = switch(server, public, chosen.name, progress)
+    progress.step(f"switch {public} to {chosen.name}")
+    previous = switch(server, public, chosen.name)
     return Rollback(public, chosen.name, previous, changed=True)
 
 
@@ -244,7 +245,7 @@ def _named(kept: list[Build], public: str, to: str) -> Build:
     return found[0]
 
 
-def switch(server: Server, name: str, build: str, progress: Progress) -> str | None:
+def switch(server: Server, name: str, build: str) -> str | None:
     """Let a public name stand for a build, and see that it does.
 
     The name is the only thing that is ever written over. What it stood for stays: as the build that
@@ -258,7 +259,6 @@ def switch(server: Server, name: str, build: str, progress: Progress) -> str | N
         Overtaken: Another run switched the name to another build in the same moment.
         ServerError: The name stands for nothing whole, however often it is written.
     """
-    progress.step(f"switching {name} to {build}")
     models = server.models_with(name)
     target = _target(models, build)
     previous = _kept(server, models, name)

@@ -457,7 +457,7 @@ class Switch(Step):
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
-        run.previous = switch(run.server, run.name, run.build, run.progress)
+        run.previous = switch(run.server, run.name, run.build)
         run.switched = True
         if not whole(run.server, run.name):
             raise ServerError(
