@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ollama_tools.bring import RemoveBase, warn_of_base
-from ollama_tools.checks.result import Report
 from ollama_tools.errors import CheckFailed, DevstralError, ServerError
 from ollama_tools.origin import Origin
 from ollama_tools.plan import Plan
@@ -15,6 +14,9 @@ from ollama_tools.progress import Progress
 from ollama_tools.server import Server
 from ollama_tools.steps import Run
 from ollama_tools.template import Carrier
+
+if TYPE_CHECKING:
+    from ollama_tools.checks.result import Report
 
 
 @dataclass(frozen=True, slots=True)

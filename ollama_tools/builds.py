@@ -8,7 +8,6 @@ Where it begins to serve again, a copy of it under a name that is new says since
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -311,6 +310,8 @@ def _write(server: Server, name: str, target: InstalledModel) -> None:
     A copy truncates, then writes (0.34.4): two at once can leave a name empty, or with the end of
     one manifest behind the other. Whoever writes last sees it and writes again.
     """
+    import random
+
     for attempt in range(_SWITCHES):
         try:
             server.copy(target.name, name)

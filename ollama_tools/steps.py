@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ollama_tools.builds import (
     Build,
@@ -15,8 +15,6 @@ from ollama_tools.builds import (
     prune,
     switch,
 )
-from ollama_tools.checks.result import Report
-from ollama_tools.checks.smoke import prompt_difference, smoke_server
 from ollama_tools.compatibility import Version
 from ollama_tools.errors import CheckFailed, ServerError
 from ollama_tools.modelfile import create_request, differences
@@ -26,6 +24,9 @@ from ollama_tools.progress import Progress
 from ollama_tools.server import Server, find_model
 from ollama_tools.spec import AGENT_PROMPT, AGENT_ROOM, Spec, check_prompt_tokens
 from ollama_tools.template import Carrier
+
+if TYPE_CHECKING:
+    from ollama_tools.checks.result import Report
 
 _PROMPT_SLACK = 256
 """Tokens by which a long prompt may come out longer than it was meant."""
@@ -320,6 +321,8 @@ class Compare(Step):
 
 def _template_fault(run: Run) -> str:
     """Why a build's template is not Devstral's; empty where it is."""
+    from ollama_tools.checks.smoke import prompt_difference
+
     try:
         difference, key_order_only = prompt_difference(
             run.server, run.at, run.made.release.tokenizer
@@ -353,6 +356,8 @@ class Check(Step):
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
+        from ollama_tools.checks.smoke import smoke_server
+
         spec = run.made
         # Who asks for a small context gets it, and is told what it does not hold.
         room = max(256, spec.context - AGENT_ROOM - _PROMPT_SLACK)
