@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from ollama_tools.errors import (
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
 _UPLOAD_PIECE = 1024 * 1024
-_SECONDS_BETWEEN_TRIES = (0.01, 0.03, 0.1, 0.3)
-_BEING_WRITTEN = re.compile(r"EOF|no such file or directory|unexpected end of JSON", re.IGNORECASE)
+_SECONDS_BETWEEN_TRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+_BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
+_DISTURBED = re.compile(r"[/\\]manifests[/\\].*: no such file or directory")
 
 Advance = Callable[[str, int, int | None], None]
 """Called with a server's status text, bytes done, and bytes of the whole where known."""
@@ -125,6 +126,10 @@ class _BeingWritten(ServerError):
     """The answer of a server that met a manifest just when another request wrote it."""
 
 
+class _Disturbed(ServerError):
+    """The answer of a server that looked at all manifests just when another request removed one."""
+
+
 class Server:
     """One live Ollama server.
 
@@ -182,7 +187,7 @@ class Server:
         if "client" in self.__dict__:
             self.client.close()  # type: ignore[no-untyped-call] # its stubs lack it
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -212,7 +217,7 @@ class Server:
 
     def models(self) -> list[InstalledModel]:
         """All models on the server, the one whose manifest was written last first."""
-        found = self._read("GET", "/api/tags").get("models") or []
+        found = self._settled("GET", "/api/tags").get("models") or []
         with self._well_formed("/api/tags"):
             return [
                 InstalledModel(
@@ -232,7 +237,7 @@ class Server:
     def models_with(self, name: str) -> list[InstalledModel]:
         """All models; looks again for one that is missing, since a switch hides it for a moment."""
         found = self.models()
-        for delay in _SECONDS_BETWEEN_TRIES[:2]:
+        for delay in _SECONDS_BETWEEN_TRIES[:3]:
             if find_model(found, name) is not None:
                 break
             time.sleep(delay)
@@ -245,7 +250,7 @@ class Server:
         Raises:
             ModelNotFound: There is no such model.
         """
-        answer = self._read("POST", "/api/show", {"model": name})
+        answer = self._settled("POST", "/api/show", {"model": name})
         with self._well_formed("/api/show"):
             for key in ("model_info", "details"):
                 dict(answer.get(key) or {})
@@ -253,7 +258,7 @@ class Server:
 
     def running(self) -> list[RunningModel]:
         """The models that are loaded now."""
-        found = self._read("GET", "/api/ps").get("models") or []
+        found = self._settled("GET", "/api/ps").get("models") or []
         with self._well_formed("/api/ps"):
             return [
                 RunningModel(
@@ -333,6 +338,14 @@ class Server:
 
     def create(self, request: Mapping[str, Any], advance: Advance) -> None:
         """``POST /api/create``; see :func:`ollama_tools.modelfile.create_request`."""
+        for delay in _SECONDS_BETWEEN_TRIES:
+            try:
+                return self._create(request, advance)
+            except _Disturbed:
+                time.sleep(delay)
+        return self._create(request, advance)
+
+    def _create(self, request: Mapping[str, Any], advance: Advance) -> None:
         status = ""
         try:
             for line in self._stream("/api/create", request):
@@ -356,6 +369,16 @@ class Server:
         Raises:
             PullFailed: It cannot; what was brought so far is kept for the next try.
         """
+        for delay in _SECONDS_BETWEEN_TRIES:
+            try:
+                return self._pull(name, insecure=insecure, advance=advance)
+            except PullFailed as error:
+                if not _DISTURBED.search(error.what):
+                    raise
+                time.sleep(delay)
+        return self._pull(name, insecure=insecure, advance=advance)
+
+    def _pull(self, name: str, *, insecure: bool, advance: Advance) -> None:
         client = self.client
         import httpx
         import ollama
@@ -386,8 +409,12 @@ class Server:
             raise PullFailed(f"the pull of {name} ended without a result", "run it again")
 
     def copy(self, source: str, destination: str) -> None:
-        """Give a model a second name, or switch a name to it; only metadata moves."""
-        self._json("POST", "/api/copy", {"source": source, "destination": destination})
+        """Give a model a second name, or switch a name to it; only metadata moves.
+
+        Raises:
+            ModelNotFound: There is no such model.
+        """
+        self._settled("POST", "/api/copy", {"source": source, "destination": destination})
 
     def delete(self, name: str) -> None:
         """Remove a name that may be gone already; blobs that another model uses stay.
@@ -414,13 +441,15 @@ class Server:
 
     def unload(self, name: str) -> None:
         """Let a model's runner go; the next request loads it again."""
-        self._json("POST", "/api/generate", {"model": name, "keep_alive": 0})
+        self._settled("POST", "/api/generate", {"model": name, "keep_alive": 0})
 
     # Asking a model
 
     def chat(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``POST /api/chat`` without a stream, with every field that a request may have."""
-        return self._json("POST", "/api/chat", {**request, "stream": False})
+        # "EOF" is what an engine says that ended, and asking again would only start it again.
+        passing = (ModelNotFound, _Disturbed)
+        return self._settled("POST", "/api/chat", {**request, "stream": False}, passing)
 
     def rendered_prompt(self, request: Mapping[str, Any]) -> str:
         """The prompt that the server builds from a chat request; it loads the model.
@@ -441,18 +470,29 @@ class Server:
 
     # Transport
 
-    def _read(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    def _settled(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        passing: tuple[type[ServerError], ...] = (ModelNotFound, _Disturbed, _BeingWritten),
     ) -> dict[str, Any]:
-        """Ask for what may be asked for again: a manifest that is being written has no content.
+        """Ask for what may be asked for again, until the answer is not one of a passing moment.
 
-        Readers then get HTTP 500 ("EOF", "no such file or directory") or 404 (seen on 0.34.4 while
-        other models were copied and deleted).
+        A manifest that is being written has no content, and nearly every request looks at all
+        manifests and ends where one of them goes meanwhile: HTTP 400 or 500 ("EOF", "no such file
+        or directory"), or 404 for a model that is there (0.34.4).
+
+        Args:
+            method: The method.
+            path: The path.
+            body: What is sent.
+            passing: What is taken for an answer of a passing moment.
         """
         for delay in _SECONDS_BETWEEN_TRIES:
             try:
                 return self._json(method, path, body)
-            except (ModelNotFound, _BeingWritten):
+            except passing:
                 time.sleep(delay)
         return self._json(method, path, body)
 
@@ -488,7 +528,8 @@ class Server:
                 with self._well_formed(path):
                     event = parse_json(text)
                 if message := _error_text(event):
-                    raise ServerError(f"{path}: {message}", "check the server's log")
+                    kind = _Disturbed if _DISTURBED.search(message) else ServerError
+                    raise kind(f"{path}: {message}", "check the server's log")
                 yield event
 
     def _raise_for_status(self, response: httpx.Response) -> None:
@@ -502,13 +543,14 @@ class Server:
         path = response.request.url.path
         if response.status_code == 404 and "not found" in message and path != "/api/create":
             raise ModelNotFound(message, "see: devstral-ollama list")
-        if response.status_code == 500 and _BEING_WRITTEN.search(message):
-            raise _BeingWritten(f"{path} answers 500: {message}", "run the command again")
+        what = f"{path} answers {response.status_code}: {message}"
+        if _DISTURBED.search(message):
+            raise _Disturbed(what, "run the command again")
+        if response.status_code in (400, 500) and _BEING_WRITTEN.search(message):
+            raise _BeingWritten(what, "run the command again")
         if "no space left" in message:
             raise ServerError(f"the server's disk is full: {message}", "free space, then run again")
-        raise ServerError(
-            f"{path} answers {response.status_code}: {message}", "check the server's log"
-        )
+        raise ServerError(what, "check the server's log")
 
     @contextmanager
     def _surroundings_explained(self) -> Iterator[None]:
