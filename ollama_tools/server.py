@@ -31,7 +31,7 @@ from ollama_tools.errors import (
     UsageError,
 )
 from ollama_tools.json_text import MalformedJson, parse_json
-from ollama_tools.names import same_name
+from ollama_tools.names import own_name, same_name
 from ollama_tools.shown import Shown
 
 if TYPE_CHECKING:
@@ -235,10 +235,13 @@ class Server:
         return find_model(self.models(), name)
 
     def models_with(self, name: str) -> list[InstalledModel]:
-        """All models; looks again for one that is missing, since a switch hides it for a moment."""
+        """All models; looks again for a name that is missing, since a switch hides it for a moment.
+
+        Only a name that has builds is switched.
+        """
         found = self.models()
         for delay in _SECONDS_BETWEEN_TRIES[:3]:
-            if find_model(found, name) is not None:
+            if find_model(found, name) is not None or not _has_builds(found, name):
                 break
             time.sleep(delay)
             found = self.models()
@@ -628,6 +631,11 @@ def _readable(path: Path) -> Iterator[None]:
 def find_model(models: list[InstalledModel], name: str) -> InstalledModel | None:
     """The model of a name among those of a server, or None."""
     return next((each for each in models if same_name(each.name, name)), None)
+
+
+def _has_builds(models: list[InstalledModel], name: str) -> bool:
+    owned = (own_name(each.name) for each in models)
+    return any(own is not None and same_name(own.public, name) for own in owned)
 
 
 def _error_text(event: Any) -> str:

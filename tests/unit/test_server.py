@@ -401,3 +401,18 @@ def test_a_pull_that_another_request_disturbed_is_repeated(
     httpserver.expect_request("/api/pull").respond_with_handler(answers)
     server.pull("a", insecure=False, advance=silent)
     assert answers.given == 2
+
+
+@pytest.mark.parametrize(
+    ("others", "asked"), [(["x:latest"], 1), (["x:latest", f"a:latest-{'0' * 12}"], 2)]
+)
+def test_only_a_name_that_has_builds_can_be_hidden_for_a_moment(
+    httpserver: HTTPServer, server: Server, others: list[str], asked: int
+) -> None:
+    def listed(*names: str) -> tuple[int, dict[str, Any]]:
+        return 200, {"models": [{"name": each, "digest": "d"} for each in names]}
+
+    answers = Answers(listed(*others), listed("a:latest", *others))
+    httpserver.expect_request("/api/tags").respond_with_handler(answers)
+    assert (find_model(server.models_with("a"), "a") is not None) == (asked == 2)
+    assert answers.given == asked
