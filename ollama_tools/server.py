@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ollama_tools.errors import (
@@ -42,8 +43,11 @@ DEFAULT_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
 _UPLOAD_PIECE = 1024 * 1024
 _SECONDS_BETWEEN_TRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+_DISTURBED_SECONDS = 10.0
 _BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
 _DISTURBED = re.compile(r"[/\\]manifests[/\\].*: no such file or directory")
+
+_T = TypeVar("_T")
 
 Advance = Callable[[str, int, int | None], None]
 """Called with a server's status text, bytes done, and bytes of the whole where known."""
@@ -341,12 +345,7 @@ class Server:
 
     def create(self, request: Mapping[str, Any], advance: Advance) -> None:
         """``POST /api/create``; see :func:`ollama_tools.modelfile.create_request`."""
-        for delay in _SECONDS_BETWEEN_TRIES:
-            try:
-                return self._create(request, advance)
-            except _Disturbed:
-                time.sleep(delay)
-        return self._create(request, advance)
+        _again(partial(self._create, request, advance), ())
 
     def _create(self, request: Mapping[str, Any], advance: Advance) -> None:
         status = ""
@@ -372,14 +371,7 @@ class Server:
         Raises:
             PullFailed: It cannot; what was brought so far is kept for the next try.
         """
-        for delay in _SECONDS_BETWEEN_TRIES:
-            try:
-                return self._pull(name, insecure=insecure, advance=advance)
-            except PullFailed as error:
-                if not _DISTURBED.search(error.what):
-                    raise
-                time.sleep(delay)
-        return self._pull(name, insecure=insecure, advance=advance)
+        _again(partial(self._pull, name, insecure=insecure, advance=advance), ())
 
     def _pull(self, name: str, *, insecure: bool, advance: Advance) -> None:
         client = self.client
@@ -398,6 +390,8 @@ class Server:
                     totals[each.digest] = each.total
                 advance(each.status or "", sum(done.values()), sum(totals.values()) or None)
         except ollama.ResponseError as error:
+            if _DISTURBED.search(error.error):
+                raise _Disturbed(error.error, "run the command again") from error
             raise _pull_failure(name, error.error) from error
         except (httpx.HTTPError, ConnectionError) as error:
             raise PullFailed(
@@ -428,19 +422,21 @@ class Server:
         Raises:
             ServerError: It is still there.
         """
-        for delay in (*_SECONDS_BETWEEN_TRIES, None):
+
+        def ask() -> None:
             try:
                 self._json("DELETE", "/api/delete", {"model": name})
             except ServerUnreachable:
                 raise
-            except ServerError:
+            except ServerError as error:
                 if self.model(name) is None:
                     return
-                if delay is None:
-                    raise
-                time.sleep(delay)
-            else:
-                return
+                if isinstance(error, ModelNotFound):
+                    # It is listed, so it was the look at all manifests that failed.
+                    raise _Disturbed(error.what, error.fix) from error
+                raise
+
+        _again(ask, (ServerError,))
 
     def unload(self, name: str) -> None:
         """Let a model's runner go; the next request loads it again."""
@@ -451,7 +447,7 @@ class Server:
     def chat(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``POST /api/chat`` without a stream, with every field that a request may have."""
         # "EOF" is what an engine says that ended, and asking again would only start it again.
-        passing = (ModelNotFound, _Disturbed)
+        passing = (ModelNotFound,)
         return self._settled("POST", "/api/chat", {**request, "stream": False}, passing)
 
     def rendered_prompt(self, request: Mapping[str, Any]) -> str:
@@ -478,7 +474,7 @@ class Server:
         method: str,
         path: str,
         body: Mapping[str, Any] | None = None,
-        passing: tuple[type[ServerError], ...] = (ModelNotFound, _Disturbed, _BeingWritten),
+        passing: tuple[type[ServerError], ...] = (ModelNotFound, _BeingWritten),
     ) -> dict[str, Any]:
         """Ask for what may be asked for again, until the answer is not one of a passing moment.
 
@@ -490,14 +486,9 @@ class Server:
             method: The method.
             path: The path.
             body: What is sent.
-            passing: What is taken for an answer of a passing moment.
+            passing: What is taken for an answer of a passing moment, as every disturbed one is.
         """
-        for delay in _SECONDS_BETWEEN_TRIES:
-            try:
-                return self._json(method, path, body)
-            except passing:
-                time.sleep(delay)
-        return self._json(method, path, body)
+        return _again(partial(self._json, method, path, body), passing)
 
     def _json(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
@@ -618,6 +609,32 @@ class Server:
             raise NotOllama(
                 f"{self.url}{path} answers in an unexpected form", "check --host or OLLAMA_HOST"
             ) from error
+
+
+def _again(ask: Callable[[], _T], passing: tuple[type[ServerError], ...]) -> _T:
+    """Ask until the answer is not one of a passing moment.
+
+    Args:
+        ask: Asks once.
+        passing: What a few tries in a second decide about. A disturbed answer says nothing of what
+            was asked, and only that others are busy, so it is given longer.
+    """
+    delays = iter(_SECONDS_BETWEEN_TRIES)
+    end = time.monotonic() + _DISTURBED_SECONDS
+    while True:
+        try:
+            return ask()
+        except ServerUnreachable:
+            raise
+        except _Disturbed:
+            if time.monotonic() > end:
+                raise
+            time.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - no secret
+        except passing:
+            delay = next(delays, None)
+            if delay is None:
+                raise
+            time.sleep(delay)
 
 
 @contextmanager

@@ -356,6 +356,21 @@ def test_an_answer_of_a_passing_moment_is_not_the_last_word(
     assert (show.given, copy.given) == (2, 2)
 
 
+def test_however_busy_others_are_it_says_nothing_of_what_was_asked(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    show = Answers(*[(400, {"error": GONE})] * 20, (200, {"system": "here"}))
+    gone = Answers(*[(404, {"error": "model 'a' not found"})] * 20, (200, {}))
+    httpserver.expect_request("/api/show").respond_with_handler(show)
+    httpserver.expect_request("/api/delete").respond_with_handler(gone)
+    httpserver.expect_request("/api/tags").respond_with_json(
+        {"models": [{"name": "a:latest", "digest": "d"}]}
+    )
+    assert server.show("a").system == "here"
+    server.delete("a")
+    assert (show.given, gone.given) == (21, 21)
+
+
 def test_a_model_that_is_not_there_is_so_said_in_the_end(
     httpserver: HTTPServer, server: Server
 ) -> None:
