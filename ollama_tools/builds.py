@@ -314,14 +314,18 @@ def _kept(server: Server, models: list[InstalledModel], name: str) -> str | None
             continue
     if current is None:
         return None
-    # The end of one manifest behind another has a digest of its own, and is read as the other.
-    shown = server.show(name)
-    for each in builds_of(models, name):
-        with suppress(ModelNotFound):
-            if server.show(each.name).is_same_model(shown):
-                return each.name
     kept = build_name(name, current.digest.removeprefix("sha256:")[:SHOWN_DIGITS])
-    server.copy(name, kept)
+    try:
+        # The end of one manifest behind another has a digest of its own, and is read as the other.
+        shown = server.show(name)
+        for each in builds_of(models, name):
+            with suppress(ModelNotFound):
+                if server.show(each.name).is_same_model(shown):
+                    return each.name
+        server.copy(name, kept)
+    except ModelNotFound:
+        # Another run writes the name, and that from a build.
+        return None
     copied = server.model(kept)
     if copied is None or copied.digest != current.digest:
         # Somebody switched the name meanwhile, so that it is no person's model that was copied.

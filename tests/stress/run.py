@@ -87,21 +87,29 @@ def stress(url: str, registry: str, *, switches: int, processes: int, seed: int 
             *[(each, ()) for each in (actors.pruner, actors.reader)],
         ]
         running = [
-            context.Process(target=_act, args=(actor, bed, queue, seed * 100 + number, *more))
+            context.Process(
+                target=_act, args=(actor, bed, queue, seed * 100 + number, *more), daemon=True
+            )
             for number, (actor, more) in enumerate(work)
         ]
         started = time.monotonic()
-        for process in running:
-            process.start()
         counts = Counts()
-        for done in range(len(running)):
-            if done == processes:
-                # Only those who switch come to an end by themselves.
-                bed.stop.set()
-            counts.add(_answer(queue, running))
-        seconds = time.monotonic() - started
-        for process in running:
-            process.join()
+        try:
+            for process in running:
+                process.start()
+            for done in range(len(running)):
+                if done == processes:
+                    # Only those who switch come to an end by themselves.
+                    bed.stop.set()
+                counts.add(_answer(queue, running))
+            seconds = time.monotonic() - started
+        finally:
+            # Whatever ends this ends them too.
+            bed.stop.set()
+            for process in running:
+                if process.pid is not None:
+                    process.join(30)
+                    process.kill()
 
         models = server.models()
         # Names beside builds: the public one, three of a person's, and a mark or two for each.
