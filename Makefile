@@ -12,7 +12,7 @@ LOCKED := pip install --quiet --require-hashes --requirement
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header $(UPGRADE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-exact test-clients test-old test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
+.PHONY: help setup lock demo test test-exact test-clients test-old test-stress test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ test-fleet: $(VENV)/fleet  ## Run the tests of the Ansible collection, on hosts 
 test-old: setup  ## Run the tests that need a real server of the older generation
 	$(BIN)/python -m pytest tests/live tests/parity -m old_server
 
+test-stress: setup  ## Let processes fall over each other on one name for about a minute
+	$(BIN)/python -m pytest tests/stress
+
 test-lowest: setup  ## Run the short suite with every dependency at its lower bound
 	$(call with_versions,lowest,--resolution lowest-direct)
 
@@ -88,6 +91,7 @@ docs: setup  ## Write the command line reference and the rendered Modelfiles ane
 
 bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.first_create
 	$(BIN)/python -m benchmarks.prefix_reuse
 	$(BIN)/python -m benchmarks.template_speed
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ollama_tools.bring import RemoveBase, warn_of_base
-from ollama_tools.checks.result import Report
-from ollama_tools.errors import CheckFailed, DevstralError, Overtaken, ServerError
+from ollama_tools.errors import BuildLost, CheckFailed, DevstralError, Overtaken, ServerError
 from ollama_tools.origin import Origin
 from ollama_tools.plan import Plan
 from ollama_tools.progress import Progress
 from ollama_tools.server import Server
 from ollama_tools.steps import Run
 from ollama_tools.template import Carrier
+
+if TYPE_CHECKING:
+    from ollama_tools.checks.result import Report
+
+_PLANS = 3
+"""How often a plan is made, before a run gives up to find what it used still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class Outcome:
 def apply(plan: Plan, server: Server, progress: Progress) -> Outcome:
     """Carry out a plan; it may have nothing to do.
 
+    Where another run removes what this one is about to use, it is planned and made again.
+
     Whatever happens, the public name stands for what it stood for until its successor has passed.
 
     Args:
@@ -84,6 +91,18 @@ def apply(plan: Plan, server: Server, progress: Progress) -> Outcome:
         ServerError: The server did not do its part.
         HubError: The hub did not.
     """
+    for _ in range(_PLANS - 1):
+        try:
+            return _carried_out(plan, server, progress)
+        except BuildLost as lost:
+            if plan.again is None:
+                raise
+            progress.warn(f"{lost.what}; it is made again")
+            plan = plan.again()
+    return _carried_out(plan, server, progress)
+
+
+def _carried_out(plan: Plan, server: Server, progress: Progress) -> Outcome:
     run = Run(server, plan.version, plan.name, plan.policy, progress)
     try:
         run.take(plan.steps)

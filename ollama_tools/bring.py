@@ -439,11 +439,6 @@ def base_name(spec: Spec, registry: Registry) -> str | None:
 
 
 def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
-    if source.revision is not None and source.commit is None:
-        raise UsageError(
-            f"a server cannot pull the revision {source.revision!r}",
-            "use --via upload, or name the commit",
-        )
     expected = source.sha256
     if source.commit is not None:
         expected = published_sha256(source, around.progress)

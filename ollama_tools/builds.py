@@ -8,15 +8,15 @@ Where it begins to serve again, a copy of it under a name that is new says since
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from ollama_tools.errors import ModelNotFound, Overtaken, ServerError, UsageError
+from ollama_tools.errors import BuildLost, ModelNotFound, Overtaken, ServerError, UsageError
 from ollama_tools.names import (
     Kind,
     OwnName,
@@ -38,10 +38,12 @@ SHOWN_DIGITS = 12
 """How many digits of a digest are shown, as the ollama command line does."""
 
 SPARED = timedelta(hours=1)
-"""How long a build that was not checked yet is left alone: another run may be checking it."""
+"""How long a build that never served is left alone: another run may be about to switch to it."""
 
 _SWITCHES = 20
 """How often a name is written before a run gives up to make it stand for a whole build."""
+_CHOICES = 3
+"""How often a build to go back to is chosen, before a run gives up to find it still there."""
 _LOOKS = 3
 """How often in a row an unknown digest must be seen, before it is taken for a person's model."""
 
@@ -123,8 +125,15 @@ def _no_builds(name: str) -> ModelNotFound:
 
 
 def with_weights(server: Server, builds: Sequence[Build]) -> list[Build]:
-    """The builds with the digests of their weights, which take one request each."""
-    return [replace(each, weights=server.show(each.name).weights) for each in builds]
+    """The builds with the digests of their weights, which take one request each.
+
+    One that another run removes meanwhile is left out.
+    """
+    found = []
+    for each in builds:
+        with suppress(ModelNotFound):
+            found.append(replace(each, weights=server.show(each.name).weights))
+    return found
 
 
 def builds_of(models: Sequence[InstalledModel], name: str) -> list[Build]:
@@ -167,11 +176,6 @@ def moment(text: str) -> float:
         return 0.0
 
 
-def is_young(model: InstalledModel, now: datetime) -> bool:
-    """Whether a build that was not checked yet may still be in another run's hands."""
-    return now - datetime.fromtimestamp(moment(model.modified), UTC) < SPARED
-
-
 def rollback(
     server: Server,
     name: str,
@@ -194,6 +198,18 @@ def rollback(
         UsageError: The digits fit several.
     """
     progress = progress or Silence()
+    for _ in range(_CHOICES - 1):
+        try:
+            return _rolled_back(server, name, to, progress, dry_run=dry_run)
+        except BuildLost as lost:
+            # The history is another one now; where a build was named, that says that it is gone.
+            progress.warn(lost.what)
+    return _rolled_back(server, name, to, progress, dry_run=dry_run)
+
+
+def _rolled_back(
+    server: Server, name: str, to: str | None, progress: Progress, *, dry_run: bool
+) -> Rollback:
     kept = history(server, name)
     public = _public(kept)
     chosen = _named(kept, public, to) if to is not None else _before(kept, public)
@@ -202,8 +218,10 @@ def rollback(
         return Rollback(public, chosen.name, serving, changed=False)
     if dry_run:
         return Rollback(public, chosen.name, serving, changed=True)
-    free_engine(server, chosen.name, progress)
-    previous = switch(server, public, chosen.name, progress)
+    with suppress(ModelNotFound):
+        free_engine(server, chosen.name, progress)
+    progress.step(f"switch {public} to {chosen.name}")
+    previous = switch(server, public, chosen.name)
     return Rollback(public, chosen.name, previous, changed=True)
 
 
@@ -244,7 +262,7 @@ def _named(kept: list[Build], public: str, to: str) -> Build:
     return found[0]
 
 
-def switch(server: Server, name: str, build: str, progress: Progress) -> str | None:
+def switch(server: Server, name: str, build: str) -> str | None:
     """Let a public name stand for a build, and see that it does.
 
     The name is the only thing that is ever written over. What it stood for stays: as the build that
@@ -254,28 +272,29 @@ def switch(server: Server, name: str, build: str, progress: Progress) -> str | N
         The build that the name stood for before; None where it is new.
 
     Raises:
-        ModelNotFound: There is no such build.
+        BuildLost: There is no such build any more.
         Overtaken: Another run switched the name to another build in the same moment.
         ServerError: The name stands for nothing whole, however often it is written.
     """
-    progress.step(f"switching {name} to {build}")
     models = server.models_with(name)
-    target = _target(models, build)
+    target = find_model(models, build)
+    if target is None:
+        raise _gone(build)
     previous = _kept(server, models, name)
     current = find_model(models, name)
     if current is None or current.digest != target.digest:
-        _write(server, name, target)
-    _mark_as_served(server, name, target)
+        try:
+            models = _write(server, name, target)
+        except ModelNotFound as error:
+            raise _gone(build) from error
+    _mark_as_served(server, models, name, target)
     return previous
 
 
-def _target(models: list[InstalledModel], build: str) -> InstalledModel:
-    found = find_model(models, build)
-    if found is None:
-        raise ModelNotFound(
-            f"the build {build} is gone: another run removed it", "see: devstral-ollama list"
-        )
-    return found
+def _gone(build: str) -> BuildLost:
+    return BuildLost(
+        f"the build {build} is gone: another run removed it", "see: devstral-ollama list"
+    )
 
 
 def _kept(server: Server, models: list[InstalledModel], name: str) -> str | None:
@@ -296,7 +315,17 @@ def _kept(server: Server, models: list[InstalledModel], name: str) -> str | None
     if current is None:
         return None
     kept = build_name(name, current.digest.removeprefix("sha256:")[:SHOWN_DIGITS])
-    server.copy(name, kept)
+    try:
+        # The end of one manifest behind another has a digest of its own, and is read as the other.
+        shown = server.show(name)
+        for each in builds_of(models, name):
+            with suppress(ModelNotFound):
+                if server.show(each.name).is_same_model(shown):
+                    return each.name
+        server.copy(name, kept)
+    except ModelNotFound:
+        # Another run writes the name, and that from a build.
+        return None
     copied = server.model(kept)
     if copied is None or copied.digest != current.digest:
         # Somebody switched the name meanwhile, so that it is no person's model that was copied.
@@ -305,23 +334,23 @@ def _kept(server: Server, models: list[InstalledModel], name: str) -> str | None
     return kept
 
 
-def _write(server: Server, name: str, target: InstalledModel) -> None:
+def _write(server: Server, name: str, target: InstalledModel) -> list[InstalledModel]:
     """Copy a build to its public name until the name stands for a whole build.
 
     A copy truncates, then writes (0.34.4): two at once can leave a name empty, or with the end of
     one manifest behind the other. Whoever writes last sees it and writes again.
+
+    Returns:
+        The models of the server, when the name stood for the build.
     """
+    import random
+
     for attempt in range(_SWITCHES):
-        try:
-            server.copy(target.name, name)
-        except ServerError:
-            _target(server.models(), target.name)
-            if attempt + 1 == _SWITCHES:
-                raise
+        server.copy(target.name, name)
         models = server.models_with(name)
         current = find_model(models, name)
         if current is not None and current.digest == target.digest:
-            return
+            return models
         if current is not None:
             won = [each.name for each in builds_of(models, name) if each.digest == current.digest]
             if won:
@@ -338,9 +367,10 @@ def _write(server: Server, name: str, target: InstalledModel) -> None:
     )
 
 
-def _mark_as_served(server: Server, name: str, target: InstalledModel) -> None:
+def _mark_as_served(
+    server: Server, models: list[InstalledModel], name: str, target: InstalledModel
+) -> None:
     """See to it that the build's time is the latest of the name's, and that no mark piles up."""
-    models = server.models()
     times = {each.name: moment(each.since) for each in builds_of(models, name)}
     own = times.pop(target.name, None)
     if own is None or own >= max(times.values(), default=0.0):
@@ -350,27 +380,42 @@ def _mark_as_served(server: Server, name: str, target: InstalledModel) -> None:
         for each, found in own_models(models, name)
         if found.kind is Kind.SERVED and same_name(found.build, target.name)
     ]
-    server.copy(target.name, new_served_name(target.name))
+    try:
+        server.copy(target.name, new_served_name(target.name))
+    except ModelNotFound:
+        # Who removed the build meanwhile puts it back, with the time of that moment.
+        return
     for each in stale:
         server.delete(each)
 
 
-def surplus(models: Sequence[InstalledModel], name: str, keep: int) -> list[Build]:
+def surplus(models: Sequence[InstalledModel], name: str, keep: int, now: datetime) -> list[Build]:
     """The builds of a name that are over ``keep``, and that no public name stands for.
+
+    A young one that is newer than what serves has not served yet: the run that made it is about to
+    switch the name to it.
 
     Args:
         models: The models of a server.
         name: The public name.
         keep: How many builds stay, the one that serves among them.
+        now: The server's time.
     """
     in_use = {each.digest for each in models if own_name(each.name) is None}
-    return [each for each in builds_of(models, name)[keep:] if each.digest not in in_use]
+    builds = builds_of(models, name)
+    began = next((moment(each.since) for each in builds if each.serving), 0.0)
+    young = (now - SPARED).timestamp()
+    return [
+        each
+        for each in builds[keep:]
+        if each.digest not in in_use and moment(each.since) <= max(began, young)
+    ]
 
 
 def prune(
     server: Server, name: str | None, keep: int, *, dry_run: bool = False
 ) -> tuple[list[Build], list[Build]]:
-    """Remove old builds; one that any public name stands for always stays.
+    """Remove old builds; one that any public name stands for stays, and one that is about to serve.
 
     Args:
         server: The server.
@@ -396,7 +441,7 @@ def prune(
     removed: list[Build] = []
     kept: list[Build] = []
     for public in names:
-        doomed = {each.name for each in surplus(models, public, keep)}
+        doomed = {each.name for each in surplus(models, public, keep, server.now)}
         for build in builds_of(models, public):
             if build.name in doomed and (dry_run or _remove(server, build)):
                 removed.append(build)
@@ -408,14 +453,27 @@ def prune(
 def _remove(server: Server, build: Build) -> bool:
     """Remove a build with its marks, unless a name has come to stand for it meanwhile."""
     models = server.models()
-    if any(each.digest == build.digest and own_name(each.name) is None for each in models):
+    if _names_of(models, build):
         return False
     for each in models:
         own = own_name(each.name)
         if own is not None and own.kind is Kind.SERVED and same_name(own.build, build.name):
             server.delete(each.name)
     server.delete(build.name)
+    for name in _names_of(server.models(), build):
+        server.copy(name, build.name)
+        copied = server.model(build.name)
+        if copied is not None and copied.digest == build.digest:
+            return False
+        server.delete(build.name)
     return True
+
+
+def _names_of(models: Sequence[InstalledModel], build: Build) -> list[str]:
+    """The names of people's models that stand for a build."""
+    return [
+        each.name for each in models if each.digest == build.digest and own_name(each.name) is None
+    ]
 
 
 def check_keep(keep: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,7 +219,7 @@ def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> 
         HubError: The hub has to say which file it has, and does not.
     """
     wanted = compare_with(server, wish, policy, progress)
-    return make_plan(
+    plan = make_plan(
         wanted.compared,
         server,
         wanted.version,
@@ -227,6 +228,7 @@ def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> 
         registry=wanted.registry,
         progress=progress,
     )
+    return replace(plan, again=partial(plan_for, server, wish, policy, progress))
 
 
 def _require_dedicated(server: Server, release: Release) -> None:

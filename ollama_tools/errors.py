@@ -90,6 +90,10 @@ class PullFailed(ServerError):
     """The server could not bring the bytes from the hub."""
 
 
+class BuildLost(ServerError):
+    """Another run removed a build, or a layer of it, before the public name stood for it."""
+
+
 class Overtaken(ServerError):
     """Another run switched the public name to a build of its own in the same moment."""
 

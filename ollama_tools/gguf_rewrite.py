@@ -104,12 +104,14 @@ class Rewritten:
         with self._opened() as file:
             own = state.remembered_digest(str(self.source.resolve()), [*self.mark])
             new = _remembered(self.source, self.mark, self.template_sha256)
-            if self.is_unchanged:
-                new = own
-            if own is None or new is None:
+            if own is not None and new is not None:
+                return own, new
+            if own is None or not self.is_unchanged:
                 progress.step(f"hashing {self.source}, once as it is and once with our template")
                 own, new = self._hashed(file, progress)
                 _check_mark(file, self.mark, self.source)
+            else:
+                new = own
         state.remember_digest(str(self.source.resolve()), [*self.mark], own)
         _remember(self.source, self.mark, self.template_sha256, new)
         return own, new

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_tools import hub, state
-from ollama_tools.builds import SPARED, builds_of, is_young, own_models
+from ollama_tools.builds import SPARED, builds_of, moment, own_models
 from ollama_tools.errors import ServerError
 from ollama_tools.names import Kind, own_name, public_name, same_name
 from ollama_tools.origin import parse_origin
@@ -240,15 +240,20 @@ def _own(server: Server, models: Sequence[InstalledModel]) -> Iterator[Leftover]
             case Kind.FAILED:
                 yield Leftover(LeftoverKind.FAILED, model.name, own.public, model.bytes)
             case Kind.TRIAL:
-                young = is_young(model, server.now)
+                young = _is_young(model, server.now)
                 yield Leftover(LeftoverKind.TRIAL, model.name, own.public, model.bytes, young)
             case Kind.SERVED:
                 if find_model(there, own.build) is None:
                     yield Leftover(LeftoverKind.MARK, model.name, own.public)
             case Kind.BUILD:
                 if find_model(there, own.public) is None and _is_ours(model, server):
-                    young = is_young(model, server.now)
+                    young = _is_young(model, server.now)
                     yield Leftover(LeftoverKind.ORPHAN, model.name, own.public, model.bytes, young)
+
+
+def _is_young(model: InstalledModel, now: datetime) -> bool:
+    """Whether a build may still be in another run's hands."""
+    return moment(model.modified) > (now - SPARED).timestamp()
 
 
 def _is_ours(model: InstalledModel, server: Server) -> bool:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tools.builds import SHOWN_DIGITS, Build, builds_of, with_weights
+from ollama_tools.errors import ModelNotFound
 from ollama_tools.leftovers import Leftover, find_leftovers
 from ollama_tools.names import own_name, same_name
 from ollama_tools.origin import Origin
-from ollama_tools.server import InstalledModel, Server
+from ollama_tools.server import InstalledModel, Server, find_model
 from ollama_tools.shown import Shown
 
 
@@ -89,7 +90,7 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
         server: The server.
         everything: Whether other models are listed as well.
     """
-    models = server.models()
+    models = _whole_list(server)
     builds = {model.name: builds_of(models, model.name) for model in models}
     public = {model.name for model in models if builds[model.name]}
     left = find_leftovers(server, models)
@@ -106,12 +107,25 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
     for model in models:
         if is_grouped(model.name):
             continue
-        shown = server.show(model.name)
+        try:
+            shown = server.show(model.name)
+        except ModelNotFound:
+            # It went while the others were looked at.
+            continue
         if everything or shown.is_devstral:
             is_loaded = any(same_name(model.name, each) for each in loaded)
             kept = with_weights(server, builds[model.name])
             entries.append(_entry(model, shown, kept, loaded=is_loaded))
     return Listing(tuple(entries), tuple(left))
+
+
+def _whole_list(server: Server) -> list[InstalledModel]:
+    """All models; looks again for a public name whose builds are there, see ``models_with``."""
+    models = server.models()
+    for public in {own.public for each in models if (own := own_name(each.name))}:
+        if find_model(models, public) is None:
+            models = server.models_with(public)
+    return models
 
 
 def _entry(model: InstalledModel, shown: Shown, builds: list[Build], *, loaded: bool) -> Entry:

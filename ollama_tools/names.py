@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -129,9 +129,9 @@ def failed_name(build: str) -> str:
 
 def new_trial_name(public: str) -> str:
     """A name for a build that is being made, which no other run takes."""
-    return f"{full_name(public)}.try-{secrets.token_hex(4)}"
+    return f"{full_name(public)}.try-{os.urandom(4).hex()}"
 
 
 def new_served_name(build: str) -> str:
     """A name that says by its time when a build began to serve again."""
-    return f"{build}.s{secrets.token_hex(3)[:5]}"
+    return f"{build}.s{os.urandom(3).hex()[:5]}"

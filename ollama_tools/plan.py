@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -253,6 +254,7 @@ class Plan:
         around: What the ways of the bytes depend on.
         steps: What is done, in order; empty where nothing is.
         removed: Builds that are removed in the end, as far as they are there or known already.
+        again: Plans anew from what the server has then; None where nobody can.
     """
 
     compared: Comparison
@@ -261,6 +263,7 @@ class Plan:
     around: Surroundings
     steps: tuple[Step, ...]
     removed: tuple[str, ...] = ()
+    again: Callable[[], Plan] | None = None
 
     @property
     def name(self) -> str:
@@ -320,7 +323,7 @@ def make_plan(
         steps += base_steps(compared.candidates[0], around, pulled=pulled)
     bases = [each.base for each in steps if isinstance(each, RemoveBase)]
     steps += stopped_runs(server, compared.models, compared.name, but=bases)
-    removed = _removed(compared, policy)
+    removed = _removed(compared, policy, server.now)
     if removed:
         assert policy.keep is not None  # noqa: S101 - else there would be none
         steps.append(RemoveBuilds(removed, policy.keep))
@@ -406,14 +409,14 @@ def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple
     )
 
 
-def _removed(compared: Comparison, policy: Policy) -> tuple[str, ...]:
+def _removed(compared: Comparison, policy: Policy, now: datetime) -> tuple[str, ...]:
     """The builds that are over ``keep`` once the plan has been carried out."""
     if policy.keep is None:
         return ()
     models = list(compared.models)
     if compared.unchanged is None and compared.earlier is None:
         models = _models_afterwards(compared)
-    return tuple(each.name for each in surplus(models, compared.name, policy.keep))
+    return tuple(each.name for each in surplus(models, compared.name, policy.keep, now))
 
 
 def _models_afterwards(compared: Comparison) -> list[InstalledModel]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ollama_tools.errors import (
@@ -31,7 +32,7 @@ from ollama_tools.errors import (
     UsageError,
 )
 from ollama_tools.json_text import MalformedJson, parse_json
-from ollama_tools.names import same_name
+from ollama_tools.names import own_name, same_name
 from ollama_tools.shown import Shown
 
 if TYPE_CHECKING:
@@ -41,8 +42,12 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
 _UPLOAD_PIECE = 1024 * 1024
-_SECONDS_BETWEEN_TRIES = (0.01, 0.03, 0.1, 0.3)
-_BEING_WRITTEN = re.compile(r"EOF|no such file or directory|unexpected end of JSON", re.IGNORECASE)
+_SECONDS_BETWEEN_TRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+_DISTURBED_SECONDS = 10.0
+_BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
+_DISTURBED = re.compile(r"[/\\]manifests[/\\].*: no such file or directory")
+
+_T = TypeVar("_T")
 
 Advance = Callable[[str, int, int | None], None]
 """Called with a server's status text, bytes done, and bytes of the whole where known."""
@@ -125,6 +130,10 @@ class _BeingWritten(ServerError):
     """The answer of a server that met a manifest just when another request wrote it."""
 
 
+class _Disturbed(ServerError):
+    """The answer of a server that looked at all manifests just when another request removed one."""
+
+
 class Server:
     """One live Ollama server.
 
@@ -182,7 +191,7 @@ class Server:
         if "client" in self.__dict__:
             self.client.close()  # type: ignore[no-untyped-call] # its stubs lack it
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -212,7 +221,7 @@ class Server:
 
     def models(self) -> list[InstalledModel]:
         """All models on the server, the one whose manifest was written last first."""
-        found = self._read("GET", "/api/tags").get("models") or []
+        found = self._settled("GET", "/api/tags").get("models") or []
         with self._well_formed("/api/tags"):
             return [
                 InstalledModel(
@@ -230,10 +239,13 @@ class Server:
         return find_model(self.models(), name)
 
     def models_with(self, name: str) -> list[InstalledModel]:
-        """All models; looks again for one that is missing, since a switch hides it for a moment."""
+        """All models; looks again for a name that is missing, since a switch hides it for a moment.
+
+        Only a name that has builds is switched.
+        """
         found = self.models()
-        for delay in _SECONDS_BETWEEN_TRIES[:2]:
-            if find_model(found, name) is not None:
+        for delay in _SECONDS_BETWEEN_TRIES[:3]:
+            if find_model(found, name) is not None or not _has_builds(found, name):
                 break
             time.sleep(delay)
             found = self.models()
@@ -245,7 +257,7 @@ class Server:
         Raises:
             ModelNotFound: There is no such model.
         """
-        answer = self._read("POST", "/api/show", {"model": name})
+        answer = self._settled("POST", "/api/show", {"model": name})
         with self._well_formed("/api/show"):
             for key in ("model_info", "details"):
                 dict(answer.get(key) or {})
@@ -253,7 +265,7 @@ class Server:
 
     def running(self) -> list[RunningModel]:
         """The models that are loaded now."""
-        found = self._read("GET", "/api/ps").get("models") or []
+        found = self._settled("GET", "/api/ps").get("models") or []
         with self._well_formed("/api/ps"):
             return [
                 RunningModel(
@@ -333,6 +345,9 @@ class Server:
 
     def create(self, request: Mapping[str, Any], advance: Advance) -> None:
         """``POST /api/create``; see :func:`ollama_tools.modelfile.create_request`."""
+        _again(partial(self._create, request, advance), ())
+
+    def _create(self, request: Mapping[str, Any], advance: Advance) -> None:
         status = ""
         try:
             for line in self._stream("/api/create", request):
@@ -356,6 +371,9 @@ class Server:
         Raises:
             PullFailed: It cannot; what was brought so far is kept for the next try.
         """
+        _again(partial(self._pull, name, insecure=insecure, advance=advance), ())
+
+    def _pull(self, name: str, *, insecure: bool, advance: Advance) -> None:
         client = self.client
         import httpx
         import ollama
@@ -372,6 +390,8 @@ class Server:
                     totals[each.digest] = each.total
                 advance(each.status or "", sum(done.values()), sum(totals.values()) or None)
         except ollama.ResponseError as error:
+            if _DISTURBED.search(error.error):
+                raise _Disturbed(error.error, "run the command again") from error
             raise _pull_failure(name, error.error) from error
         except (httpx.HTTPError, ConnectionError) as error:
             raise PullFailed(
@@ -386,8 +406,12 @@ class Server:
             raise PullFailed(f"the pull of {name} ended without a result", "run it again")
 
     def copy(self, source: str, destination: str) -> None:
-        """Give a model a second name, or switch a name to it; only metadata moves."""
-        self._json("POST", "/api/copy", {"source": source, "destination": destination})
+        """Give a model a second name, or switch a name to it; only metadata moves.
+
+        Raises:
+            ModelNotFound: There is no such model.
+        """
+        self._settled("POST", "/api/copy", {"source": source, "destination": destination})
 
     def delete(self, name: str) -> None:
         """Remove a name that may be gone already; blobs that another model uses stay.
@@ -398,29 +422,33 @@ class Server:
         Raises:
             ServerError: It is still there.
         """
-        for delay in (*_SECONDS_BETWEEN_TRIES, None):
+
+        def ask() -> None:
             try:
                 self._json("DELETE", "/api/delete", {"model": name})
             except ServerUnreachable:
                 raise
-            except ServerError:
+            except ServerError as error:
                 if self.model(name) is None:
                     return
-                if delay is None:
-                    raise
-                time.sleep(delay)
-            else:
-                return
+                if isinstance(error, ModelNotFound):
+                    # It is listed, so it was the look at all manifests that failed.
+                    raise _Disturbed(error.what, error.fix) from error
+                raise
+
+        _again(ask, (ServerError,))
 
     def unload(self, name: str) -> None:
         """Let a model's runner go; the next request loads it again."""
-        self._json("POST", "/api/generate", {"model": name, "keep_alive": 0})
+        self._settled("POST", "/api/generate", {"model": name, "keep_alive": 0})
 
     # Asking a model
 
     def chat(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``POST /api/chat`` without a stream, with every field that a request may have."""
-        return self._json("POST", "/api/chat", {**request, "stream": False})
+        # "EOF" is what an engine says that ended, and asking again would only start it again.
+        passing = (ModelNotFound,)
+        return self._settled("POST", "/api/chat", {**request, "stream": False}, passing)
 
     def rendered_prompt(self, request: Mapping[str, Any]) -> str:
         """The prompt that the server builds from a chat request; it loads the model.
@@ -441,20 +469,26 @@ class Server:
 
     # Transport
 
-    def _read(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    def _settled(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        passing: tuple[type[ServerError], ...] = (ModelNotFound, _BeingWritten),
     ) -> dict[str, Any]:
-        """Ask for what may be asked for again: a manifest that is being written has no content.
+        """Ask for what may be asked for again, until the answer is not one of a passing moment.
 
-        Readers then get HTTP 500 ("EOF", "no such file or directory") or 404 (seen on 0.34.4 while
-        other models were copied and deleted).
+        A manifest that is being written has no content, and nearly every request looks at all
+        manifests and ends where one of them goes meanwhile: HTTP 400 or 500 ("EOF", "no such file
+        or directory"), or 404 for a model that is there (0.34.4).
+
+        Args:
+            method: The method.
+            path: The path.
+            body: What is sent.
+            passing: What is taken for an answer of a passing moment, as every disturbed one is.
         """
-        for delay in _SECONDS_BETWEEN_TRIES:
-            try:
-                return self._json(method, path, body)
-            except (ModelNotFound, _BeingWritten):
-                time.sleep(delay)
-        return self._json(method, path, body)
+        return _again(partial(self._json, method, path, body), passing)
 
     def _json(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
@@ -488,7 +522,8 @@ class Server:
                 with self._well_formed(path):
                     event = parse_json(text)
                 if message := _error_text(event):
-                    raise ServerError(f"{path}: {message}", "check the server's log")
+                    kind = _Disturbed if _DISTURBED.search(message) else ServerError
+                    raise kind(f"{path}: {message}", "check the server's log")
                 yield event
 
     def _raise_for_status(self, response: httpx.Response) -> None:
@@ -502,13 +537,14 @@ class Server:
         path = response.request.url.path
         if response.status_code == 404 and "not found" in message and path != "/api/create":
             raise ModelNotFound(message, "see: devstral-ollama list")
-        if response.status_code == 500 and _BEING_WRITTEN.search(message):
-            raise _BeingWritten(f"{path} answers 500: {message}", "run the command again")
+        what = f"{path} answers {response.status_code}: {message}"
+        if _DISTURBED.search(message):
+            raise _Disturbed(what, "run the command again")
+        if response.status_code in (400, 500) and _BEING_WRITTEN.search(message):
+            raise _BeingWritten(what, "run the command again")
         if "no space left" in message:
             raise ServerError(f"the server's disk is full: {message}", "free space, then run again")
-        raise ServerError(
-            f"{path} answers {response.status_code}: {message}", "check the server's log"
-        )
+        raise ServerError(what, "check the server's log")
 
     @contextmanager
     def _surroundings_explained(self) -> Iterator[None]:
@@ -575,6 +611,32 @@ class Server:
             ) from error
 
 
+def _again(ask: Callable[[], _T], passing: tuple[type[ServerError], ...]) -> _T:
+    """Ask until the answer is not one of a passing moment.
+
+    Args:
+        ask: Asks once.
+        passing: What a few tries in a second decide about. A disturbed answer says nothing of what
+            was asked, and only that others are busy, so it is given longer.
+    """
+    delays = iter(_SECONDS_BETWEEN_TRIES)
+    end = time.monotonic() + _DISTURBED_SECONDS
+    while True:
+        try:
+            return ask()
+        except ServerUnreachable:
+            raise
+        except _Disturbed:
+            if time.monotonic() > end:
+                raise
+            time.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - no secret
+        except passing:
+            delay = next(delays, None)
+            if delay is None:
+                raise
+            time.sleep(delay)
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
@@ -586,6 +648,11 @@ def _readable(path: Path) -> Iterator[None]:
 def find_model(models: list[InstalledModel], name: str) -> InstalledModel | None:
     """The model of a name among those of a server, or None."""
     return next((each for each in models if same_name(each.name, name)), None)
+
+
+def _has_builds(models: list[InstalledModel], name: str) -> bool:
+    owned = (own_name(each.name) for each in models)
+    return any(own is not None and same_name(own.public, name) for own in owned)
 
 
 def _error_text(event: Any) -> str:

@@ -33,6 +33,20 @@ class Shown:
         self.template = str(answer.get("template") or "")
         self.system = str(answer.get("system") or "")
 
+    def is_same_model(self, other: Shown) -> bool:
+        """Whether two names stand for the same, all that a server shows compared."""
+        return self._content == other._content
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        # The Modelfile begins with comments that repeat the name.
+        modelfile = str(self._answer.get("modelfile") or "")
+        return {
+            **self._answer,
+            "modelfile": modelfile[modelfile.find("\nFROM ") :],
+            "modified_at": None,
+        }
+
     @property
     def label(self) -> str:
         """What the model calls itself, in one line; empty where it says nothing."""

@@ -60,14 +60,18 @@ class HubSource:
         return self.revision if _COMMIT.fullmatch(self.revision or "") else None
 
     @property
+    def branch(self) -> str | None:
+        """The revision where it is none, so that it may mean another file tomorrow."""
+        return None if self.commit else self.revision
+
+    @property
     def identity(self) -> str:
         """What tells this source from others, wherever the bytes come from.
 
         A commit or a digest only says which weights are right, and those are in the mark of a
         build by themselves.
         """
-        branch = "" if self.commit else self.revision or ""
-        return f"hub:{self.repository.casefold()}:{self.tag.casefold()}@{branch}"
+        return f"hub:{self.repository.casefold()}:{self.tag.casefold()}@{self.branch or ''}"
 
     @property
     def earlier_identity(self) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ollama_tools.builds import (
     Build,
@@ -15,10 +16,8 @@ from ollama_tools.builds import (
     prune,
     switch,
 )
-from ollama_tools.checks.result import Report
-from ollama_tools.checks.smoke import prompt_difference, smoke_server
 from ollama_tools.compatibility import Version
-from ollama_tools.errors import CheckFailed, ServerError
+from ollama_tools.errors import BuildLost, CheckFailed, ModelNotFound, ServerError
 from ollama_tools.modelfile import create_request, differences
 from ollama_tools.names import failed_name, new_trial_name
 from ollama_tools.origin import Origin
@@ -26,6 +25,9 @@ from ollama_tools.progress import Progress
 from ollama_tools.server import Server, find_model
 from ollama_tools.spec import AGENT_PROMPT, AGENT_ROOM, Spec, check_prompt_tokens
 from ollama_tools.template import Carrier
+
+if TYPE_CHECKING:
+    from ollama_tools.checks.result import Report
 
 _PROMPT_SLACK = 256
 """Tokens by which a long prompt may come out longer than it was meant."""
@@ -201,7 +203,8 @@ class UseBuild(Step):
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
         run.spec, run.blobs, run.at = self.spec, self.weights, self.spec.build(self.weights)
-        free_engine(run.server, run.at, run.progress)
+        with _still_there(run):
+            free_engine(run.server, run.at, run.progress)
 
 
 @dataclass(frozen=True)
@@ -261,10 +264,23 @@ class Create(Step):
         free_engine(run.server, run.at, run.progress)
 
 
+@contextmanager
+def _still_there(run: Run) -> Iterator[None]:
+    """Say of a build that another run has removed that it is lost."""
+    try:
+        yield
+    except ModelNotFound as error:
+        raise BuildLost(
+            f"the build {run.at} is gone: another run removed it", "run the command again"
+        ) from error
+
+
 def whole(server: Server, name: str) -> bool:
     """Whether a model can be shown, and its weights are among the server's blobs."""
     try:
         blobs = server.show(name).blobs
+    except ModelNotFound:
+        return False
     except ServerError:
         if server.model(name) is not None:
             return False
@@ -320,10 +336,15 @@ class Compare(Step):
 
 def _template_fault(run: Run) -> str:
     """Why a build's template is not Devstral's; empty where it is."""
+    from ollama_tools.checks.smoke import prompt_difference
+
     try:
-        difference, key_order_only = prompt_difference(
-            run.server, run.at, run.made.release.tokenizer
-        )
+        with _still_there(run):
+            difference, key_order_only = prompt_difference(
+                run.server, run.at, run.made.release.tokenizer
+            )
+    except BuildLost:
+        raise
     except ServerError as error:
         return error.what
     return "" if key_order_only else difference
@@ -353,6 +374,8 @@ class Check(Step):
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
+        from ollama_tools.checks.smoke import smoke_server
+
         spec = run.made
         # Who asks for a small context gets it, and is told what it does not hold.
         room = max(256, spec.context - AGENT_ROOM - _PROMPT_SLACK)
@@ -413,7 +436,7 @@ class Keep(Step):
         if not whole(run.server, run.build):
             run.server.delete(run.build)
             run.drop(trial)
-            raise ServerError(
+            raise BuildLost(
                 f"{run.build} lost a layer to another run that removes models",
                 "wait for it, then run the command again",
             )
@@ -425,7 +448,10 @@ def _is_there(run: Run) -> bool:
     """Whether another run kept the same build meanwhile; what only has its name is removed."""
     if find_model(run.server.models(), run.build) is None:
         return False
-    shown = run.server.show(run.build)
+    try:
+        shown = run.server.show(run.build)
+    except ModelNotFound:
+        return False
     if shown.blobs == run.blobs and not differences(run.made, shown):
         return True
     run.server.delete(run.build)
@@ -457,7 +483,12 @@ class Switch(Step):
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
-        run.previous = switch(run.server, run.name, run.build, run.progress)
+        if not whole(run.server, run.build):
+            raise BuildLost(
+                f"{run.build} is gone or lost a layer: another run removes models",
+                "wait for it, then run the command again",
+            )
+        run.previous = switch(run.server, run.name, run.build)
         run.switched = True
         if not whole(run.server, run.name):
             raise ServerError(

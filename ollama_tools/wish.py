@@ -303,6 +303,12 @@ def candidates(
     Raises:
         UsageError: The carrier that was asked for is none, or cannot be had here.
     """
+    branch = source.branch if isinstance(source, HubSource) else None
+    if branch is not None and via is Via.SERVER:
+        # Of a commit the hub can say which weights they are, and what arrived is held to that.
+        raise UsageError(
+            f"a server cannot pull the revision {branch!r}", "use --via upload, or name the commit"
+        )
     rewritable = isinstance(source, FileSource) or (
         isinstance(source, HubSource) and via is Via.UPLOAD
     )

@@ -11,6 +11,7 @@ from ollama_tools import Outcome, ensure_model
 from ollama_tools.builds import history, prune, rollback
 from ollama_tools.drift import model_status
 from ollama_tools.errors import CheckFailed, ExitCode, ModelNotFound, UsageError
+from ollama_tools.progress import Silence
 from ollama_tools.server import Server
 from ollama_tools.wish import Wish
 from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli
@@ -134,6 +135,36 @@ def test_create_keeps_as_many_builds_as_it_is_told(server: Server, hub: Hub) -> 
     for context in (4096, 8192, 16384):
         make(server, hub, context, keep=2)
     assert contexts(server) == [16384, 8192]
+
+
+class Remover(Silence):
+    """Another run that removes a build just before the name is switched to it, once."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.removed: list[str] = []
+        self.warnings: list[str] = []
+
+    def step(self, text: str) -> None:
+        if text == f"name it {NAME}" and not self.removed:
+            self.removed = [each.name for each in history(self._server, NAME)]
+            for each in self.removed:
+                self._server.delete(each)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_a_build_that_another_run_removes_before_its_switch_is_made_again(
+    server: Server, hub: Hub
+) -> None:
+    remover = Remover(server)
+    outcome = make(server, hub, 4096, progress=remover)
+    assert remover.removed == [outcome.build]
+    assert [each for each in remover.warnings if "made again" in each and outcome.build in each]
+    assert [each.name for each in history(server, NAME)] == [outcome.build]
+    assert serving(server) == 4096
+    assert not [each for each in model_names(server) if ".try-" in each]
 
 
 def test_status_tells_drift_field_by_field(server: Server, bed: OllamaServer, hub: Hub) -> None:

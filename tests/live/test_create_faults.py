@@ -494,7 +494,7 @@ class Saboteur(Heard):
 
 
 @pytest.mark.parametrize(
-    "step", ["uploading", "creating", "checking bos", "checking tool", "switching"]
+    "step", ["download", "create ", "checking bos", "checking tool", "switch "]
 )
 def test_a_server_that_disappears_is_said_and_the_next_run_succeeds(
     create: Create, bed: OllamaServer, server: Server, step: str
@@ -617,7 +617,7 @@ def test_an_interrupt_while_a_model_serves_says_that_it_serves_as_before(
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    for step in ("creating", "checking prompt", "switching"):
+    for step in ("create ", "checking prompt", "switch "):
         with pytest.raises(KeyboardInterrupt) as caught:
             create(context=65_536, progress=Saboteur(step, interrupt))
         assert caught.value.__notes__[0] == f"{NAME} serves as before"

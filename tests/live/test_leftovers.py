@@ -169,7 +169,7 @@ def test_a_build_that_failed_once_because_the_machine_was_busy_stays_in_history(
     first = make()
     make(context=8192)
     with monkeypatch.context() as patch:
-        patch.setattr("ollama_tools.steps.smoke_server", _busy)
+        patch.setattr("ollama_tools.checks.smoke.smoke_server", _busy)
         with pytest.raises(CheckFailed):
             make(check=True, prompt_tokens=300)
     assert first.build in [each.name for each in history(server, NAME)]

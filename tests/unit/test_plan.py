@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -62,6 +63,7 @@ class Fake:
         self.asked: list[str] = []
 
     url = "http://fake"
+    now = datetime(2026, 11, 26, tzinfo=UTC)
 
     def running(self) -> list[RunningModel]:
         return []

@@ -317,3 +317,117 @@ def test_checks_of_malformed_answers_fail_and_do_not_crash(
             assert each.fix
     assert found["prompt"].status is Status.FAIL
     assert found["context"].status is Status.UNKNOWN
+
+
+GONE = "stat /models/manifests/registry.ollama.ai/library/a/b: no such file or directory"
+TORN = "unexpected EOF"
+
+
+class Answers:
+    """Gives one answer after the other, and counts."""
+
+    def __init__(self, *answers: tuple[int, dict[str, Any]]) -> None:
+        self._answers = list(answers)
+        self.given = 0
+
+    def __call__(self, _request: Request) -> Response:
+        status, body = self._answers[min(self.given, len(self._answers) - 1)]
+        self.given += 1
+        return Response(json.dumps(body) + "\n", status)
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        (400, {"error": GONE}),
+        (500, {"error": GONE}),
+        (500, {"error": "EOF"}),
+        (404, {"error": "model 'a' not found"}),
+    ],
+)
+def test_an_answer_of_a_passing_moment_is_not_the_last_word(
+    httpserver: HTTPServer, server: Server, passing: tuple[int, dict[str, Any]]
+) -> None:
+    show, copy = Answers(passing, (200, {"system": "here"})), Answers(passing, (200, {}))
+    httpserver.expect_request("/api/show").respond_with_handler(show)
+    httpserver.expect_request("/api/copy").respond_with_handler(copy)
+    assert server.show("a").system == "here"
+    server.copy("a", "b")
+    assert (show.given, copy.given) == (2, 2)
+
+
+def test_however_busy_others_are_it_says_nothing_of_what_was_asked(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    show = Answers(*[(400, {"error": GONE})] * 20, (200, {"system": "here"}))
+    gone = Answers(*[(404, {"error": "model 'a' not found"})] * 20, (200, {}))
+    httpserver.expect_request("/api/show").respond_with_handler(show)
+    httpserver.expect_request("/api/delete").respond_with_handler(gone)
+    httpserver.expect_request("/api/tags").respond_with_json(
+        {"models": [{"name": "a:latest", "digest": "d"}]}
+    )
+    assert server.show("a").system == "here"
+    server.delete("a")
+    assert (show.given, gone.given) == (21, 21)
+
+
+def test_a_model_that_is_not_there_is_so_said_in_the_end(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    httpserver.expect_request("/api/copy").respond_with_json(
+        {"error": "model 'a' not found"}, status=404
+    )
+    with pytest.raises(ModelNotFound, match="model 'a' not found"):
+        server.copy("a", "b")
+
+
+def test_a_creation_that_another_request_disturbed_is_repeated(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    # The status is 200 where the trouble comes after the first line.
+    answers = Answers((400, {"error": GONE}), (200, {"error": GONE}), (200, {"status": "success"}))
+    httpserver.expect_request("/api/create").respond_with_handler(answers)
+    server.create({"model": "a"}, silent)
+    assert answers.given == 3
+
+
+def test_a_creation_from_cut_weights_is_not_repeated(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    answers = Answers((200, {"error": TORN}), (200, {"status": "success"}))
+    httpserver.expect_request("/api/create").respond_with_handler(answers)
+    with pytest.raises(ServerError, match="cut short"):
+        server.create({"model": "a"}, silent)
+    assert answers.given == 1
+
+
+def test_an_engine_that_ended_is_not_started_again(httpserver: HTTPServer, server: Server) -> None:
+    answers = Answers((500, {"error": "EOF"}), (200, {"message": {}}))
+    httpserver.expect_request("/api/chat").respond_with_handler(answers)
+    with pytest.raises(ServerError, match="EOF"):
+        server.chat({"model": "a"})
+    assert answers.given == 1
+
+
+def test_a_pull_that_another_request_disturbed_is_repeated(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    answers = Answers((400, {"error": GONE}), (200, {"status": "success"}))
+    httpserver.expect_request("/api/pull").respond_with_handler(answers)
+    server.pull("a", insecure=False, advance=silent)
+    assert answers.given == 2
+
+
+@pytest.mark.parametrize(
+    ("others", "asked"), [(["x:latest"], 1), (["x:latest", f"a:latest-{'0' * 12}"], 2)]
+)
+def test_only_a_name_that_has_builds_can_be_hidden_for_a_moment(
+    httpserver: HTTPServer, server: Server, others: list[str], asked: int
+) -> None:
+    def listed(*names: str) -> tuple[int, dict[str, Any]]:
+        return 200, {"models": [{"name": each, "digest": "d"} for each in names]}
+
+    answers = Answers(listed(*others), listed("a:latest", *others))
+    httpserver.expect_request("/api/tags").respond_with_handler(answers)
+    assert (find_model(server.models_with("a"), "a") is not None) == (asked == 2)
+    assert answers.given == asked
