@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ollama_tools.bring import RemoveBase, warn_of_base
-from ollama_tools.errors import BuildLost, CheckFailed, DevstralError, ServerError
+from ollama_tools.errors import (
+    BuildLost,
+    CheckFailed,
+    DevstralError,
+    Overtaken,
+    ServerError,
+)
 from ollama_tools.origin import Origin
 from ollama_tools.plan import Plan
 from ollama_tools.progress import Progress
@@ -115,7 +121,10 @@ def _carried_out(plan: Plan, server: Server, progress: Progress) -> Outcome:
             for step in plan.steps:
                 if isinstance(step, RemoveBase):
                     step.run(run)
-        error.what = f"{error.what}; {_standing(plan, run)}"
+        error.switched = run.switched
+        # Who was overtaken is told already which build the name stands for now.
+        if not isinstance(error, Overtaken):
+            error.what = f"{error.what}; {_standing(plan, run)}"
         raise
     if run.spec is not None:
         warn_of_base(run.spec, plan.around)

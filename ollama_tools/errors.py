@@ -37,9 +37,11 @@ class DevstralError(Exception):
         what: What happened, one line, without a full stop at the end.
         fix: What to do about it, one line; empty where nothing useful can be said.
         exit_code: The exit code with which the command line ends.
+        switched: Whether a public name stands for its new build already, though something failed.
     """
 
     exit_code: ExitCode = ExitCode.FAILED
+    switched: bool = False
 
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what)

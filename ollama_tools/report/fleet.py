@@ -1,7 +1,8 @@
-"""The smoke reports of many hosts as one."""
+"""The smoke reports of many hosts as one, and what they serve beside one another."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -53,3 +54,32 @@ def fleet_text(results: Mapping[str, Mapping[str, Any] | None]) -> str:
         lines.append(f"{host:{width}}  {report['subject']} on {report['version']}: {verdict}")
         lines += [f"{'':{width}}    {each['id']}: {each['saw']}" for each in failed]
     return "\n".join(lines)
+
+
+def unlike_peers(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Hosts that serve another model than hosts of which the same is asked.
+
+    Each of them may serve what is asked: a file can be published anew between two visits, and what
+    serves stays. Manifests say nothing here, since each version of a server writes its own.
+
+    Args:
+        hosts: By host, what was ``asked`` of it, its ``version``, and the ``build`` with its
+            ``weights`` that serve there.
+
+    Returns:
+        By host, in which way it is unlike the first of its peers; peers are alike but for that.
+    """
+    first: dict[str, str] = {}
+    found = {}
+    for host, seen in hosts.items():
+        # What differs from what is asked is told already.
+        if not seen.get("build") or seen.get("problems"):
+            continue
+        peers = json.dumps([seen["asked"], seen["version"]], sort_keys=True)
+        peer = first.setdefault(peers, host)
+        for field in ("weights", "build"):
+            own, other = seen[field], hosts[peer][field]
+            if own != other:
+                found[host] = [f"{field}: {own} instead of {other} as on {peer}"]
+                break
+    return found

@@ -29,6 +29,22 @@ MODEL = "devstral:agent"
 _BIN = Path(sys.executable).parent
 
 
+def overtaking(build: str) -> str:
+    """Code that lets a process be overtaken: whenever it switches the name, another run does."""
+    return f"""\
+from ollama_tools.server import Server
+
+copy = Server.copy
+
+def overtaken(self, source, target):
+    copy(self, source, target)
+    if target == {MODEL!r}:
+        copy(self, {build!r}, target)
+
+Server.copy = overtaken
+"""
+
+
 @dataclass(frozen=True)
 class Task:
     """What a task did on a host, and when: seconds on a clock that all tasks share."""
@@ -116,6 +132,106 @@ def wheels() -> Path:
     return place
 
 
+def _environment(place: Path, **more: str) -> dict[str, str]:
+    """The environment of Ansible's programs: the installed collection, and nobody's settings."""
+    return {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
+        "ANSIBLE_HOME": str(place / "home"),
+        "ANSIBLE_LOCALHOST_WARNING": "0",
+        **more,
+    }
+
+
+def run_playbook(
+    playbook: str,
+    *options: str,
+    place: Path,
+    variables: Mapping[str, object],
+    environment: Mapping[str, str] | None = None,
+) -> Run:
+    """Run a playbook with the installed collection.
+
+    Args:
+        playbook: Its name, or its path.
+        *options: Options of ansible-playbook.
+        place: A directory for what is noted of the run.
+        variables: Extra variables.
+        environment: Environment variables over those of this process.
+    """
+    log = place / "tasks.jsonl"
+    log.unlink(missing_ok=True)
+    log.touch()
+    extra = ["--extra-vars", json.dumps(variables)] if variables else []
+    started = time.monotonic()
+    done = subprocess.run(
+        [str(_BIN / "ansible-playbook"), playbook, *extra, *options],
+        env=_environment(
+            place,
+            ANSIBLE_CALLBACK_PLUGINS=str(Path(__file__).parent / "callbacks"),
+            ANSIBLE_CALLBACKS_ENABLED="tasks",
+            ANSIBLE_NOCOLOR="1",
+            ANSIBLE_PIPELINING="1",
+            DEVSTRAL_TASKS=str(log),
+            **(environment or {}),
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return Run(
+        done.returncode,
+        done.stdout + done.stderr,
+        tuple(Task(**json.loads(each)) for each in lines),
+        time.monotonic() - started,
+    )
+
+
+def answer_of(
+    module: str,
+    host: str,
+    /,
+    *arguments: str,
+    place: Path,
+    environment: Mapping[str, str],
+    **options: object,
+) -> dict[str, Any]:
+    """What a module of the installed collection answers when it is run by itself.
+
+    Args:
+        module: Its name.
+        host: The host that it runs on.
+        *arguments: More arguments of the program ``ansible``.
+        place: A directory for the answer.
+        environment: Environment variables over those of this process.
+        **options: The module's options.
+    """
+    done = subprocess.run(
+        [
+            str(_BIN / "ansible"),
+            host,
+            *("-m", f"devstral.ollama.{module}"),
+            *("-a", json.dumps(options)),
+            *("--tree", str(place)),
+            # Without it a difference is left out of the answer.
+            "-vvv",
+            *arguments,
+        ],
+        env=_environment(place, **environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    answer = place / host
+    assert answer.exists(), done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+    answer.unlink()
+    return found
+
+
 class Fleet:
     """Hosts, what they are to be, and playbooks to make them so.
 
@@ -161,44 +277,21 @@ class Fleet:
             *options: Options of ansible-playbook.
             **variables: Extra variables.
         """
-        inventory = self._inventory()
-        log = self._place / "tasks.jsonl"
-        log.unlink(missing_ok=True)
-        log.touch()
-        environment = {
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
-            "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"),
-            "ANSIBLE_CALLBACKS_ENABLED": "tasks",
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_LOCALHOST_WARNING": "0",
-            "ANSIBLE_HOME": str(self._place / "home"),
-            "DEVSTRAL_TASKS": str(log),
-        }
-        extra = ["--extra-vars", json.dumps(variables)] if variables else []
-        started = time.monotonic()
-        done = subprocess.run(
-            [
-                str(_BIN / "ansible-playbook"),
-                playbook if "/" in playbook else f"devstral.ollama.{playbook}",
-                "--inventory",
-                str(inventory),
-                *extra,
-                *options,
-            ],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-        )
-        lines = log.read_text(encoding="utf-8").splitlines()
-        return Run(
-            done.returncode,
-            done.stdout + done.stderr,
-            tuple(Task(**json.loads(each)) for each in lines),
-            time.monotonic() - started,
+        name = playbook if "/" in playbook else f"devstral.ollama.{playbook}"
+        where = ("--inventory", str(self._inventory()))
+        return run_playbook(name, *where, *options, place=self._place, variables=variables)
+
+    def module(self, host: str, module: str, /, **options: object) -> dict[str, Any]:
+        """What a module answers on a host."""
+        return answer_of(
+            module,
+            host,
+            *("--inventory", str(self._inventory())),
+            "--become",
+            *("-e", "ansible_python_interpreter=/opt/devstral-ollama/bin/python"),
+            place=self._place,
+            environment={},
+            **options,
         )
 
     def converge(self, *options: str, playbook: str = "site", **variables: object) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,14 +14,16 @@ import pytest
 import testinfra
 
 from ollama_tools.checks import cases
-from tests.fleet.fleet import MODEL, Fleet
+from tests.fleet.fleet import MODEL, QUANT, Fleet, overtaking
 from tests.testbed.build import NEWEST, OLDEST
 from tests.testbed.hosts import Host, Hosts
 from tests.testbed.hub import Hub
+from tests.testbed.models import changed
 
 UNIT = "ollama.service"
 DROP_IN = "/etc/systemd/system/ollama.service.d/devstral.conf"
 TOOLS = "/opt/devstral-ollama/bin/devstral-ollama"
+REPOSITORY = "unsloth/Devstral-Small-2507-GGUF"
 
 pytestmark = pytest.mark.xdist_group("fleet")
 
@@ -220,6 +223,76 @@ def test_a_host_whose_smoke_fails_is_put_back_and_the_next_left_alone(converged:
     assert status(converged.hosts["gpu2"])[MODEL] == before["gpu2"]
     assert status(converged.hosts["gpu3"]).get(MODEL) == before["gpu3"]
     assert not [each for each in done.tasks if each.host == "gpu3" and each.changed]
+
+
+def test_a_model_made_by_hand_serves_again_where_the_new_ones_smoke_fails(
+    converged: Fleet,
+) -> None:
+    host = converged.hosts["gpu2"]
+    edited = {"model": MODEL, "from": MODEL, "parameters": {"num_ctx": 2048}, "stream": False}
+    ask(host, "/api/create", edited)
+    by_hand = status(host)[MODEL]
+    assert list(status(host).values()).count(by_hand) == 1
+    # No context holds such a prompt, so only this host's own check can fail.
+    converged.of_host["gpu2"] = {"devstral_smoke_prompt_tokens": 60_000}
+    done = converged.play("site", "--limit", "gpu2")
+    assert done.code != 0
+    assert f"gpu2 was put back to {MODEL}-{by_hand[:12]}: " in done.failures()["gpu2"]
+    assert status(host)[MODEL] == by_hand
+
+
+def test_a_new_name_whose_smoke_fails_has_nothing_to_be_put_back_to(converged: Fleet) -> None:
+    host = converged.hosts["gpu2"]
+    converged.variables["devstral_model_name"] = "devstral:new"
+    converged.of_host["gpu2"] = {"devstral_smoke_prompt_tokens": 60_000}
+    done = converged.play("site", "--limit", "gpu2")
+    assert done.code != 0
+    assert "which failed, and served nothing before: " in done.failures()["gpu2"]
+    assert "devstral:new" in status(host)
+    gone = {"name": "devstral:new", "state": "absent"}
+    assert converged.module("gpu2", "devstral_model", **gone)["changed"]
+    assert "devstral:new" not in status(host)
+
+
+def test_a_host_that_another_run_overtakes_says_so_and_nothing_is_put_back(
+    converged: Fleet,
+) -> None:
+    host = converged.hosts["gpu2"]
+    other = next(each for each in status(host) if each.startswith(f"{MODEL}-"))
+    converged.variables["devstral_model_context"] = 24576
+    packages = host.run("ls -d /opt/devstral-ollama/lib/python3*/site-packages").stdout.strip()
+    # The host's Python may have a sitecustomize of its own.
+    host.run(f"cat >{packages}/other_run.py", stdin=overtaking(other))
+    host.run(f"echo 'import other_run' >{packages}/other_run.pth")
+    try:
+        done = converged.play("site", "--limit", "gpu2")
+    finally:
+        host.run(f"rm {packages}/other_run.*")
+    assert done.code != 0
+    told = "gpu2 was overtaken by another run, whose model is left alone: "
+    assert done.failures()["gpu2"].startswith(told)
+    assert "Put back what served before" not in [each.task for each in done.tasks]
+    assert status(host)[MODEL] == status(host)[other]
+
+
+def test_a_host_with_weights_of_another_time_is_told_apart(
+    converged: Fleet, fleet_hub: Hub
+) -> None:
+    late = converged.hosts["gpu3"]
+    # Without its builds a host pulls the file anew, and that is another one by now.
+    converged.module("gpu3", "devstral_model", name=MODEL, state="absent")
+    fleet_hub.publish(changed(fleet_hub.newest(REPOSITORY).repository, QUANT))
+    done = converged.play("site", "--limit", "gpu3")
+    assert done.code == 0, done.output
+    again = converged.play("site", "--check")
+    assert again.changed() == [], again.output
+    drift = converged.play("drift")
+    assert set(drift.failures()) == {"gpu3"}
+    assert re.fullmatch(
+        "weights: sha256:[0-9a-f]{64} instead of sha256:[0-9a-f]{64} as on gpu1",
+        drift.failures()["gpu3"],
+    )
+    converged.hosts.reset([late])
 
 
 def test_a_host_that_reboots_serves_again_by_itself(converged: Fleet) -> None:

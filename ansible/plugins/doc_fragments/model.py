@@ -28,6 +28,7 @@ options:
       - A quant (V(UD-Q4_K_XL), V(2505:Q4_K_M)), a quant in a repository
         (V(hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0)), a file on the host (V(/srv/tune.gguf)),
         or the name of a model on the server.
+      - V(UD-Q4_K_XL@sha256:…) pins the file by the digest it was published with.
     type: str
   name:
     description: The public name; without it V(<release>:<quant>).
@@ -39,7 +40,9 @@ options:
     description: Context in tokens; without it the release's default of 32768.
     type: int
   parameters:
-    description: Ollama's model parameters over the recommended ones; C(stop) may be a list.
+    description:
+      - Ollama's model parameters over the recommended ones; C(stop) may be a list.
+      - A number may be quoted; V(1), V(1.0) and V("1") are the same.
     type: dict
     default: {}
   system:
@@ -61,6 +64,11 @@ options:
     choices: [upload, server]
   registry:
     description: Mirror that the server pulls from, as V(mirror:5000) or V(http://mirror:5000).
+    type: str
+  revision:
+    description:
+      - Commit, branch or tag of the repository on the hub. A commit pins the weights.
+      - A server can pull neither a branch nor a tag; with O(via=upload) both can be had.
     type: str
   hub_token:
     description: Token for the Hugging Face hub; it is neither logged nor written to any file.

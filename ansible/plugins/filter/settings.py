@@ -13,7 +13,7 @@ try:
     from ollama_tools.errors import DevstralError
     from ollama_tools.names import public_name
     from ollama_tools.reference import parse_reference
-    from ollama_tools.report.fleet import fleet_report, fleet_text
+    from ollama_tools.report.fleet import fleet_report, fleet_text, unlike_peers
     from ollama_tools.report.junit import junit
     from ollama_tools.settings import environment, from_mapping, require_possible, template_file
     from ollama_tools.targets import Target, render_settings
@@ -113,6 +113,12 @@ def report_text(results):
     return fleet_text(results)
 
 
+@_answering
+def unlike(seen):
+    """By host, in which way it serves another model than hosts of which the same is wanted."""
+    return unlike_peers(seen)
+
+
 class FilterModule:
     """The filters of the collection."""
 
@@ -129,4 +135,5 @@ class FilterModule:
             "report_text": report_text,
             "template_name": template_name,
             "template_text": template_text,
+            "unlike_peers": unlike,
         }

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 try:
-    from ollama_tools.builds import builds_of
     from ollama_tools.errors import DevstralError
     from ollama_tools.server import Server
-    from ollama_tools.spec import parse_parameters
     from ollama_tools.wish import Wish
 
     MISSING = None
@@ -39,6 +37,7 @@ WISH = {
     },
     "via": {"type": "str", "choices": ["upload", "server"]},
     "registry": {"type": "str"},
+    "revision": {"type": "str"},
     "hub_token": {"type": "str", "no_log": True},
 }
 """The arguments that say which model is wanted."""
@@ -83,36 +82,29 @@ def answering(module: AnsibleModule):
         with Server(module.params["host"]) as server:
             yield server
     except DevstralError as error:
-        module.fail_json(msg=str(error), fix=error.fix, exit_code=int(error.exit_code))
+        module.fail_json(
+            msg=str(error),
+            fix=error.fix,
+            exit_code=int(error.exit_code),
+            switched=error.switched,
+        )
 
 
 def wish_of(module: AnsibleModule) -> Wish:
     """The model that the arguments ask for."""
     given = module.params
-    parameters = {}
-    for key, value in given["parameters"].items():
-        if isinstance(value, list):
-            parameters[key] = tuple(map(str, value))
-        elif isinstance(value, str):
-            parameters.update(parse_parameters([f"{key}={value}"]))
-        else:
-            parameters[key] = value
     return Wish(
         reference=given["reference"],
         name=given["name"],
         release=given["release"],
         context=given["context"],
-        parameters=parameters,
+        parameters=given["parameters"] or {},
         system=given["system"],
         carrier=given["carrier"],
         via=given["via"],
         registry=given["registry"],
+        revision=given["revision"],
     )
-
-
-def serving_build(server: Server, name: str) -> str | None:
-    """The build that a public name stands for now."""
-    return next((each.name for each in builds_of(server.models(), name) if each.serving), None)
 
 
 def as_diff(differences, name: str) -> dict[str, object]:

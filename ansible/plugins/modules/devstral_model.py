@@ -15,7 +15,8 @@ options:
   state:
     description:
       - V(present) makes the model or leaves it alone.
-      - V(absent) removes the public name and all its builds; O(name) is needed.
+      - V(absent) removes the public name, all its builds, and what interrupted runs left of it;
+        O(name) is needed.
     type: str
     choices: [present, absent]
     default: present
@@ -31,13 +32,23 @@ options:
     description: Pull and build again even where nothing differs.
     type: bool
     default: false
+  upgrade:
+    description:
+      - Take what the hub has now, where what serves is an older file of the same name.
+      - Without it what serves stays, whatever is published; the hub is not even asked.
+    type: bool
+    default: false
   keep:
     description: Then remove all builds of the name but the newest so many; without it all are kept.
     type: int
 attributes:
   check_mode:
     support: full
-    description: Says what would be done, in order, from the live server; nothing is fetched.
+    description:
+      - Says from the live server what would be done, in order; no weights are fetched. It is the
+        list of steps that the run itself takes.
+      - The run goes on with another step than promised only where the server shows that a template
+        is not right, which nobody can know before.
   diff_mode:
     support: full
     description: Shows the fields in which the model differs.
@@ -69,6 +80,12 @@ EXAMPLES = r"""
     reference: Q8_0
     registry: mirror.example:5000
 
+- name: Pin the weights by the commit that published them
+  devstral.ollama.devstral_model:
+    reference: UD-Q4_K_XL
+    revision: 0123456789abcdef0123456789abcdef01234567
+    via: upload
+
 - name: The same from the controller
   devstral.ollama.devstral_model:
     reference: UD-Q4_K_XL
@@ -91,13 +108,27 @@ build:
   returned: when O(state=present) and not in check mode
   type: str
 previous:
-  description: The build that the name stood for before; null where there was none.
+  description:
+    - The build that the name stood for before; null where there was none.
+    - A model that somebody made by hand is kept by a copy, whose name this is then.
   returned: success
   type: str
 digest:
-  description: Hex digest of the model's manifest.
+  description:
+    - Hex digest of the model's manifest, which differs between versions of the server.
+    - RV(build) and RV(weights) tell whether two servers serve the same.
   returned: when O(state=present) and not in check mode
   type: str
+weights:
+  description: C(sha256:…) of the blob that holds the weights.
+  returned: when O(state=present) and not in check mode
+  type: str
+origin:
+  description:
+    - Where the weights came from, each of C(repository), C(file), C(commit) and C(sha256) as far as
+      it is known; null where the server does not say.
+  returned: when O(state=present) and not in check mode
+  type: dict
 carrier:
   description: Where the chat template lives.
   returned: when O(state=present) and not in check mode
@@ -115,7 +146,9 @@ reason:
   returned: when O(state=present)
   type: str
 steps:
-  description: What is done, in order, as C(devstral-ollama create --dry-run) shows it.
+  description:
+    - What was done, or in check mode would be, in order, as C(devstral-ollama create --dry-run)
+      shows it.
   returned: when O(state=present)
   type: list
   elements: str
@@ -125,7 +158,7 @@ differences:
   type: list
   elements: dict
 removed:
-  description: Builds that were removed, or in check mode would be.
+  description: Names that were removed, or in check mode would be.
   returned: success
   type: list
   elements: str
@@ -133,6 +166,14 @@ report:
   description: The answers of the checks; null where none were asked.
   returned: when O(state=present) and not in check mode
   type: dict
+exit_code:
+  description: As the command line ends; V(5) where another run switched the name meanwhile.
+  returned: failure
+  type: int
+switched:
+  description: Whether the name stands for the new build already, though something failed.
+  returned: failure
+  type: bool
 """
 
 from ansible_collections.devstral.ollama.plugins.module_utils.core import (
@@ -142,7 +183,6 @@ from ansible_collections.devstral.ollama.plugins.module_utils.core import (
     answering,
     as_diff,
     make_module,
-    serving_build,
     wish_of,
 )
 
@@ -154,71 +194,57 @@ ARGUMENTS = {
     # Said so that nobody takes tokens of a prompt for a secret.
     "prompt_tokens": {"type": "int", "default": 18500, "no_log": False},
     "force": {"type": "bool", "default": False},
+    "upgrade": {"type": "bool", "default": False},
     "keep": {"type": "int"},
 }
+
+# What check mode says beforehand and a run afterwards, besides the steps.
+PROMISED = ("name", "changed", "previous", "removed")
+KNOWN_AFTERWARDS = ("build", "digest", "weights", "origin", "carrier", "context", "report")
 
 
 def present(module, server):
     """See to it that the model is there."""
-    from ollama_tools.builds import check_keep, prune
-    from ollama_tools.ensure import carry_out, plan_for
-    from ollama_tools.modelfile import Difference
+    from ollama_tools.apply import apply
+    from ollama_tools.ensure import plan_for
+    from ollama_tools.steps import Policy
 
     given = module.params
     log = Log(module)
-    if given["keep"] is not None:
-        check_keep(given["keep"])
-    options = {"check": given["check"], "force": given["force"], "progress": log}
-    plan, version = plan_for(server, wish_of(module), **options)
-    different = plan.differences
-    if plan.current is None:
-        different = (Difference("model", None, plan.name),)
+    policy = Policy(
+        check=given["check"],
+        prompt_tokens=given["prompt_tokens"],
+        force=given["force"],
+        upgrade=given["upgrade"],
+        keep=given["keep"],
+    )
+    plan = plan_for(server, wish_of(module), policy, log)
+    planned = plan.as_json()
     result = {
-        "changed": plan.unchanged is None,
-        "name": plan.name,
-        "version": str(version),
-        "previous": serving_build(server, plan.name),
-        "reason": plan.reason,
-        "steps": [f"{each.sign} {each.text}" for each in plan.steps],
-        "differences": [each.as_json() for each in different],
-        "removed": [],
-        "diff": as_diff(different, plan.name),
+        "version": str(plan.version),
+        "reason": planned["reason"],
+        "differences": planned["differences"],
+        "diff": as_diff(plan.compared.differences, plan.name),
     }
-    if not module.check_mode:
-        ensured = carry_out(
-            server, plan, version, prompt_tokens=given["prompt_tokens"], **options
-        ).as_json()
-        result |= {key: ensured[key] for key in ("build", "digest", "carrier", "context", "report")}
-    if given["keep"] is not None and plan.current is not None:
-        removed, _kept = prune(server, plan.name, given["keep"], dry_run=module.check_mode)
-        result["removed"] = [each.name for each in removed]
-        result["changed"] = result["changed"] or bool(removed)
-    return result
+    if module.check_mode:
+        steps = {"steps": [str(each) for each in plan.steps]}
+        return result | {key: planned[key] for key in PROMISED} | steps
+    outcome = apply(plan, server, log).as_json()
+    return result | {key: outcome[key] for key in (*PROMISED, "steps", *KNOWN_AFTERWARDS)}
 
 
 def absent(module, server):
-    """See to it that neither the name nor a build of it is there."""
-    from ollama_tools.builds import builds_of
-    from ollama_tools.names import public_name
-    from ollama_tools.server import find_model
+    """See to it that neither the name nor anything that was made for it is there."""
+    from ollama_tools.leftovers import remove_model
 
-    name = public_name(module.params["name"])
-    models = server.models()
-    found = find_model(models, name)
-    previous = serving_build(server, name)
-    doomed = [each.name for each in builds_of(models, name)]
-    if found is not None:
-        doomed.insert(0, found.name)
-    if not module.check_mode:
-        for each in doomed:
-            server.delete(each)
+    removal = remove_model(server, module.params["name"], dry_run=module.check_mode)
     return {
-        "changed": bool(doomed),
-        "name": name,
+        "changed": bool(removal.names),
+        "name": removal.name,
         "version": server.version(),
-        "previous": previous,
-        "removed": doomed,
-        "diff": {"before": "\n".join(doomed), "after": ""},
+        "previous": removal.previous,
+        "removed": list(removal.names),
+        "diff": {"before": "\n".join(removal.names), "after": ""},
     }
 
 

@@ -80,10 +80,28 @@ environment:
   description: What the running process has in its environment; null where it is not seen.
   returned: success
   type: dict
-digest:
-  description: Hex digest of the model that O(reference) names; null where it is not there.
+asked:
+  description:
+    - The options that say which model is wanted. Two servers of one RV(version) of which the same
+      is asked should have the same RV(build), which vouches for RV(weights), too.
+  returned: when O(reference) is given
+  type: dict
+build:
+  description:
+    - The build that the name of O(reference) stands for; null where there is no such model.
+    - A model that somebody made by hand has the name by which it would be kept.
   returned: when O(reference) is given
   type: str
+weights:
+  description: C(sha256:…) of the blob that holds its weights; null where there is no such model.
+  returned: when O(reference) is given
+  type: str
+origin:
+  description:
+    - Where its weights came from, each of C(repository), C(file), C(commit) and C(sha256) as far as
+      it is known; null where the server does not say.
+  returned: when O(reference) is given
+  type: dict
 differences:
   description: What that model has otherwise than it should, each C(field), C(found), C(wanted).
   returned: success
@@ -149,8 +167,9 @@ def main():
         }
         if given["reference"]:
             status = model_status(server, wish_of(module), progress=Log(module))
-            result["digest"] = status.digest
-            result["differences"] = [each.as_json() for each in status.differences]
+            found = status.as_json()
+            result |= {key: found[key] for key in ("build", "weights", "origin", "differences")}
+            result["asked"] = {key: given[key] for key in WISH if key != "hub_token"}
         if wanted is not None:
             different = settings_differences(server, wanted)
             result["settings_differences"] = [each.as_json() for each in different]
