@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ollama_tools.bring import RemoveBase, warn_of_base
-from ollama_tools.errors import BuildLost, CheckFailed, DevstralError, Overtaken, ServerError
+from ollama_tools.errors import (
+    BuildLost,
+    CheckFailed,
+    DevstralError,
+    Overtaken,
+    ServerError,
+)
 from ollama_tools.origin import Origin
 from ollama_tools.plan import Plan
 from ollama_tools.progress import Progress

@@ -48,11 +48,12 @@ class Upstream:
         }
 
     def __str__(self) -> str:
+        since = f", since {self.since}" if self.since else ""
         if self.same:
-            return f"the hub has the same file, since {self.since}"
+            return f"the hub has the same file{since}"
         if self.same is None:
-            return f"the hub has a file of {self.since}; nothing tells which one serves"
-        return f"the hub has another file since {self.since}: create --upgrade takes it"
+            return f"the hub has a file{since}; nothing tells which one serves"
+        return f"the hub has another file{since}: create --upgrade takes it"
 
 
 @dataclass(frozen=True, slots=True)

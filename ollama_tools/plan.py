@@ -87,6 +87,8 @@ class Comparison:
     @property
     def reason(self) -> str:
         """Why something has to be done."""
+        if self.current is None:
+            return "it is not on the server"
         if self.earlier:
             return f"{self.earlier} has a name that says nothing of its weights"
         return "; ".join(map(str, self.differences))

@@ -243,7 +243,7 @@ class Create(Step):
     @property
     def text(self) -> str:
         """See :class:`Step`."""
-        return f"create {self.spec.name} anew ({describe(self.spec)})"
+        return f"create {self.spec.name} ({describe(self.spec)})"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""

@@ -279,7 +279,7 @@ def test_a_dry_run_shows_the_steps_and_takes_none(
     done = run_cli("create", QUANT, "--dry-run", "--json", server=bed.url, hub=hub)
     plan = json.loads(done.stdout)
     assert plan["changed"] is True
-    assert plan["reason"] == f"model: none instead of {NAME}"
+    assert plan["reason"] == "it is not on the server"
     kinds = ["bring", "build", "compare", "check", "keep", "switch"]
     assert [each["kind"] for each in plan["steps"]] == kinds
     assert "download" in plan["steps"][0]["text"]

@@ -14,7 +14,7 @@ from ollama_tools import ensure_model
 from ollama_tools.builds import history, rollback
 from ollama_tools.server import Server, find_model
 from tests.stress import actors
-from tests.stress.actors import NAME, QUANT, Bed, Counts
+from tests.stress.actors import NAME, PASSING, QUANT, Bed, Counts
 
 STAYING = (4096, 8192, 16384)
 """Contexts of the builds that the name is switched between."""
@@ -164,6 +164,10 @@ def _broken(server: Server, bed: Bed, blobs: dict[str, tuple[str, ...]]) -> list
     if sum(each.serving for each in kept) != 1:
         current = find_model(models, NAME)
         found.append(f"{NAME} stands for no build: {current}")
+    # Each wish is one build with each carrier, however often it was made.
+    if len(kept) > len(STAYING) + 2 * len(PASSING):
+        found.append(f"{len(kept)} builds: {', '.join(each.name for each in kept)}")
+    found += [f"{each.name} is left" for each in models if ".try-" in each.name]
     # A build that somebody made meanwhile has to be whole as well.
     for each in kept:
         if not all(server.has_blob(blob) for blob in server.show(each.name).blobs):

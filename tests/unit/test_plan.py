@@ -102,7 +102,7 @@ def steps(plan: Plan) -> list[str]:
 
 def test_an_empty_server_gets_everything() -> None:
     plan = plan_on(Fake({}), HUB, MODELFILE)
-    assert plan.compared.reason == f"model: none instead of {NAME}"
+    assert plan.compared.reason == "it is not on the server"
     assert steps(plan) == [
         "+ bring",
         "+ build",
