@@ -135,6 +135,8 @@ def _standing(plan: Plan, run: Run) -> str:
     """What the public name stands for, at the moment in which something went wrong."""
     if run.switched:
         return f"{plan.name} stands for {run.build} already"
+    if run.switching:
+        return f"nobody knows what {plan.name} stands for: the next run looks and mends it"
     if plan.compared.current is not None:
         return f"{plan.name} serves as before"
     return f"{plan.name} is not on the server yet"

@@ -13,6 +13,7 @@ from ollama_tools.bring import (
     Pull,
     RemoveBase,
     Surroundings,
+    UseWeights,
     base_steps,
     bring_steps,
     hub_facts,
@@ -98,6 +99,8 @@ class Comparison:
         """The build that the name stands for now, under the name that it is kept by."""
         if self.current is None:
             return None
+        if self.earlier is not None and self.nearest is not None and self.shown is not None:
+            return self.nearest.build(self.shown.blobs)
         served = _builds_with(self.models, self.name, self.current.digest)
         if served and not self._is_unsound(served[0]):
             return served[0]
@@ -326,7 +329,7 @@ def make_plan(
         steps += base_steps(compared.candidates[0], around, pulled=pulled)
     bases = [each.base for each in steps if isinstance(each, RemoveBase)]
     steps += stopped_runs(server, compared.models, compared.name, but=bases)
-    removed = _removed(compared, policy, server.now)
+    removed = _removed(compared, policy, server.now, _build_to_come(steps))
     if removed:
         assert policy.keep is not None  # noqa: S101 - else there would be none
         steps.append(RemoveBuilds(removed, policy.keep))
@@ -412,22 +415,39 @@ def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple
     )
 
 
-def _removed(compared: Comparison, policy: Policy, now: datetime) -> tuple[str, ...]:
-    """The builds that are over ``keep`` once the plan has been carried out."""
+def _build_to_come(steps: Sequence[Step]) -> str | None:
+    """The name of the build that is made, where its weights are known before they are brought."""
+    weights = next((each.weights for each in steps if isinstance(each, UseWeights)), None)
+    spec = next((each.spec for each in steps if isinstance(each, Create)), None)
+    if spec is None or weights is None or isinstance(weights, str):
+        return None
+    return spec.build(tuple(weights.values()))
+
+
+def _removed(
+    compared: Comparison, policy: Policy, now: datetime, to_come: str | None
+) -> tuple[str, ...]:
+    """The builds that are over ``keep`` once the plan has been carried out.
+
+    Args:
+        compared: What the server has, beside what is wanted.
+        policy: How the wish is to be met.
+        now: The server's time.
+        to_come: The name of the build that is made; None where nobody knows it yet.
+    """
     if policy.keep is None:
         return ()
     models = list(compared.models)
     if compared.unchanged is None and compared.earlier is None:
-        models = _models_afterwards(compared)
+        models = _models_afterwards(compared, to_come)
     return tuple(each.name for each in surplus(models, compared.name, policy.keep, now))
 
 
-def _models_afterwards(compared: Comparison) -> list[InstalledModel]:
+def _models_afterwards(compared: Comparison, to_come: str | None) -> list[InstalledModel]:
     """The models that there will be, as far as the history of the name is concerned."""
-    name, current = compared.name, compared.current
+    name, current, kept = compared.name, compared.current, compared.previous
     models = [each for each in compared.models if not same_name(each.name, name)]
-    if current is not None and not _builds_with(compared.models, name, current.digest):
-        kept = build_name(name, _short(current.digest))
+    if current is not None and kept is not None and find_model(models, kept) is None:
         models.append(InstalledModel(kept, current.digest, 0, _BEFORE_THE_LATEST))
     digest = "of a build to come"
     if compared.standing is not None:
@@ -437,7 +457,8 @@ def _models_afterwards(compared: Comparison) -> list[InstalledModel]:
         digest = build.digest
         models.append(InstalledModel(new_served_name(build.name), digest, 0, _LATEST))
     else:
-        to_come = build_name(name, "0" * SHOWN_DIGITS)
+        to_come = to_come or build_name(name, "0" * SHOWN_DIGITS)
+        models = [each for each in models if not same_name(each.name, to_come)]
         models.append(InstalledModel(to_come, digest, 0, _LATEST))
     return [*models, InstalledModel(name, digest, 0, _LATEST)]
 

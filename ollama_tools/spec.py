@@ -301,9 +301,11 @@ def normalised(key: str, value: Any) -> Scalar | tuple[str, ...]:
     """
     kind = _kind(key)
     if kind is str:
-        texts = (value,) if isinstance(value, str) else value
-        if isinstance(texts, list | tuple) and all(isinstance(each, str) for each in texts):
-            return tuple(sorted(set(texts)))
+        texts = value if isinstance(value, list | tuple) else (value,)
+        if all(
+            isinstance(each, str | int | float) and not isinstance(each, bool) for each in texts
+        ):
+            return tuple(sorted({str(each) for each in texts}))
         raise _impossible(key, value)
     if isinstance(value, str):
         number = _number(value, whole=kind is int)

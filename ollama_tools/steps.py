@@ -85,6 +85,7 @@ class Run:
         rejected: Trials whose prompt was not right.
         report: The answers of the checks.
         previous: The build that the name stood for before.
+        switching: Whether the name is being written, or was.
         switched: Whether the name stands for the build already.
         removed: Builds that are gone.
         done: The steps that were taken, in the words of the plan.
@@ -103,6 +104,7 @@ class Run:
     rejected: list[str] = field(default_factory=list)
     report: Report | None = None
     previous: str | None = None
+    switching: bool = False
     switched: bool = False
     removed: list[Build] = field(default_factory=list)
     done: list[Step] = field(default_factory=list)
@@ -488,6 +490,7 @@ class Switch(Step):
                 f"{run.build} is gone or lost a layer: another run removes models",
                 "wait for it, then run the command again",
             )
+        run.switching = True
         run.previous = switch(run.server, run.name, run.build)
         run.switched = True
         if not whole(run.server, run.name):

@@ -133,6 +133,18 @@ SITUATIONS: dict[str, Situation] = {
         Policy(check=False, keep=2),
         ["= bring", "+ build", "? compare", "+ keep", "~ switch", "- remove"],
     ),
+    "by force, with one build too many": (
+        with_three_builds,
+        {},
+        Policy(check=False, force=True, keep=2),
+        ["= bring", "+ build", "? compare", "+ keep", "~ switch", "- remove"],
+    ),
+    "an overwritten build, and one may stay": (
+        overwritten,
+        {},
+        Policy(check=False, keep=1),
+        ["= bring", "+ build", "? compare", "+ keep", "~ switch", "- remove"],
+    ),
     "a model made by hand that is over what shall stay": (
         by_hand,
         {},
@@ -174,6 +186,19 @@ def test_what_is_planned_is_what_runs(
     assert outcome.digest == current.digest
     assert outcome.build in model_names(server)
     assert not plan(server, **wish).steps
+
+
+def test_a_build_of_an_earlier_version_is_told_by_its_new_name(server: Server, hub: Hub) -> None:
+    made = make(server)
+    unchanged = plan(server).compared.unchanged
+    assert unchanged is not None
+    (earlier, *_) = unchanged.earlier_builds
+    server.copy(made.build, earlier)
+    server.delete(made.build)
+    planned = plan(server)
+    assert [f"{each.sign} {each.kind.value}" for each in planned.steps] == ["~ build"]
+    outcome = apply(planned, server, Silence())
+    assert planned.compared.previous == outcome.previous == outcome.build == made.build
 
 
 def test_a_dry_run_speaks_of_no_download_where_a_build_stands(

@@ -126,7 +126,8 @@ def test_the_context_comes_from_where_it_is_given(
         (None, {"temperature": float("nan")}),
         (None, {"top_k": 1.5}),
         (None, {"nosuch": 1}),
-        (None, {"stop": 1}),
+        (None, {"stop": None}),
+        (None, {"stop": [True]}),
     ],
 )
 def test_what_cannot_be_is_refused(context: int | None, overrides: dict[str, Any]) -> None:
