@@ -666,16 +666,18 @@ def _error_text(event: Any) -> str:
 def _pull_failure(name: str, message: str) -> PullFailed:
     """What went wrong in a pull, from the server's own words (seen on 0.34.4)."""
     low = message.lower()
+    # A port or a digest may have the digits of any status in it.
+    codes = set(re.findall(r"(?<![\w./])(?<![\w\]]:)[45]\d\d(?![\w.])", low))
     what = f"the server cannot pull {name}: {message.strip()[:300]}"
     if "no space left" in low:
         return PullFailed(f"the server's disk is full: {message}", "free space, then run again")
-    if "429" in low or "too many requests" in low:
+    if "429" in codes or "too many requests" in low:
         return PullFailed(what, "the hub limits requests: wait a few minutes, then run again")
-    if "401" in low or "403" in low or "unauthorized" in low or "denied" in low or "realm" in low:
+    if codes & {"401", "403"} or "unauthorized" in low or "denied" in low or "realm" in low:
         return PullFailed(
             what, "for a private or gated repository use --via upload, which uses your hub token"
         )
-    if "not exist" in low or "not found" in low or "404" in low:
+    if "not exist" in low or "not found" in low or "404" in codes:
         return PullFailed(what, "check the repository's and the quant's name on the hub")
     if "location header" in low:
         return PullFailed(what, "the mirror must answer a blob with a redirect to another host")

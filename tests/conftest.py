@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from tests.testbed.cache import CACHE_VARIABLE, cache_root
 from tests.testbed.hub import Hub
 from tests.testbed.models import devstral_repositories
 from tests.testbed.server import OllamaServer
+
+
+def pytest_configure() -> None:
+    """What the tests start shall be there for signals, whoever started the tests in background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -234,7 +234,6 @@ def test_a_creation_that_does_not_end_in_success_has_failed(
         (LONG_NUMBER, NotOllama, "unexpected form"),
         (stream({"error": "boom"}), PullFailed, "the server cannot pull x: boom"),
         (stream({"error": "no space left on device"}), PullFailed, "disk is full"),
-        (stream({"error": "http: no Location header in response"}), PullFailed, "Location"),
     ],
 )
 def test_a_pull_that_does_not_end_in_success_has_failed(
@@ -245,6 +244,24 @@ def test_a_pull_that_does_not_end_in_success_has_failed(
         server.pull("x", insecure=False, advance=silent)
     assert words in caught.value.what
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("message", "fix"),
+    [
+        ("http://[::1]:403/v2/404: reset", "a second run"),
+        ("http://mirror:42901/v2: 401: no", "--via upload"),
+        ('mirror:401/x: {"code":404}', "check the repository"),
+        ("mirror:404/x: status 429", "limits requests"),
+    ],
+)
+def test_the_digits_of_a_port_are_no_status(
+    httpserver: HTTPServer, server: Server, message: str, fix: str
+) -> None:
+    httpserver.expect_request("/api/pull").respond_with_data(stream({"error": message}))
+    with pytest.raises(PullFailed) as caught:
+        server.pull("x", insecure=False, advance=silent)
+    assert fix in caught.value.fix
 
 
 def test_the_layers_of_a_pull_are_one_figure(httpserver: HTTPServer, server: Server) -> None:
