@@ -125,14 +125,15 @@ def _no_builds(name: str) -> ModelNotFound:
 
 
 def with_weights(server: Server, builds: Sequence[Build]) -> list[Build]:
-    """The builds with the digests of their weights, which take one request each.
+    """The builds with their weights and where they came from, which takes one request each.
 
     One that another run removes meanwhile is left out.
     """
     found = []
     for each in builds:
         with suppress(ModelNotFound):
-            found.append(replace(each, weights=server.show(each.name).weights))
+            shown = server.show(each.name)
+            found.append(replace(each, weights=shown.weights, origin=shown.origin))
     return found
 
 

@@ -1,8 +1,9 @@
 """Where a model's weights came from, kept in its manifest.
 
 The key of a file in a create request comes back as ``details.parent_model`` in ``/api/tags`` and
-``/api/show`` (measured on 0.34.4). It is neither in the weights' header nor in a build's identity:
-a new commit of a README must not mean another model.
+``/api/show`` (measured on 0.34.4). Older servers put the path of the blob there (0.24.0), so that a
+line of the license layer says it instead. It is neither in the weights' header nor in a build's
+identity: a new commit of a README must not mean another model.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 _UNKNOWN = "unknown"
+_LICENSE = re.compile(r"^weights: (\S+)$", re.MULTILINE)
 _HUB_KEY = re.compile(
     r"hf\.co/(?P<repository>[^/]+/[^/]+)/resolve/(?P<commit>[^/]+)/sha256-(?P<sha256>[^/]+)/"
     r"(?P<file>.+)"
@@ -55,6 +57,11 @@ class Origin:
         commit, sha256 = self.commit or _UNKNOWN, self.sha256 or _UNKNOWN
         return f"hf.co/{self.repository}/resolve/{commit}/sha256-{sha256}/{file}"
 
+    @property
+    def license_line(self) -> str:
+        """The line of the license layer that tells it where the server loses the key."""
+        return f"weights: {self.key()}"
+
     def as_json(self) -> dict[str, Any]:
         """The origin as JSON has it."""
         return {
@@ -70,12 +77,15 @@ class Origin:
         return f"{where}{self.file or self.tag}{commit}"
 
 
-def parse_origin(parent: str) -> Origin | None:
+def parse_origin(parent: str, license_text: str = "") -> Origin | None:
     """The origin that ``details.parent_model`` tells; None where it tells none.
 
     Args:
         parent: A key of ours, or the name that a server pulled: ``hf.co/owner/name:tag``.
+        license_text: The model's license; a line of ours counts more than the parent.
     """
+    if line := _LICENSE.search(license_text):
+        parent = line[1]
     if match := _HUB_KEY.fullmatch(parent):
         return Origin(
             repository=match["repository"],

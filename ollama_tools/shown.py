@@ -131,7 +131,8 @@ class Shown:
     @property
     def origin(self) -> Origin | None:
         """Where the weights came from; None where the manifest does not say."""
-        found = parse_origin(str((self._answer.get("details") or {}).get("parent_model") or ""))
+        parent = str((self._answer.get("details") or {}).get("parent_model") or "")
+        found = parse_origin(parent, str(self._answer.get("license") or ""))
         if found is not None and found.tag and self.weights:
             # What a server pulls is the file as published, and its blob is named by its digest.
             return replace(found, sha256=self.weights.removeprefix("sha256:"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ollama_tools.builds import (
     Build,
@@ -16,7 +16,7 @@ from ollama_tools.builds import (
     prune,
     switch,
 )
-from ollama_tools.compatibility import Version
+from ollama_tools.compatibility import UNQUOTED_FILES, Version
 from ollama_tools.errors import BuildLost, CheckFailed, ModelNotFound, ServerError
 from ollama_tools.modelfile import create_request, differences
 from ollama_tools.names import failed_name, new_trial_name
@@ -251,7 +251,7 @@ class Create(Step):
         """See :class:`Step`."""
         run.spec, run.at, run.blobs = self.spec, new_trial_name(run.name), ()
         for _ in range(_CREATIONS):
-            run.server.create(create_request(self.spec, run.at, run.weights), run.progress.transfer)
+            run.server.create(self._request(run), run.progress.transfer)
             if whole(run.server, run.at):
                 break
             # Who removes a model just now may take a layer that this one has too.
@@ -264,6 +264,12 @@ class Create(Step):
             )
         run.blobs = run.server.show(run.at).blobs
         free_engine(run.server, run.at, run.progress)
+
+    def _request(self, run: Run) -> dict[str, Any]:
+        request = create_request(self.spec, run.at, run.weights)
+        if run.version < UNQUOTED_FILES and run.origin is not None and "files" in request:
+            request["license"] = run.origin.license_line
+        return request
 
 
 @contextmanager

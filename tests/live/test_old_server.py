@@ -71,6 +71,15 @@ def test_create_takes_our_template_and_a_second_run_changes_nothing(
     assert tool_calls(old_server, made.name) == ["get_current_weather"]
     again = create(reference, via=via)
     assert (again.changed, again.digest) == (False, made.digest)
+    # This server loses the key of a file, so the license layer says where it came from.
+    assert again.origin == made.origin
+    assert made.origin is not None
+    assert (
+        made.origin.repository
+        == f"unsloth/Devstral-Small-{reference[:4] if name is None else 2507}-GGUF"
+    )
+    assert (made.origin.commit is not None) == (via == "upload")
+    assert made.weights == f"sha256:{made.origin.sha256}"
 
 
 def test_the_carrier_hub_is_refused_with_the_reason(create: Create, old_server: Server) -> None:
