@@ -87,9 +87,13 @@ def parse_origin(parent: str, license_text: str = "") -> Origin | None:
     if line := _LICENSE.search(license_text):
         parent = line[1]
     if match := _HUB_KEY.fullmatch(parent):
+        file = unquote(match["file"])
+        # Nobody has said which file a tag was, where the name of none stands here.
+        is_file = file.casefold().endswith(".gguf")
         return Origin(
             repository=match["repository"],
-            file=unquote(match["file"]),
+            file=file if is_file else None,
+            tag=None if is_file else file,
             commit=_known(match["commit"]),
             sha256=_known(match["sha256"]),
         )
