@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ollama_tools import miniature
-from ollama_tools.server import Server
+from ollama_tools.devstral import miniature
+from ollama_tools.server.client import Server
 from tests.testbed.build import Build, ollama_build
 from tests.testbed.models import TEMPLATES
 from tests.testbed.server import OllamaServer

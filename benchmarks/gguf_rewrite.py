@@ -17,7 +17,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-from ollama_tools.gguf_rewrite import known_sha256, rewrite
+from ollama_tools.files.gguf_rewrite import known_sha256, rewrite
 from ollama_tools.progress import Silence
 
 _RUNS = 7

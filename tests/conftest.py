@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 from tests.testbed.build import NEWEST, Build, ollama_build
 from tests.testbed.cache import CACHE_VARIABLE, cache_root
 from tests.testbed.hub import Hub

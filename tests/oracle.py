@@ -12,7 +12,7 @@ import mistral_common
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.catalog import TokenizerVersion
 
 _CONTROL = {
     0: "<unk>",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.process import find_server_process
+from ollama_tools.server.process import find_server_process
 
 _PROC = Path("/proc")
 _MIB = 1 << 20

@@ -10,10 +10,10 @@ from benchmarks.gpu import card, serverlog
 from benchmarks.gpu.bench import CHECKED, MINIATURE, ZEROS, Bench, Running
 from benchmarks.gpu.document import NotPossible
 from benchmarks.gpu.true_shape import ZeroModel, zero_model
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.carriers import jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import DevstralError
-from ollama_tools.memory import KvType, kv_cache_bytes
-from ollama_tools.template import jinja_template
 
 _TYPES = (KvType.Q8_0, KvType.F16, KvType.Q4_0)
 # The log has two decimals of a MiB, and rounds half of one to even.

@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tools.catalog import Architecture, load_catalog
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.files.architecture import Architecture
 
 
 @dataclass(frozen=True, slots=True)

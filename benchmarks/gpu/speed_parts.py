@@ -14,7 +14,7 @@ from benchmarks.gpu import card
 from benchmarks.gpu.bench import ZEROS, Bench, Running
 from benchmarks.gpu.document import NotPossible
 from benchmarks.gpu.true_shape import tensors
-from ollama_tools.memory import KvType, kv_cache_bytes, round_up_context
+from ollama_tools.devstral.memory import KvType, kv_cache_bytes, round_up_context
 
 _AT_A_TIME = (1, 2, 4)
 _NS = 1e9

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ollama_tools.catalog import Architecture
-from ollama_tools.vocabulary import SPECIAL_IDS, base_tokens
+from ollama_tools.devstral.vocabulary import SPECIAL_IDS, base_tokens
+from ollama_tools.files.architecture import Architecture
 
 ROPE_THETA: Final = 1e9
 """`rope_theta` of Devstral's params.json."""

@@ -7,7 +7,7 @@ import re
 from importlib import resources
 from typing import Any
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.catalog import TokenizerVersion
 
 Message = dict[str, Any]
 

@@ -15,10 +15,19 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ollama_tools.catalog import TokenizerVersion, load_catalog
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.vouching import judge_weights
-from ollama_tools.compatibility import (
+from ollama_tools.devstral.carriers import jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.memory import KvType
+from ollama_tools.devstral.reference import guess_release
+from ollama_tools.errors import ModelNotFound, ServerTooOld, UsageError
+from ollama_tools.server.client import InstalledModel, Server
+from ollama_tools.server.names import is_build_of
+from ollama_tools.server.process import ServerProcess, find_server_process
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import (
     KV_TYPES_BEFORE_NATIVE,
     NATIVE_JINJA,
     Version,
@@ -26,15 +35,12 @@ from ollama_tools.compatibility import (
     parse_version,
     require_supported,
 )
-from ollama_tools.errors import ModelNotFound, ServerTooOld, UsageError
-from ollama_tools.memory import KvType
-from ollama_tools.names import is_build_of
-from ollama_tools.process import ServerProcess, find_server_process
-from ollama_tools.reference import guess_release
-from ollama_tools.server import InstalledModel, Server
-from ollama_tools.settings import TEMPLATE_FILE, ServerSettings, is_quantized, parse_kv_type
-from ollama_tools.shown import Shown
-from ollama_tools.template import jinja_template
+from ollama_tools.settings.environment import (
+    TEMPLATE_FILE,
+    ServerSettings,
+    is_quantized,
+    parse_kv_type,
+)
 
 _ADVISED = ServerSettings()
 _GIB = 1024**3

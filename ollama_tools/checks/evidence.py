@@ -13,8 +13,8 @@ from itertools import pairwise
 from math import log
 from pathlib import Path
 
-from ollama_tools.memory import KvType
-from ollama_tools.process import ServerProcess
+from ollama_tools.devstral.memory import KvType
+from ollama_tools.server.process import ServerProcess
 
 _LOG_TAIL = 8 * 1024 * 1024
 _SIZED = (KvType.F16, KvType.Q8_0, KvType.Q4_0)

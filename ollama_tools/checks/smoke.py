@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks import cases
 from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
 from ollama_tools.checks.vouching import judge_weights
-from ollama_tools.compatibility import advisories, require_supported
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
 from ollama_tools.errors import (
     MALFORMED,
     ModelNotFound,
@@ -23,12 +23,12 @@ from ollama_tools.errors import (
     ServerTooOld,
     ServerUnreachable,
 )
-from ollama_tools.names import same_name
-from ollama_tools.process import ServerProcess, find_server_process
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server import InstalledModel, RunningModel, Server, find_model
-from ollama_tools.shown import Shown
-from ollama_tools.spec import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
+from ollama_tools.server.client import InstalledModel, RunningModel, Server, find_model
+from ollama_tools.server.names import same_name
+from ollama_tools.server.process import ServerProcess, find_server_process
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import advisories, require_supported
 
 _BOS_MESSAGES: list[cases.Message] = [
     {"role": "system", "content": "a"},

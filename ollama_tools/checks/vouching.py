@@ -12,14 +12,17 @@ from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from ollama_tools.catalog import Catalog, Release, load_catalog
 from ollama_tools.checks.result import Status
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import Catalog, Release
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.system_prompt import SystemOrigin, SystemPrompt
 from ollama_tools.errors import UsageError
-from ollama_tools.names import Kind, own_name, same_name
-from ollama_tools.origin import Origin
-from ollama_tools.server import InstalledModel, find_model
-from ollama_tools.shown import Shown
-from ollama_tools.spec import (
+from ollama_tools.server.client import InstalledModel, find_model
+from ollama_tools.server.names import Kind, own_name, same_name
+from ollama_tools.server.origin import Origin
+from ollama_tools.server.shown import Shown
+from ollama_tools.wanted.spec import (
     FileSource,
     HubSource,
     Parameters,
@@ -28,8 +31,6 @@ from ollama_tools.spec import (
     Spec,
     normalised,
 )
-from ollama_tools.system import SystemOrigin, SystemPrompt
-from ollama_tools.template import Carrier
 
 _AGAIN = "run devstral-ollama create again"
 _DIGITS = 12

@@ -11,8 +11,8 @@ from ollama_tools.cli.command import FieldsOf, command
 from ollama_tools.cli.options import HostOption, JunitOption
 from ollama_tools.cli.output import Output
 from ollama_tools.errors import ExitCode
-from ollama_tools.settings import ServerSettings
-from ollama_tools.targets import Target
+from ollama_tools.settings.environment import ServerSettings
+from ollama_tools.settings.targets import Target
 
 _PANEL = "Models"
 
@@ -160,12 +160,13 @@ def create(
     ] = False,
 ) -> ExitCode | None:
     """Make a Devstral on a server: bring it, build it, check it, then switch the name to it."""
-    from ollama_tools.apply import apply
-    from ollama_tools.ensure import plan_for
-    from ollama_tools.server import Server
-    from ollama_tools.spec import AGENT_PROMPT, parse_parameters
-    from ollama_tools.steps import Policy
-    from ollama_tools.wish import Wish
+    from ollama_tools.devstral.context import AGENT_PROMPT
+    from ollama_tools.model.apply import apply
+    from ollama_tools.model.ensure import plan_for
+    from ollama_tools.model.steps import Policy
+    from ollama_tools.server.client import Server
+    from ollama_tools.wanted.spec import parse_parameters
+    from ollama_tools.wanted.wish import Wish
 
     wish = Wish(
         reference,
@@ -227,10 +228,10 @@ def smoke(
     junit: JunitOption = None,
 ) -> ExitCode | None:
     """Check a model on a live server: prompt, context, KV cache, tool calls on every surface."""
-    from ollama_tools import ensure
-    from ollama_tools.report.junit import write_junit
-    from ollama_tools.report.table import print_report
-    from ollama_tools.spec import AGENT_PROMPT
+    from ollama_tools.checks.junit import write_junit
+    from ollama_tools.cli.report import print_report
+    from ollama_tools.devstral.context import AGENT_PROMPT
+    from ollama_tools.model import ensure
 
     report = ensure.smoke(
         name,
@@ -280,11 +281,11 @@ def status(
     Settings that are named are compared with the environment of the server's process, which shows
     on its own machine only.
     """
-    from ollama_tools.drift import model_status
-    from ollama_tools.server import Server
-    from ollama_tools.settings import asked_environment
-    from ollama_tools.spec import parse_parameters
-    from ollama_tools.wish import Wish
+    from ollama_tools.model.status import model_status
+    from ollama_tools.server.client import Server
+    from ollama_tools.settings.environment import asked_environment
+    from ollama_tools.wanted.spec import parse_parameters
+    from ollama_tools.wanted.wish import Wish
 
     wish = Wish(
         reference,
@@ -319,9 +320,9 @@ def status(
 @command(commands, "history", panel=_PANEL)
 def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     """Show the builds that are kept of a model, the one that began to serve last first."""
-    from ollama_tools.builds import SHOWN_DIGITS, with_weights
-    from ollama_tools.builds import history as kept_builds
-    from ollama_tools.server import Server
+    from ollama_tools.model.builds import SHOWN_DIGITS, with_weights
+    from ollama_tools.model.builds import history as kept_builds
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         kept = with_weights(server, kept_builds(server, name))
@@ -358,8 +359,8 @@ def rollback(
     ] = False,
 ) -> None:
     """Let a model's name stand for the build that served before; only metadata moves."""
-    from ollama_tools.builds import rollback as roll_back
-    from ollama_tools.server import Server
+    from ollama_tools.model.builds import rollback as roll_back
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         done = roll_back(server, name, to, output, dry_run=dry_run)
@@ -390,9 +391,9 @@ def prune(
     ] = False,
 ) -> None:
     """Remove old builds, never one that a name stands for, and what is left over."""
-    from ollama_tools.builds import prune as remove
-    from ollama_tools.leftovers import remove_leftovers
-    from ollama_tools.server import Server
+    from ollama_tools.model.builds import prune as remove
+    from ollama_tools.model.leftovers import remove_leftovers
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         removed, kept = remove(server, name, keep, dry_run=dry_run)
@@ -423,8 +424,8 @@ def remove(
     ] = False,
 ) -> None:
     """Remove a model with all its builds and what is left over of it."""
-    from ollama_tools.leftovers import remove_model
-    from ollama_tools.server import Server
+    from ollama_tools.model.leftovers import remove_model
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         gone = remove_model(server, name, dry_run=dry_run)
@@ -488,11 +489,11 @@ def render(
     ] = None,
 ) -> ExitCode | None:
     """Print a Modelfile, or a server's settings; nothing is asked of any server."""
-    from ollama_tools import rendering
-    from ollama_tools.catalog import load_catalog
+    from ollama_tools.devstral.catalog_file import load_catalog
     from ollama_tools.errors import UsageError
-    from ollama_tools.spec import parse_parameters
-    from ollama_tools.wish import Wish
+    from ollama_tools.model import render as rendering
+    from ollama_tools.wanted.spec import parse_parameters
+    from ollama_tools.wanted.wish import Wish
 
     if sum((reference is not None, everything, check, target is not None)) != 1:
         raise UsageError(
@@ -548,9 +549,9 @@ def _render_settings(
     context: int | None,
     ollama_version: str | None,
 ) -> None:
-    from ollama_tools.compatibility import require_supported
-    from ollama_tools.settings import environment
-    from ollama_tools.targets import render_settings
+    from ollama_tools.server.versions import require_supported
+    from ollama_tools.settings.environment import environment
+    from ollama_tools.settings.targets import render_settings
 
     if context is not None:
         settings["context"] = context

@@ -95,7 +95,7 @@ class Output:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to stdout: as wide as the terminal, or whole where there is none."""
-        from ollama_tools.report.table import aligned, rich_table
+        from ollama_tools.cli.table import aligned, rich_table
 
         if self.on_terminal:
             self.console.print(rich_table(header, rows))

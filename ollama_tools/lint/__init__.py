@@ -10,7 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from ollama_tools.catalog import load_catalog
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.reference import QuantReference, parse_reference
 from ollama_tools.errors import UsageError
 
 # Their rules enter the table when they are imported.
@@ -19,8 +20,7 @@ from ollama_tools.lint.finding import CHECKS, RULES, Finding, Rule, Severity
 from ollama_tools.lint.ignores import without_ignored
 from ollama_tools.lint.subject import Subject, from_modelfile, from_path, from_server
 from ollama_tools.lint.tools import lint_tools
-from ollama_tools.reference import QuantReference, parse_reference
-from ollama_tools.server import Server, find_model
+from ollama_tools.server.client import Server, find_model
 
 __all__ = [
     "RULES",

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 
-from ollama_tools.catalog import load_catalog
-from ollama_tools.compatibility import MINIMUM_SERVER, parse_version
+from ollama_tools.devstral.carriers import CONTROL_TOKENS
+from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.lint.finding import Hit, Severity, rule
 from ollama_tools.lint.gotemplate import words
 from ollama_tools.lint.subject import Kind, Subject, Value
-from ollama_tools.modelfile_parser import INSTRUCTIONS, FaultKind
-from ollama_tools.settings import ServerSettings
-from ollama_tools.template import CONTROL_TOKENS
+from ollama_tools.server.modelfile_text import INSTRUCTIONS, FaultKind
+from ollama_tools.server.versions import MINIMUM_SERVER, parse_version
+from ollama_tools.settings.environment import ServerSettings
 
 _OURS = "make the model with devstral-ollama create"
 _LEAST_CONTEXT = ServerSettings().context

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.catalog import Catalog, Release, TokenizerVersion, load_catalog
-from ollama_tools.compatibility import Version, parse_version
+from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.reference import guess_release
 from ollama_tools.errors import FileProblem
-from ollama_tools.gguf import GgufHeader, read_header
+from ollama_tools.files.gguf import GgufHeader, read_header
 from ollama_tools.lint.gotemplate import GoTemplate, TemplateFault, parse_go_template
 from ollama_tools.lint.probes import (
     Conversation,
@@ -22,11 +23,11 @@ from ollama_tools.lint.probes import (
     go_renderer,
     jinja_renderer,
 )
-from ollama_tools.modelfile_parser import Instruction, Modelfile, parse_modelfile, read_text
-from ollama_tools.names import is_build_of, same_name
-from ollama_tools.reference import guess_release
-from ollama_tools.server import Server
-from ollama_tools.shown import Shown
+from ollama_tools.server.client import Server
+from ollama_tools.server.modelfile_text import Instruction, Modelfile, parse_modelfile, read_text
+from ollama_tools.server.names import is_build_of, same_name
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import Version, parse_version
 
 _SHARED = "shared.gotmpl"
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.template import Carrier
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from tests.clients.drive import PLACES, Found, total
 from tests.parity.recorded import Score
 from tests.testbed.build import NEWEST

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tools.checks.surfaces import ANSWER_TOKENS
-from ollama_tools.miniature import CallForm, Output
+from ollama_tools.devstral.miniature import CallForm, Output
 
 Arguments = Mapping[str, Any]
 

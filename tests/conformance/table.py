@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 from tests.conformance.bed import CARRIERS, WAYS, Cells, create_models, run
 from tests.conformance.outcomes import MEANING, Word, word
 from tests.conformance.store import VERSIONS, load, save

@@ -32,7 +32,7 @@ _BIN = Path(sys.executable).parent
 def overtaking(build: str) -> str:
     """Code that lets a process be overtaken: whenever it switches the name, another run does."""
     return f"""\
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 
 copy = Server.copy
 

@@ -15,10 +15,10 @@ import yaml
 
 from docs.collection import ROLES, TARGET, argument_spec, markdown
 from ollama_tools import __version__
-from ollama_tools.builds import rollback
-from ollama_tools.ensure import ensure_model, smoke
-from ollama_tools.template import AUTO, Carrier
-from ollama_tools.wish import Via
+from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.model.builds import rollback
+from ollama_tools.model.ensure import ensure_model, smoke
+from ollama_tools.wanted.wish import Via
 from tests.fleet.fleet import COLLECTION, collections_path
 
 MODULES = ("devstral_model", "devstral_model_info", "devstral_rollback", "devstral_smoke")

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome, ensure_model
-from ollama_tools.builds import history
-from ollama_tools.names import build_name, failed_name, new_trial_name
-from ollama_tools.server import Server
+from ollama_tools.model.builds import history
+from ollama_tools.server.client import Server
+from ollama_tools.server.names import build_name, failed_name, new_trial_name
 from tests.fleet.fleet import (
     MODEL,
     QUANT,
@@ -95,7 +95,8 @@ def make(server: Server, wish: dict[str, Any]) -> Make:
 def failing(module: str, function: str, error: str = "ServerError") -> str:
     """Code after which a function of the package fails, as if its server had gone down."""
     return f"""\
-from ollama_tools import {module}, errors
+from ollama_tools import errors
+from ollama_tools.model import {module}
 
 def fail(*_, **__):
     raise errors.{error}("no answer")

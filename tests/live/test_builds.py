@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome, ensure_model
-from ollama_tools.builds import history, prune, rollback
-from ollama_tools.drift import model_status
 from ollama_tools.errors import CheckFailed, ExitCode, ModelNotFound, UsageError
+from ollama_tools.model.builds import history, prune, rollback
+from ollama_tools.model.status import model_status
 from ollama_tools.progress import Silence
-from ollama_tools.server import Server
-from ollama_tools.wish import Wish
+from ollama_tools.server.client import Server
+from ollama_tools.wanted.wish import Wish
 from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli
 from tests.testbed.build import OLDEST, ollama_build
 from tests.testbed.hub import Hub

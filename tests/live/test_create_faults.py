@@ -17,6 +17,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from ollama_tools import Outcome, ensure_model
+from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import (
     DevstralError,
     FileProblem,
@@ -26,8 +27,7 @@ from ollama_tools.errors import (
     ServerUnreachable,
     UsageError,
 )
-from ollama_tools.miniature import write_miniature
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 from tests.live.test_create import (
     NAME,
     QUANT,

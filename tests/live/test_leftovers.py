@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 
-from ollama_tools import Outcome, ensure_model, state
-from ollama_tools.builds import history, prune
+from ollama_tools import Outcome, ensure_model
 from ollama_tools.errors import CheckFailed, ExitCode, ModelNotFound, ServerError
-from ollama_tools.leftovers import (
+from ollama_tools.files import remembered as state
+from ollama_tools.model.builds import history, prune
+from ollama_tools.model.leftovers import (
     Leftover,
     LeftoverKind,
     find_leftovers,
     remove_leftovers,
     remove_model,
 )
-from ollama_tools.names import failed_name, new_served_name, new_trial_name
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
+from ollama_tools.server.names import failed_name, new_served_name, new_trial_name
 from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli, unloaded
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from ollama_tools import ensure_model, miniature
+from ollama_tools import ensure_model
+from ollama_tools.devstral import miniature
 from ollama_tools.errors import ModelNotFound, ServerError
 from ollama_tools.lint import lint_model, lint_tools
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 from tests.broken_templates import BROKEN_GO, BROKEN_JINJA, GO, JINJA, Broken
 from tests.testbed.server import OllamaServer
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from ollama_tools import render
-from ollama_tools.catalog import Release, load_catalog
-from ollama_tools.data import data_path
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import Release
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.system_prompt import SystemPrompt, bundled, from_file
 from ollama_tools.errors import UsageError
-from ollama_tools.modelfile import create_request
-from ollama_tools.server import Server
-from ollama_tools.spec import FileSource, HubSource, Parameters, Spec, merge_parameters
-from ollama_tools.system import SystemPrompt, bundled, from_file
-from ollama_tools.template import Carrier
+from ollama_tools.files.packaged import data_path
+from ollama_tools.model.modelfile import create_request
+from ollama_tools.server.client import Server
+from ollama_tools.wanted.spec import FileSource, HubSource, Parameters, Spec, merge_parameters
 from tests.live.test_create import ROOT, run_cli
 from tests.testbed.build import Build
 from tests.testbed.hub import Hub
@@ -240,7 +241,7 @@ def test_a_stale_modelfile_fails_the_check_with_a_diff_and_all_mends_it(tmp_path
 
 
 def test_the_file_that_a_spec_names_has_no_digest_in_its_modelfile() -> None:
-    from ollama_tools import modelfile
+    from ollama_tools.model import modelfile
 
     source = FileSource(Path("/models/mine.gguf"), "0" * 64)
     release = CATALOG.default

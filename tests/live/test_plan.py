@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome
-from ollama_tools.apply import apply
-from ollama_tools.ensure import plan_for
 from ollama_tools.errors import CheckFailed, ServerError
-from ollama_tools.plan import Plan
+from ollama_tools.model.apply import apply
+from ollama_tools.model.ensure import plan_for
+from ollama_tools.model.plan import Plan
+from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Silence
-from ollama_tools.server import Server
-from ollama_tools.steps import Policy
-from ollama_tools.wish import Wish
+from ollama_tools.server.client import Server
+from ollama_tools.wanted.wish import Wish
 from tests.live.test_create import (
     NAME,
     QUANT,

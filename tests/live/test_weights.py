@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome, Status, ensure_model, smoke
-from ollama_tools.builds import history, with_weights
 from ollama_tools.checks.doctor import doctor
-from ollama_tools.drift import ModelStatus, model_status
 from ollama_tools.errors import (
     ExitCode,
     FileProblem,
@@ -21,10 +19,12 @@ from ollama_tools.errors import (
     UnknownReference,
     UsageError,
 )
-from ollama_tools.listing import list_models
-from ollama_tools.names import build_name
-from ollama_tools.server import Server
-from ollama_tools.wish import Wish
+from ollama_tools.model.builds import history, with_weights
+from ollama_tools.model.listing import list_models
+from ollama_tools.model.status import ModelStatus, model_status
+from ollama_tools.server.client import Server
+from ollama_tools.server.names import build_name
+from ollama_tools.wanted.wish import Wish
 from tests.live.test_create import NAME, QUANT, REPOSITORY, hub, model_names, run_cli, unloaded
 from tests.testbed.hub import Hub
 from tests.testbed.models import changed, with_readme
@@ -317,9 +317,9 @@ def test_a_pin_that_means_nothing_is_refused(
 @pytest.fixture
 def earlier(make: Make, server: Server, hub: Hub) -> tuple[Outcome, str]:
     """A model whose build has the name that versions before 0.2 gave it."""
-    from ollama_tools.ensure import compare_with
+    from ollama_tools.model.ensure import compare_with
+    from ollama_tools.model.steps import Policy
     from ollama_tools.progress import Silence
-    from ollama_tools.steps import Policy
 
     made = make(system="bundled")
     wish = Wish(QUANT, context=4096, via="upload", system="bundled")

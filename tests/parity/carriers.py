@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.server.client import Server
 from tests.parity.canonical import CASES
 from tests.parity.conversation import from_openai
 from tests.parity.places import Place, parity_server, render_live

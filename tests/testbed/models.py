@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ollama_tools import miniature
-from ollama_tools.gguf import parse_header
+from ollama_tools.devstral import miniature
+from ollama_tools.files.gguf import parse_header
 from tests.testbed.cache import cached
 from tests.testbed.repository import Content, Repository
 

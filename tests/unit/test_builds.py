@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from ollama_tools.builds import history, prune, rollback, switch
 from ollama_tools.errors import BuildLost, ModelNotFound, Overtaken
-from ollama_tools.names import Kind, own_name
-from ollama_tools.server import InstalledModel, Server, find_model
-from ollama_tools.shown import Shown
+from ollama_tools.model.builds import history, prune, rollback, switch
+from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.names import Kind, own_name
+from ollama_tools.server.shown import Shown
 
 NAME = "devstral:latest"
 ONE, TWO, THREE = (f"{NAME}-{digit * 12}" for digit in "123")

@@ -6,15 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ollama_tools.catalog import (
-    CATALOG_VARIABLE,
-    Catalog,
-    TokenizerVersion,
-    load_catalog,
-    suggest,
-)
-from ollama_tools.data import data_path
+from ollama_tools.devstral.catalog import Catalog, TokenizerVersion, suggest
+from ollama_tools.devstral.catalog_file import CATALOG_VARIABLE, load_catalog
 from ollama_tools.errors import CatalogError, ExitCode, UnknownReference
+from ollama_tools.files.packaged import data_path
 
 PACKAGED = data_path("catalog.yaml").read_text(encoding="utf-8")
 
@@ -221,7 +216,7 @@ def test_values_of_the_catalog_can_be_hashed(catalog: Catalog) -> None:
 
 def test_importing_the_catalog_pulls_in_nothing_heavy() -> None:
     code = (
-        "import sys, ollama_tools.catalog, ollama_tools.reference\n"
+        "import sys, ollama_tools.devstral.catalog, ollama_tools.devstral.reference\n"
         "print(*{'yaml', 'json', 'httpx', 'pydantic', 'asyncio', 'difflib'} & set(sys.modules))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

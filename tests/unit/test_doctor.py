@@ -12,15 +12,15 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks import doctor as module
 from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.result import Report, Status
+from ollama_tools.devstral.carriers import go_template, jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError, ServerUnreachable
-from ollama_tools.process import ServerProcess
-from ollama_tools.server import Server
-from ollama_tools.settings import TEMPLATE_FILE
-from ollama_tools.template import go_template, jinja_template
+from ollama_tools.server.client import Server
+from ollama_tools.server.process import ServerProcess
+from ollama_tools.settings.environment import TEMPLATE_FILE
 
 BLOB = "8e7873fd71bad62c620164d56709de41fd5aed202fe45f57739be85a46db8435"
 OTHER_BLOB = BLOB[::-1]

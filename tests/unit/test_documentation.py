@@ -12,8 +12,8 @@ import typer
 
 from docs.generate import TARGET, markdown
 from ollama_tools.cli.app import app
+from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.errors import ExitCode
-from ollama_tools.template import AUTO, Carrier
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

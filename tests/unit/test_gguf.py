@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tools.catalog import load_catalog
+from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.errors import FileProblem
-from ollama_tools.gguf import GgufHeader, parse_header, read_header
+from ollama_tools.files.gguf import GgufHeader, parse_header, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ollama_tools import state
 from ollama_tools.errors import FileProblem, UsageError
-from ollama_tools.gguf import GgufLayout, parse_layout, read_header
-from ollama_tools.gguf_rewrite import Rewritten, known_sha256, parts, rewrite
+from ollama_tools.files import remembered as state
+from ollama_tools.files.gguf import GgufLayout, parse_layout, read_header
+from ollama_tools.files.gguf_rewrite import Rewritten, known_sha256, parts, rewrite
 from ollama_tools.progress import Silence
 from tests.unit.test_gguf import (
     ARCHITECTURE,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pytest_httpserver import HTTPServer
 
-from ollama_tools import hub
 from ollama_tools.errors import HubError
+from ollama_tools.files import hub
 
 
 @pytest.mark.parametrize(

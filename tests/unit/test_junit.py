@@ -8,10 +8,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from ollama_tools.checks import junit as module
+from ollama_tools.checks.junit import junit, write_junit
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.errors import FileProblem
-from ollama_tools.report import junit as module
-from ollama_tools.report.junit import junit, write_junit
 
 REPORT = Report(
     "devstral:latest",

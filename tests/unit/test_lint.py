@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from docs.generate import LINT_TARGET, lint_markdown
-from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks import cases
 from ollama_tools.cli.app import app
+from ollama_tools.devstral.carriers import go_template
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.lint import RULES, Finding, lint_file, lint_modelfile, lint_tools
 from ollama_tools.lint.goexec import run
 from ollama_tools.lint.gotemplate import TemplateFault, parse_go_template
 from ollama_tools.lint.ignores import chosen, parse_codes
 from ollama_tools.lint.jinja import run_jinja
-from ollama_tools.template import go_template
 from tests.broken_templates import BROKEN_GO, BROKEN_JINJA, GO, JINJA, Broken
 
 ROOT = Path(__file__).parents[2]

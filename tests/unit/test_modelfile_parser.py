@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ollama_tools.errors import FileProblem
 from ollama_tools.lint import lint_modelfile
-from ollama_tools.modelfile_parser import FaultKind, Modelfile, parse_modelfile, read_text
+from ollama_tools.server.modelfile_text import FaultKind, Modelfile, parse_modelfile, read_text
 
 RENDERED = Path(__file__).parents[2] / "modelfiles" / "rendered"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_tools.origin import Origin, parse_origin
+from ollama_tools.server.origin import Origin, parse_origin
 
 
 @pytest.mark.parametrize(

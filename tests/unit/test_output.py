@@ -10,7 +10,7 @@ import pytest
 
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.cli.output import Output, size_text
-from ollama_tools.report.table import print_report, report_text
+from ollama_tools.cli.report import print_report, report_text
 
 
 class Terminal(io.StringIO):

@@ -8,21 +8,21 @@ from typing import Any, cast
 
 import pytest
 
-from ollama_tools.bring import base_name
-from ollama_tools.catalog import load_catalog
-from ollama_tools.compatibility import Version
-from ollama_tools.data import data_path
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.system_prompt import SystemOrigin, bundled, system_prompt
 from ollama_tools.errors import UsageError
-from ollama_tools.modelfile import Difference
-from ollama_tools.plan import Plan, compare, make_plan
+from ollama_tools.files.packaged import data_path
+from ollama_tools.model.bring import base_name
+from ollama_tools.model.modelfile import Difference
+from ollama_tools.model.plan import Plan, compare, make_plan
+from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Silence
-from ollama_tools.server import InstalledModel, RunningModel, Server
-from ollama_tools.shown import Shown
-from ollama_tools.spec import HubSource, ServerSource, Spec, merge_parameters
-from ollama_tools.steps import Policy
-from ollama_tools.system import SystemOrigin, bundled, system_prompt
-from ollama_tools.template import Carrier
-from ollama_tools.wish import Registry, Via, parse_registry, parse_via
+from ollama_tools.server.client import InstalledModel, RunningModel, Server
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import Version
+from ollama_tools.wanted.spec import HubSource, ServerSource, Spec, merge_parameters
+from ollama_tools.wanted.wish import Registry, Via, parse_registry, parse_via
 
 RELEASE = load_catalog(data_path("catalog.yaml")).default
 NAME = "devstral-small-2507:Q4_K_M"

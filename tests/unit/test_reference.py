@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tools.catalog import Catalog, load_catalog
-from ollama_tools.data import data_path
-from ollama_tools.errors import ExitCode, UnknownReference
-from ollama_tools.reference import (
+from ollama_tools.devstral.catalog import Catalog
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.reference import (
     FileReference,
     HubReference,
     QuantReference,
@@ -18,6 +17,8 @@ from ollama_tools.reference import (
     guess_release,
     parse_reference,
 )
+from ollama_tools.errors import ExitCode, UnknownReference
+from ollama_tools.files.packaged import data_path
 
 CATALOG = load_catalog(data_path("catalog.yaml"))
 

@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tools.catalog import load_catalog
-from ollama_tools.data import data_path
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.context import check_prompt_tokens
+from ollama_tools.devstral.system_prompt import NO_SYSTEM, bundled
 from ollama_tools.errors import UsageError
-from ollama_tools.spec import (
+from ollama_tools.files.packaged import data_path
+from ollama_tools.wanted.spec import (
     FileSource,
     HubSource,
     ServerSource,
     Spec,
     check_context,
-    check_prompt_tokens,
     merge_parameters,
     parse_parameters,
 )
-from ollama_tools.system import NO_SYSTEM, bundled
-from ollama_tools.template import Carrier
 
 WEIGHTS = ("sha256:" + "1" * 64,)
 CATALOG = load_catalog(data_path("catalog.yaml"))

@@ -8,16 +8,21 @@ from pathlib import Path
 from ansible.errors import AnsibleFilterError
 
 try:
-    from ollama_tools.catalog import load_catalog
-    from ollama_tools.compatibility import require_supported
+    from ollama_tools.checks.fleet import fleet_report, fleet_text, unlike_peers
+    from ollama_tools.checks.junit import junit
+    from ollama_tools.devstral.catalog_file import load_catalog
+    from ollama_tools.devstral.reference import parse_reference
     from ollama_tools.errors import DevstralError
-    from ollama_tools.names import public_name
-    from ollama_tools.reference import parse_reference
-    from ollama_tools.report.fleet import fleet_report, fleet_text, unlike_peers
-    from ollama_tools.report.junit import junit
-    from ollama_tools.settings import environment, from_mapping, require_possible, template_file
-    from ollama_tools.targets import Target, render_settings
-    from ollama_tools.wish import choose_release, default_name
+    from ollama_tools.server.names import public_name
+    from ollama_tools.server.versions import require_supported
+    from ollama_tools.settings.environment import (
+        environment,
+        from_mapping,
+        require_possible,
+        template_file,
+    )
+    from ollama_tools.settings.targets import Target, render_settings
+    from ollama_tools.wanted.wish import choose_release, default_name
 
     MISSING = None
 except ImportError as error:

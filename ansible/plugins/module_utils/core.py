@@ -13,8 +13,8 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 try:
     from ollama_tools.errors import DevstralError
-    from ollama_tools.server import Server
-    from ollama_tools.wish import Wish
+    from ollama_tools.server.client import Server
+    from ollama_tools.wanted.wish import Wish
 
     MISSING = None
 except ImportError:

@@ -205,9 +205,9 @@ KNOWN_AFTERWARDS = ("build", "digest", "weights", "origin", "carrier", "context"
 
 def present(module, server):
     """See to it that the model is there."""
-    from ollama_tools.apply import apply
-    from ollama_tools.ensure import plan_for
-    from ollama_tools.steps import Policy
+    from ollama_tools.model.apply import apply
+    from ollama_tools.model.ensure import plan_for
+    from ollama_tools.model.steps import Policy
 
     given = module.params
     log = Log(module)
@@ -235,7 +235,7 @@ def present(module, server):
 
 def absent(module, server):
     """See to it that neither the name nor anything that was made for it is there."""
-    from ollama_tools.leftovers import remove_model
+    from ollama_tools.model.leftovers import remove_model
 
     removal = remove_model(server, module.params["name"], dry_run=module.check_mode)
     return {

@@ -140,10 +140,10 @@ def main():
     module = make_module(argument_spec=ARGUMENTS, supports_check_mode=True)
     from pathlib import Path
 
-    from ollama_tools.drift import model_status, settings_differences
-    from ollama_tools.listing import list_models
-    from ollama_tools.process import find_server_process
-    from ollama_tools.settings import environment, from_mapping
+    from ollama_tools.model.listing import list_models
+    from ollama_tools.model.status import model_status, settings_differences
+    from ollama_tools.server.process import find_server_process
+    from ollama_tools.settings.environment import environment, from_mapping
 
     given = module.params
     with answering(module) as server:

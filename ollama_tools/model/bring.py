@@ -1,0 +1,617 @@
+"""The ways in which a spec's weights come to a server, as steps."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.errors import FileProblem, HubError, PullFailed, ServerError, UsageError
+from ollama_tools.files import gguf, gguf_rewrite, hub
+from ollama_tools.files import remembered as state
+from ollama_tools.model.steps import Policy, Run, Step, StepKind
+from ollama_tools.progress import Progress
+from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.names import is_build_of, same_name
+from ollama_tools.server.origin import Origin
+from ollama_tools.server.process import find_server_process
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import NATIVE_JINJA, UNQUOTED_FILES, Version
+from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, check_context
+from ollama_tools.wanted.wish import Registry, Via
+
+_SPARE = 512 * 1024**2
+"""Bytes that must stay free on a disk beside a model's own."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the ways of the bytes depend on.
+
+    Attributes:
+        server: The server.
+        version: Its version.
+        models: Its models.
+        known: Those of them that may hold weights of the same public name, as they are shown.
+        via: How the bytes shall come.
+        registry: Where the server pulls from.
+        policy: How the wish is to be met.
+        progress: Hears of warnings.
+    """
+
+    server: Server
+    version: Version
+    models: tuple[InstalledModel, ...]
+    known: Mapping[str, Shown]
+    via: Via
+    registry: Registry
+    policy: Policy
+    progress: Progress
+    _asked: dict[HubSource, tuple[hub.HubFile, hub.HubFileFacts]] = field(default_factory=dict)
+
+    def facts(self, source: HubSource) -> tuple[hub.HubFile, hub.HubFileFacts]:
+        """A source's file and what the hub says of it, asked for once.
+
+        Raises:
+            HubError: The hub does not say it.
+            UsageError: The repository has no such file.
+        """
+        if source not in self._asked:
+            self.progress.step(f"asking the hub for {source}")
+            self._asked[source] = hub_facts(source)
+        return self._asked[source]
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether the server makes files of its own out of those that it is given (measured)."""
+        return NATIVE_JINJA <= self.version < UNQUOTED_FILES
+
+
+def bring_steps(spec: Spec, around: Surroundings) -> list[Step]:
+    """The steps after which a server has the weights of a spec.
+
+    Raises:
+        HubError: The hub does not say which file it has.
+        UsageError: There is no such file, or the server cannot take it.
+        FileProblem: A file cannot be read.
+    """
+    match spec.source:
+        case HubSource() as source:
+            if (standing := _standing_weights(spec, source, around)) is not None:
+                return [standing]
+            if around.via is Via.SERVER:
+                return _pull_steps(spec, source, around)
+            return _download_steps(spec, source, around)
+        case FileSource() as source:
+            return [_file_step(spec, source, around)]
+        case ServerSource(name=name, digests=digests):
+            shown = around.server.show(name)
+            check_architecture(spec, name, shown.architecture, shown.longest_context)
+            if around.rewrites:
+                return [UseWeights(name, shown.origin, f"the weights of {name}")]
+            origin = shown.origin or Origin(file=name, sha256=digests[0].removeprefix("sha256:"))
+            return [_use(digests, origin, f"the weights of {name}")]
+
+
+@dataclass(frozen=True)
+class UseWeights(Step):
+    """Weights that the server has already."""
+
+    kind = StepKind.BRING
+    sign = "="
+    weights: str | Mapping[str, str]
+    origin: Origin | None
+    label: str
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        return f"use {self.label}, which the server has"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        run.weights, run.origin = self.weights, self.origin
+
+
+def _use(digests: tuple[str, ...], origin: Origin, label: str) -> UseWeights:
+    """The blobs of a model as files: the first has the name of where it came from."""
+    first, *others = digests
+    files = {origin.key(): first}
+    files |= {origin.key(f"{number}.gguf"): each for number, each in enumerate(others, 1)}
+    return UseWeights(files, origin, label)
+
+
+def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> UseWeights | None:
+    """The weights of a build of the same name, where they are the wished file in the wished form.
+
+    What serves stays even where the hub has another file now; a new file is asked for.
+    """
+    if around.policy.force or around.policy.upgrade or around.rewrites:
+        return None
+    for shown in around.known.values():
+        origin = shown.origin
+        if (
+            origin is not None
+            and is_of_source(origin, source)
+            and meets_pin(shown, source, around.progress)
+            and _has_form(spec, shown, origin)
+            and all(around.server.has_blob(each) for each in shown.blobs)
+        ):
+            return _use(shown.blobs, origin, f"the weights of {origin}")
+    return None
+
+
+def _has_form(spec: Spec, shown: Shown, origin: Origin) -> bool:
+    """Whether weights carry the template that a spec wants in them, or none of ours."""
+    if spec.layers.jinja is not None:
+        return shown.is_jinja and shown.template.rstrip("\n") == spec.layers.jinja
+    return shown.weights == f"sha256:{origin.sha256}"
+
+
+def is_of_source(origin: Origin, source: HubSource) -> bool:
+    """Whether weights came from a quant's file, of whatever commit."""
+    if (origin.repository or "").casefold() != source.repository.casefold():
+        return False
+    if origin.file is None:
+        return (origin.tag or "").casefold() == source.tag.casefold()
+    if source.filename is not None:
+        return fnmatchcase(Path(origin.file).name, Path(source.filename).name)
+    stem, wanted = Path(origin.file).stem.casefold(), source.tag.casefold()
+    return stem == wanted or stem.endswith(f"-{wanted}")
+
+
+def meets_pin(shown: Shown, source: HubSource, progress: Progress) -> bool:
+    """Whether weights are those that a person pinned by digest or commit; true where none did.
+
+    Raises:
+        HubError: The hub has to say which file a commit has, and does not.
+    """
+    if source.sha256 is None and source.commit is None:
+        return True
+    origin = shown.origin
+    published = origin.sha256 if origin else None
+    if source.sha256 is not None and published != source.sha256:
+        return False
+    if source.commit is None or (origin is not None and origin.commit == source.commit):
+        return True
+    return published is not None and published == published_sha256(source, progress)
+
+
+def published_sha256(source: HubSource, progress: Progress) -> str | None:
+    """Hex digest of the file that a source names; that of a commit is asked for once."""
+    key, mark = f"{source} at {source.commit}", ["published"]
+    if source.commit and (known := state.remembered_digest(key, mark)):
+        return known
+    progress.step(f"asking the hub for {source}")
+    sha256 = hub_facts(source)[1].sha256
+    if source.commit and sha256:
+        state.remember_digest(key, mark, sha256)
+    return sha256
+
+
+def hub_facts(source: HubSource) -> tuple[hub.HubFile, hub.HubFileFacts]:
+    """A source's file and what the hub says of it.
+
+    Raises:
+        HubError: The hub does not say it.
+        UsageError: The repository has no such file.
+    """
+    file = hub.HubFile(source.repository, _filename(source), source.revision)
+    return file, hub.facts(file)
+
+
+# Through this machine
+
+
+def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
+    file, facts = around.facts(source)
+    file, facts = _kept_file(source, file, facts, around)
+    _require_pinned(source, facts.sha256, f"{file}")
+    origin = Origin(source.repository, file.filename, None, facts.commit, facts.sha256)
+    known = _known_digest(spec, facts.sha256)
+    if known is not None and around.server.has_blob(f"sha256:{known}"):
+        return [UseWeights({origin.key(): f"sha256:{known}"}, origin, f"the weights of {origin}")]
+    pinned = replace(file, revision=facts.commit or file.revision)
+    # The hub knows the size; the catalog may only have estimated it.
+    return [Download(spec, pinned, origin, facts.bytes or source.bytes, hub.cached(pinned))]
+
+
+def _kept_file(
+    source: HubSource, file: hub.HubFile, facts: hub.HubFileFacts, around: Surroundings
+) -> tuple[hub.HubFile, hub.HubFileFacts]:
+    """The file that serves, where the hub has another one now and nobody asked for that."""
+    if around.policy.upgrade or source.sha256 or source.revision:
+        return file, facts
+    for shown in around.known.values():
+        origin = shown.origin
+        if origin is None or not is_of_source(origin, source) or not origin.sha256:
+            continue
+        if origin.sha256 == facts.sha256:
+            return file, facts
+        around.progress.warn(
+            f"the hub has another {source} now; the file that serves is kept, and --upgrade takes "
+            "the new one"
+        )
+        if origin.commit is None:
+            raise HubError(
+                f"the file that serves {source} cannot be had again: nobody knows its commit",
+                "take the new one with --upgrade",
+            )
+        earlier = replace(file, revision=origin.commit)
+        return earlier, hub.facts(earlier)
+    return file, facts
+
+
+def _require_pinned(source: HubSource, sha256: str | None, label: str) -> None:
+    if source.sha256 is not None and sha256 != source.sha256:
+        raise HubError(
+            f"{label} has the sha256 {(sha256 or 'unknown')[:12]}… on the hub, not the pinned "
+            f"{source.sha256[:12]}…",
+            "pin a commit that has it with --revision, or pin what is there now",
+        )
+
+
+@dataclass(frozen=True)
+class Download(Step):
+    """Bring a file from the hub to this machine, and send it from there."""
+
+    kind = StepKind.BRING
+    sign = "+"
+    spec: Spec
+    file: hub.HubFile
+    origin: Origin
+    bytes: int | None
+    cached: Path | None
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        how = "with our template in its header" if self.spec.layers.jinja else "as it is"
+        if self.cached is not None:
+            return f"upload {self.file} from the Hugging Face cache, {how}"
+        size = f", {self.bytes / 1024**3:.1f} GiB" if self.bytes else ""
+        return f"download {self.file}{size}, and upload it {how}"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        _check_room(run, self.bytes)
+        name = Path(self.file.filename).name
+        path = hub.download(
+            self.file,
+            lambda done, total: run.progress.transfer(name, done, total or self.bytes),
+        )
+        check_header(self.spec, gguf.read_header(path))
+        try:
+            run.weights = _uploaded(run, self.spec, path, self.origin)
+        except FileProblem as error:
+            # huggingface_hub compares sizes only, and would give the same file again.
+            path.resolve().unlink(missing_ok=True)
+            raise HubError(
+                f"what arrived of {self.file} is not what the hub announced",
+                "run the command again",
+            ) from error
+        run.origin = self.origin
+
+
+def _file_step(spec: Spec, source: FileSource, around: Surroundings) -> Step:
+    check_header(spec, gguf.read_header(source.path))
+    origin = Origin(file=source.path.name, sha256=source.sha256)
+    first, *others = gguf_rewrite.parts(source.path)
+    known = source.sha256
+    if spec.layers.jinja is not None:
+        known = gguf_rewrite.known_sha256(first, spec.layers.jinja) or ""
+    if not others and known and around.server.has_blob(f"sha256:{known}"):
+        weights = {origin.key(): f"sha256:{known}"}
+        return UseWeights(weights, origin, f"the weights of {source.path}")
+    return Upload(spec, source, origin)
+
+
+@dataclass(frozen=True)
+class Upload(Step):
+    """Send a file of this machine."""
+
+    kind = StepKind.BRING
+    sign = "+"
+    spec: Spec
+    source: FileSource
+    origin: Origin
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        how = "with our template in its header" if self.spec.layers.jinja else "as it is"
+        return f"upload {self.source.path} {how}"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        run.weights = _uploaded(run, self.spec, self.source.path, self.origin)
+        run.origin = self.origin
+
+
+def _uploaded(run: Run, spec: Spec, path: Path, origin: Origin) -> dict[str, str]:
+    """Send a file, with every part of it where it is split."""
+    first, *others = gguf_rewrite.parts(path)
+    sha256 = None if others else origin.sha256
+    sent = {origin.key(): _sent(run, spec, first, sha256)}
+    for part in others:
+        sent[origin.key(part.name)] = _sent_as_it_is(run, part, None)
+    return sent
+
+
+def _sent(run: Run, spec: Spec, path: Path, sha256: str | None) -> str:
+    """Send a file, or the first part of one, with the template that its spec wants in it.
+
+    Args:
+        run: What is being done.
+        spec: What the file is for.
+        path: The file.
+        sha256: Hex digest of the file as it lies here, where somebody has said it.
+
+    Raises:
+        FileProblem: It is another file.
+    """
+    jinja = spec.layers.jinja
+    if jinja is None:
+        return _sent_as_it_is(run, path, sha256)
+    rewritten = gguf_rewrite.rewrite(path, jinja)
+    # The server checks what is sent to it, but not what that was made of.
+    own, new = rewritten.digests(run.progress)
+    if sha256 is not None:
+        if own != sha256:
+            raise FileProblem(f"{path} is not the file of sha256 {sha256[:12]}…", "fetch it again")
+        state.remember_digest(*_derived(spec, sha256), new)
+    if not run.server.has_blob(f"sha256:{new}"):
+        _check_room(run, rewritten.size)
+        run.server.upload_stream(
+            rewritten.chunks(),
+            rewritten.size,
+            f"sha256:{new}",
+            run.progress.transfer,
+            label=str(path),
+        )
+    return f"sha256:{new}"
+
+
+def _sent_as_it_is(run: Run, path: Path, sha256: str | None) -> str:
+    digest = f"sha256:{sha256 or state.file_sha256(path, run.progress)}"
+    if not run.server.has_blob(digest):
+        _check_room(run, path.stat().st_size)
+        run.server.upload(path, digest, run.progress.transfer)
+    return digest
+
+
+def _derived(spec: Spec, sha256: str) -> tuple[str, list[Any]]:
+    """Under which words the digest of a file with another template is remembered."""
+    template = hashlib.sha256((spec.layers.jinja or "").encode()).hexdigest()
+    return f"sha256:{sha256} with template", [template, gguf_rewrite.REVISION]
+
+
+def _known_digest(spec: Spec, sha256: str | None) -> str | None:
+    """The hex digest that a file will have on the server; None where it is not known yet."""
+    if sha256 is None or spec.layers.jinja is None:
+        return sha256
+    return state.remembered_digest(*_derived(spec, sha256))
+
+
+def _filename(source: HubSource) -> str:
+    """The name of the source's GGUF in its repository."""
+    if source.filename is not None and "*" not in source.filename:
+        return source.filename
+    names = hub.gguf_files(source.repository, source.revision)
+    wanted = source.tag.casefold()
+    found = [
+        name
+        for name in names
+        if Path(name).stem.casefold().endswith(f"-{wanted}") or Path(name).stem.casefold() == wanted
+    ]
+    if len(found) == 1:
+        return found[0]
+    if any(f"-{wanted}-0000" in name.casefold() for name in names):
+        raise UsageError(
+            f"{source.repository}:{source.tag} is split into several files, which Ollama cannot "
+            "take from the hub",
+            "merge it with llama-gguf-split --merge, then create from the file",
+        )
+    raise UsageError(
+        f"{source.repository} has no GGUF for {source.tag!r}",
+        "it has: " + ", ".join(sorted(names)[:30]) if names else "it has no GGUF at all",
+    )
+
+
+# By the server itself
+
+
+def base_name(spec: Spec, registry: Registry) -> str | None:
+    """The name that a pull of the spec's source leaves on the server."""
+    if isinstance(spec.source, HubSource):
+        return spec.source.pull_name(registry.host)
+    return None
+
+
+def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
+    expected = source.sha256
+    if source.commit is not None:
+        expected = published_sha256(source, around.progress)
+        _require_pinned(source, expected, str(source))
+    base = source.pull_name(around.registry.host)
+    is_there = find_model(list(around.models), base) is not None
+    pull = not is_there or around.policy.force or around.policy.upgrade
+    return [Pull(spec, base, around.registry.insecure, source.bytes, expected, pull, not is_there)]
+
+
+@dataclass(frozen=True)
+class Pull(Step):
+    """Let the server bring the weights from its registry, unless they are there.
+
+    Attributes:
+        spec: What they are for.
+        base: The name that the server pulls.
+        insecure: Whether the registry is reached by plain HTTP.
+        bytes: Size of the weights, where it is known or estimated.
+        expected: Hex digest that they must have; None for whatever the registry has.
+        pull: Whether the registry is asked.
+        is_ours: Whether the base comes to the server by this step.
+    """
+
+    kind = StepKind.BRING
+    spec: Spec
+    base: str
+    insecure: bool
+    bytes: int | None
+    expected: str | None
+    pull: bool
+    is_ours: bool
+
+    @property
+    def sign(self) -> str:  # type: ignore[override] # told by what there is
+        """See :class:`Step`."""
+        return "+" if self.pull else "="
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        if not self.pull:
+            return f"use {self.base}, which the server has"
+        size = f", {self.bytes / 1024**3:.1f} GiB" if self.bytes else ""
+        return f"pull {self.base}{size}; blobs already there are not fetched again"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        if self.is_ours:
+            # Noted before the pull, so that a run after an interrupted one still knows it.
+            state.note_base(run.server.url, self.base, run.name)
+            _check_room(run, self.bytes)
+        if self.pull:
+            run.server.pull(self.base, insecure=self.insecure, advance=run.progress.transfer)
+        try:
+            self._take(run, run.server.show(self.base))
+        except (UsageError, PullFailed):
+            if self.is_ours:
+                run.server.delete(self.base)
+                state.forget_base(run.server.url, self.base)
+            raise
+
+    def _take(self, run: Run, shown: Shown) -> None:
+        source = self.spec.source
+        assert isinstance(source, HubSource)  # noqa: S101 - nothing else is pulled
+        check_architecture(self.spec, self.base, shown.architecture, shown.longest_context)
+        own = (shown.weights or "").removeprefix("sha256:")
+        if self.expected is not None and own != self.expected:
+            raise PullFailed(
+                f"the server pulled weights of the sha256 {own[:12]}…, not the pinned "
+                f"{self.expected[:12]}…",
+                "a server pulls what its registry has now: use --via upload",
+            )
+        run.origin = Origin(source.repository, source.filename, None, source.commit, own)
+        if run.version < UNQUOTED_FILES or not shown.blobs:
+            run.weights = self.base
+            return
+        run.weights = _use(shown.blobs, run.origin, self.base).weights
+
+
+@dataclass(frozen=True)
+class RemoveBase(Step):
+    """Leave no base name that could start an engine which breaks the built model.
+
+    Engines are kept by blob: a model with TEMPLATE and PARSER starts one that the base, which has
+    neither, cannot use for tools (HTTP 500 on 0.34.4).
+    """
+
+    kind = StepKind.REMOVE
+    sign = "-"
+    base: str
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        return f"remove the base name {self.base}; its blob stays"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        run.server.delete(self.base)
+        state.forget_base(run.server.url, self.base)
+
+
+def base_steps(spec: Spec, around: Surroundings, *, pulled: bool) -> list[Step]:
+    """What is done about the base name in the end: removed where this package pulled it."""
+    base = base_name(spec, around.registry)
+    if base is None or around.via is not Via.SERVER or same_name(base, spec.name):
+        return []
+    is_there = find_model(list(around.models), base) is not None
+    noted = base in state.noted_bases(around.server.url)
+    if (is_there and noted) or (pulled and not is_there):
+        return [RemoveBase(base)]
+    if noted:
+        state.forget_base(around.server.url, base)
+    return []
+
+
+def warn_of_base(spec: Spec, around: Surroundings) -> None:
+    """Say where a person's base name cannot be used beside the built model."""
+    base = base_name(spec, around.registry)
+    if (
+        base is not None
+        and around.via is Via.SERVER
+        and spec.carrier is Carrier.MODELFILE
+        and around.version >= NATIVE_JINJA
+        and not same_name(base, spec.name)
+        and around.server.model(base) is not None
+    ):
+        around.progress.warn(
+            f"{base} was on the server before; asked with tools while {spec.name} is loaded it "
+            f"answers HTTP 500, so remove it if nobody needs it: ollama rm {base}"
+        )
+
+
+# What is refused
+
+
+def _check_room(run: Run, size: int | None) -> None:
+    """Refuse bytes that cannot fit, where the server's disk can be seen from here."""
+    process = find_server_process(run.server.url) if run.server.is_local else None
+    directory = process.models_directory if process else None
+    if size is None or directory is None:
+        return
+    while not directory.exists():
+        directory = directory.parent
+    free = shutil.disk_usage(directory).free
+    if free >= size + _SPARE:
+        return
+    message = (
+        f"{run.name} takes {size / 1024**3:.1f} GiB, "
+        f"and {free / 1024**3:.1f} GiB are free at {directory}"
+    )
+    # The blob may be there already under another name, which only a pull will tell.
+    if any(is_build_of(each.name, run.name) for each in run.server.models()):
+        run.progress.warn(message)
+        return
+    raise ServerError(message, "free space, choose a smaller quant, or move OLLAMA_MODELS")
+
+
+def check_header(spec: Spec, header: gguf.GgufHeader) -> None:
+    """Refuse a file that is none of the release's; see :func:`check_architecture`."""
+    longest = header.value("context_length")
+    check_architecture(
+        spec, header.label, header.architecture, longest if isinstance(longest, int) else None
+    )
+
+
+def check_architecture(spec: Spec, label: str, architecture: str, longest: int | None) -> None:
+    """Refuse weights that are none of the release's.
+
+    Raises:
+        UsageError: Another architecture, or a context that the file does not have.
+    """
+    wanted = spec.release.architecture.name
+    if architecture != wanted:
+        raise UsageError(
+            f"{label} has the architecture {architecture!r}; {spec.release.name} has {wanted!r}",
+            "it is no Devstral of that release: choose another file, or name its --release",
+        )
+    if longest is not None:
+        check_context(spec.context, longest, label)

@@ -1,0 +1,467 @@
+"""From what a server has to what is wanted: the steps, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from ollama_tools.devstral import system_prompt as system
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.system_prompt import SystemOrigin
+from ollama_tools.errors import HubError, ServerError, UsageError
+from ollama_tools.model.bring import (
+    Pull,
+    RemoveBase,
+    Surroundings,
+    UseWeights,
+    base_steps,
+    bring_steps,
+    hub_facts,
+    meets_pin,
+)
+from ollama_tools.model.builds import SHOWN_DIGITS, builds_of, own_models, surplus
+from ollama_tools.model.leftovers import stopped_runs
+from ollama_tools.model.modelfile import Difference, differences
+from ollama_tools.model.steps import (
+    Check,
+    Compare,
+    Create,
+    Keep,
+    Policy,
+    RemoveBuilds,
+    RenameBuild,
+    Step,
+    Switch,
+    UseBuild,
+)
+from ollama_tools.progress import Progress
+from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.names import Kind, build_name, full_name, new_served_name, same_name
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import Version
+from ollama_tools.wanted.spec import HubSource, Spec
+from ollama_tools.wanted.wish import Registry, Via
+
+_LATEST = "9999-01-01T00:00:00+00:00"
+_BEFORE_THE_LATEST = "9998-01-01T00:00:00+00:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a server has, beside what is wanted.
+
+    Attributes:
+        name: The public name.
+        candidates: The specs that would do, the best first; the live check of the template decides.
+        models: The models of the server.
+        current: The model that the public name stands for now.
+        known: Models that were looked at, as the server shows them.
+        nearest: The spec that the current model is, or comes nearest to; None without a model.
+        differences: What the current model has otherwise; empty where nothing is to do.
+        earlier: The name of the current build from before marks vouched for weights.
+        standing: A build that is what is wanted, with its weights.
+    """
+
+    name: str
+    candidates: tuple[Spec, ...]
+    models: tuple[InstalledModel, ...]
+    current: InstalledModel | None
+    known: Mapping[str, Shown]
+    nearest: Spec | None = None
+    differences: tuple[Difference, ...] = ()
+    earlier: str | None = None
+    standing: tuple[Spec, tuple[str, ...]] | None = None
+
+    @property
+    def unchanged(self) -> Spec | None:
+        """The spec that is served already; None where there is something to do."""
+        return None if self.differences or self.earlier else self.nearest
+
+    @property
+    def shown(self) -> Shown | None:
+        """The current model as the server shows it; None where nobody looked."""
+        return self.known.get(self.current.name) if self.current else None
+
+    @property
+    def reason(self) -> str:
+        """Why something has to be done."""
+        if self.current is None:
+            return "it is not on the server"
+        if self.earlier:
+            return f"{self.earlier} has a name that says nothing of its weights"
+        return "; ".join(map(str, self.differences))
+
+    @property
+    def previous(self) -> str | None:
+        """The build that the name stands for now, under the name that it is kept by."""
+        if self.current is None:
+            return None
+        if self.earlier is not None and self.nearest is not None and self.shown is not None:
+            return self.nearest.build(self.shown.blobs)
+        served = _builds_with(self.models, self.name, self.current.digest)
+        if served and not self._is_unsound(served[0]):
+            return served[0]
+        return build_name(self.name, _short(self.current.digest))
+
+    def _is_unsound(self, build: str) -> bool:
+        """Whether a build has something else than its name says, so that the name is made anew."""
+        if self.nearest is None or self.shown is None or self.standing is not None:
+            return False
+        fields = {each.field for each in self.differences}
+        is_to_come = same_name(build, self.nearest.build(self.shown.blobs))
+        # Weights that are only not those of a pin, or not the newest, are vouched for by the name.
+        return bool(fields) and is_to_come != ("weights" in fields)
+
+
+def compare(
+    server: Server,
+    models: Sequence[InstalledModel],
+    candidates: Sequence[Spec],
+    policy: Policy,
+    progress: Progress,
+) -> Comparison:
+    """Look whether a name stands for what is wanted.
+
+    A build's name carries a mark of its spec and of its weights. So a name is known to be right
+    from ``/api/tags`` and one ``/api/show``: its weights and what is wanted make a mark, and there
+    is a build of that mark with the same manifest.
+
+    Args:
+        server: The server.
+        models: Its models.
+        candidates: The specs that would do, the best first.
+        policy: How the wish is to be met.
+        progress: Hears where the hub is asked.
+
+    Raises:
+        UsageError: Another model has the name in other letters.
+        HubError: The hub has to say which file is meant, and does not.
+    """
+    name = candidates[0].name
+    current = find_model(list(models), name)
+    _refuse_other_case(name, current)
+    bare = Comparison(name, tuple(candidates), tuple(models), current, {})
+    if policy.force:
+        return replace(bare, differences=(Difference("build", None, "one made anew (--force)"),))
+    if current is None:
+        missing = (Difference("model", None, name),)
+        return _with_standing(replace(bare, differences=missing), server, policy, progress)
+    shown = server.show(current.name)
+    bare = replace(bare, known={current.name: shown})
+    for spec in candidates:
+        different = differences(spec, shown)
+        served = _builds_with(models, name, current.digest)
+        if not different and any(same_name(each, spec.build(shown.blobs)) for each in served):
+            if _is_right(spec, shown, policy, progress):
+                return replace(bare, nearest=spec)
+            continue
+        earlier = next((each for each in spec.earlier_builds if each in served), None)
+        if not different and earlier and _is_right(spec, shown, policy, progress):
+            return replace(bare, nearest=spec, earlier=earlier)
+    found = _with_standing(bare, server, policy, progress)
+    return _with_differences(found, current, shown)
+
+
+def _refuse_other_case(name: str, current: InstalledModel | None) -> None:
+    if current is not None and full_name(current.name) != full_name(name):
+        raise UsageError(
+            f"the server has {current.name}, and takes {name} for the same: it ignores case",
+            f"use --name {current.name}, or another name",
+        )
+
+
+def _builds_with(models: Sequence[InstalledModel], name: str, digest: str) -> list[str]:
+    return [each.name for each in builds_of(models, name) if each.digest == digest]
+
+
+def _is_right(spec: Spec, shown: Shown, policy: Policy, progress: Progress) -> bool:
+    """Whether weights are those that a person pinned, and the hub's newest where that is asked."""
+    source = spec.source
+    if not isinstance(source, HubSource):
+        return True
+    if not meets_pin(shown, source, progress):
+        return False
+    if not policy.upgrade or source.sha256 or source.commit:
+        return True
+    progress.step(f"asking the hub for {source}")
+    published = shown.origin.sha256 if shown.origin else None
+    return published == hub_facts(source)[1].sha256
+
+
+def _with_standing(
+    found: Comparison, server: Server, policy: Policy, progress: Progress
+) -> Comparison:
+    """Look at every build of the name, for one that is what is wanted."""
+    known = dict(found.known)
+    for each, own in own_models(found.models, found.name):
+        if own.kind in (Kind.BUILD, Kind.TRIAL, Kind.FAILED):
+            try:
+                known[each.name] = server.show(each.name)
+            except ServerError:
+                # One that cannot be shown is none that could be used.
+                continue
+    found = replace(found, known=known)
+    builds = [each.name for each in builds_of(found.models, found.name) if each.name in known]
+    for spec in found.candidates:
+        for name in builds:
+            shown = known[name]
+            if (
+                same_name(name, spec.build(shown.blobs))
+                and not differences(spec, shown)
+                and _is_right(spec, shown, policy, progress)
+            ):
+                return replace(found, standing=(spec, shown.blobs))
+    return found
+
+
+def _with_differences(found: Comparison, current: InstalledModel, shown: Shown) -> Comparison:
+    """The candidate that a model comes nearest to, and what it has otherwise."""
+    standing = found.standing[0] if found.standing else None
+    spec = min(found.candidates, key=lambda each: (each != standing, len(differences(each, shown))))
+    different = differences(spec, shown)
+    served = _builds_with(found.models, found.name, current.digest)
+    wanted = f"a build of {spec.source}"
+    if found.standing is not None:
+        wanted = spec.build(found.standing[1])
+        if found.standing[1] != shown.blobs:
+            other = found.known.get(wanted)
+            different.append(_weights_difference(shown, other, found.standing[1]))
+    elif served and not different:
+        # Its build has all that is wanted, and a name that vouches for something else.
+        different.append(_weights_difference(shown, None, (str(spec.source),)))
+        return replace(found, nearest=spec, differences=tuple(different))
+    if not any(same_name(each, wanted) for each in served):
+        different.append(Difference("build", served[0] if served else None, wanted))
+    return replace(found, nearest=spec, differences=tuple(different))
+
+
+def _weights_difference(found: Shown, other: Shown | None, wanted: tuple[str, ...]) -> Difference:
+    return Difference("weights", _weights_text(found, found.blobs), _weights_text(other, wanted))
+
+
+def _weights_text(shown: Shown | None, blobs: tuple[str, ...]) -> str:
+    """Weights by the digest of their blob and where they came from."""
+    digests = [f"sha256:{_short(each)}" if each.startswith("sha256:") else each for each in blobs]
+    origin = f" ({shown.origin})" if shown and shown.origin else ""
+    return f"{' '.join(digests)}{origin}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What has to happen so that a server serves what is wanted.
+
+    Attributes:
+        compared: What the server has, beside what is wanted.
+        version: The server's version.
+        policy: How the wish is to be met.
+        around: What the ways of the bytes depend on.
+        steps: What is done, in order; empty where nothing is.
+        removed: Builds that are removed in the end, as far as they are there or known already.
+        again: Plans anew from what the server has then; None where nobody can.
+    """
+
+    compared: Comparison
+    version: Version
+    policy: Policy
+    around: Surroundings
+    steps: tuple[Step, ...]
+    removed: tuple[str, ...] = ()
+    again: Callable[[], Plan] | None = None
+
+    @property
+    def name(self) -> str:
+        """The public name."""
+        return self.compared.name
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as ``--dry-run --json`` prints it."""
+        compared = self.compared
+        spec = compared.unchanged or compared.candidates[0]
+        return {
+            "name": self.name,
+            "changed": bool(self.steps),
+            "reason": compared.reason,
+            "via": self.around.via.value,
+            "context": spec.context,
+            "carriers": [each.carrier.value for each in compared.candidates],
+            "previous": compared.previous,
+            "differences": [each.as_json() for each in compared.differences],
+            "removed": list(self.removed),
+            "steps": [each.as_json() for each in self.steps],
+        }
+
+
+def make_plan(
+    compared: Comparison,
+    server: Server,
+    version: Version,
+    policy: Policy,
+    *,
+    via: Via,
+    registry: Registry,
+    progress: Progress,
+) -> Plan:
+    """Turn what differs into steps.
+
+    Args:
+        compared: What the server has, beside what is wanted.
+        server: The server.
+        version: Its version.
+        policy: How the wish is to be met.
+        via: How the bytes reach the server.
+        registry: Where the server pulls from.
+        progress: Hears of warnings, and where the hub is asked.
+
+    Raises:
+        HubError: The hub has to say which file it has, and does not.
+        UsageError: The file cannot be had.
+    """
+    around = Surroundings(
+        server, version, compared.models, compared.known, via, registry, policy, progress
+    )
+    steps: list[Step] = []
+    if compared.unchanged is None:
+        steps += _making_steps(compared, around)
+        pulled = any(isinstance(each, Pull) and each.is_ours for each in steps)
+        steps += base_steps(compared.candidates[0], around, pulled=pulled)
+    bases = [each.base for each in steps if isinstance(each, RemoveBase)]
+    steps += stopped_runs(server, compared.models, compared.name, but=bases)
+    removed = _removed(compared, policy, server.now, _build_to_come(steps))
+    if removed:
+        assert policy.keep is not None  # noqa: S101 - else there would be none
+        steps.append(RemoveBuilds(removed, policy.keep))
+    return Plan(compared, version, policy, around, tuple(steps), removed)
+
+
+def _making_steps(compared: Comparison, around: Surroundings) -> list[Step]:
+    policy = around.policy
+    if compared.earlier is not None:
+        assert compared.nearest is not None  # noqa: S101 - its builds have that name
+        assert compared.shown is not None  # noqa: S101 - it was compared
+        return [RenameBuild(compared.nearest, compared.shown.blobs, compared.earlier)]
+    steps: list[Step] = []
+    if compared.standing is not None:
+        spec, weights = compared.standing
+        steps.append(UseBuild(spec, weights))
+        others = [each for each in compared.candidates if each.carrier is not spec.carrier]
+        if _needs_proof(spec, compared.candidates):
+            otherwise = partial(_made_anew, others, around)
+            steps.append(_compare_step(spec, others, otherwise))
+    else:
+        steps += _made(_with_system_text(compared.candidates, around.progress), around)
+    if policy.check:
+        running = [each.name for each in around.server.running()]
+        steps.append(Check(compared.name, running[0] if running else None))
+    if compared.standing is None:
+        steps.append(Keep(compared.name))
+    steps.append(Switch(compared.name, is_new=compared.current is None))
+    return steps
+
+
+def _made_anew(candidates: Sequence[Spec], around: Surroundings) -> list[Step]:
+    return [
+        *_made(_with_system_text(tuple(candidates), around.progress), around),
+        Keep(candidates[0].name),
+    ]
+
+
+def _made(candidates: Sequence[Spec], around: Surroundings) -> list[Step]:
+    """The steps after which there is a build of the first candidate whose prompt is right."""
+    spec, *others = candidates
+    steps = [*bring_steps(spec, around), Create(spec)]
+    if _needs_proof(spec, candidates):
+        steps.append(_compare_step(spec, others, partial(_made, others, around)))
+    return steps
+
+
+def _compare_step(
+    spec: Spec, others: Sequence[Spec], otherwise: Callable[[], Sequence[Step]]
+) -> Compare:
+    carriers = tuple(dict.fromkeys(each.carrier for each in others))
+    return Compare(spec, carriers, otherwise if others else None)
+
+
+def _needs_proof(spec: Spec, candidates: Sequence[Spec]) -> bool:
+    """Whether the prompt decides if a build is taken.
+
+    The last resort is checked by smoke alone; but a template of the server's own is nothing that a
+    build could bring.
+    """
+    return spec is not candidates[-1] or spec.carrier is Carrier.SERVER
+
+
+def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple[Spec, ...]:
+    """The candidates with a system prompt whose text is here.
+
+    Candidates differ in their system prompt only where the default was asked for; the hub's comes
+    first then, and the bundled one takes its place where the hub does not give it.
+    """
+    first = candidates[0].system
+    if first.text is not None:
+        return candidates
+    alternatives = [each for each in candidates if each.system.origin is not SystemOrigin.HUB]
+    try:
+        text = system.from_hub(candidates[0].release)
+    except (HubError, UsageError) as error:
+        if not alternatives:
+            raise
+        progress.warn(f"{error.what}; the bundled system prompt is used")
+        return tuple(alternatives)
+    return tuple(
+        replace(each, system=text) for each in candidates if each.system.origin is SystemOrigin.HUB
+    )
+
+
+def _build_to_come(steps: Sequence[Step]) -> str | None:
+    """The name of the build that is made, where its weights are known before they are brought."""
+    weights = next((each.weights for each in steps if isinstance(each, UseWeights)), None)
+    spec = next((each.spec for each in steps if isinstance(each, Create)), None)
+    if spec is None or weights is None or isinstance(weights, str):
+        return None
+    return spec.build(tuple(weights.values()))
+
+
+def _removed(
+    compared: Comparison, policy: Policy, now: datetime, to_come: str | None
+) -> tuple[str, ...]:
+    """The builds that are over ``keep`` once the plan has been carried out.
+
+    Args:
+        compared: What the server has, beside what is wanted.
+        policy: How the wish is to be met.
+        now: The server's time.
+        to_come: The name of the build that is made; None where nobody knows it yet.
+    """
+    if policy.keep is None:
+        return ()
+    models = list(compared.models)
+    if compared.unchanged is None and compared.earlier is None:
+        models = _models_afterwards(compared, to_come)
+    return tuple(each.name for each in surplus(models, compared.name, policy.keep, now))
+
+
+def _models_afterwards(compared: Comparison, to_come: str | None) -> list[InstalledModel]:
+    """The models that there will be, as far as the history of the name is concerned."""
+    name, current, kept = compared.name, compared.current, compared.previous
+    models = [each for each in compared.models if not same_name(each.name, name)]
+    if current is not None and kept is not None and find_model(models, kept) is None:
+        models.append(InstalledModel(kept, current.digest, 0, _BEFORE_THE_LATEST))
+    digest = "of a build to come"
+    if compared.standing is not None:
+        spec, weights = compared.standing
+        build = find_model(models, spec.build(weights))
+        assert build is not None  # noqa: S101 - it stands
+        digest = build.digest
+        models.append(InstalledModel(new_served_name(build.name), digest, 0, _LATEST))
+    else:
+        to_come = to_come or build_name(name, "0" * SHOWN_DIGITS)
+        models = [each for each in models if not same_name(each.name, to_come)]
+        models.append(InstalledModel(to_come, digest, 0, _LATEST))
+    return [*models, InstalledModel(name, digest, 0, _LATEST)]
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:SHOWN_DIGITS]

@@ -1,0 +1,136 @@
+"""Modelfiles for people: one on demand, and all of the catalog's as files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.devstral.catalog import Catalog
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.reference import (
+    FileReference,
+    HubReference,
+    QuantReference,
+    parse_reference,
+)
+from ollama_tools.devstral.system_prompt import SystemOrigin, from_hub
+from ollama_tools.errors import UsageError
+from ollama_tools.model import modelfile
+from ollama_tools.wanted.spec import FileSource, HubSource, Parameters, ServerSource, Source, Spec
+from ollama_tools.wanted.wish import Wish, offline_facts, parse_carrier
+
+
+def render(
+    reference: str,
+    *,
+    name: str | None = None,
+    release: str | None = None,
+    context: int | None = None,
+    parameters: Parameters | None = None,
+    system: str | Path | None = "bundled",
+    carrier: str = Carrier.MODELFILE.value,
+    registry: str | None = None,
+) -> str:
+    """The Modelfile that makes a Devstral right on any supported server; asks no server.
+
+    Args:
+        reference: What names the weights; see :func:`ollama_tools.ensure_model`.
+        name: Public name; None for ``devstral-small-2507:UD-Q4_K_XL`` and the like.
+        release: The Devstral whose format holds, for weights that the catalog does not know.
+        context: Context in tokens; None for the release's default.
+        parameters: Ollama parameters over the recommended ones.
+        system: ``"bundled"``, ``"hub"``, the path of a file, or ``""`` for none.
+        carrier: ``"modelfile"``, or ``"hub"`` for the template inside the GGUF (Ollama 0.30 and
+            newer).
+        registry: Mirror to pull from, as ``"host:port"``.
+
+    Returns:
+        The text of the Modelfile.
+
+    Raises:
+        UsageError: What was asked for cannot be, or Modelfile text cannot say it.
+        HubError: The hub's system prompt was asked for and cannot be had.
+    """
+    wish = Wish(
+        reference, name, release, context, parameters or {}, system, carrier, None, registry
+    )
+    return render_wish(wish, load_catalog())
+
+
+def render_wish(wish: Wish, catalog: Catalog) -> str:
+    """The Modelfile of a wish; see :func:`render`."""
+    reference = parse_reference(wish.reference, catalog)
+    facts = offline_facts(reference, wish, catalog)
+    source: Source
+    match reference:
+        case QuantReference(release=release, quant=quant):
+            source = HubSource(release.repository, quant.name, quant.filename, None, quant.bytes)
+        case HubReference(repository=repository, tag=str(tag), revision=None):
+            source = HubSource(repository, tag)
+        case HubReference():
+            raise UsageError(
+                f"{wish.reference!r} cannot stand in a Modelfile",
+                "FROM takes a repository and a quant, as hf.co/owner/name-GGUF:Q4_K_M",
+            )
+        case FileReference(path=path):
+            source = FileSource(path, "")
+        case server:
+            source = ServerSource(server.name, ())
+    prompt = facts.systems[0]
+    if prompt.origin is SystemOrigin.HUB:
+        prompt = from_hub(facts.release)
+    carrier = Carrier.MODELFILE if wish.carrier == AUTO else parse_carrier(wish.carrier)
+    if carrier is Carrier.GGUF:
+        raise UsageError(
+            "a Modelfile cannot carry a template inside the GGUF", "use create, or modelfile or hub"
+        )
+    spec = Spec(facts.name, facts.release, source, carrier, prompt, facts.parameters)
+    return modelfile.render(spec, registry=facts.registry.host)
+
+
+def rendered_files(catalog: Catalog) -> Iterator[tuple[Path, str]]:
+    """Every Modelfile of the catalog, with its path below ``modelfiles/rendered``."""
+    for release in catalog.releases:
+        for quant in release.quants:
+            wish = Wish(
+                f"{release.slug}:{quant.name}", system="bundled", carrier=Carrier.MODELFILE.value
+            )
+            path = Path(release.slug) / f"{quant.name}.Modelfile"
+            yield path, render_wish(wish, catalog)
+
+
+def write_rendered(directory: Path, catalog: Catalog) -> list[Path]:
+    """Write every Modelfile of the catalog, and remove those of quants that are gone.
+
+    Returns:
+        The paths that were written or removed because they differed.
+    """
+    changed = []
+    wanted = {directory / path: text for path, text in rendered_files(catalog)}
+    for path, text in wanted.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            changed.append(path)
+    for path in sorted(directory.rglob("*.Modelfile")):
+        if path not in wanted:
+            path.unlink()
+            changed.append(path)
+    return changed
+
+
+def stale_rendered(directory: Path, catalog: Catalog) -> list[str]:
+    """Diffs, one for each file under a directory that is not what the catalog renders to now."""
+    wanted = {directory / path: text for path, text in rendered_files(catalog)}
+    diffs = []
+    for path in sorted({*wanted, *directory.rglob("*.Modelfile")}):
+        new = wanted.get(path, "")
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if old != new:
+            lines = difflib.unified_diff(
+                old.splitlines(keepends=True), new.splitlines(keepends=True), str(path), "rendered"
+            )
+            diffs.append("".join(lines))
+    return diffs
