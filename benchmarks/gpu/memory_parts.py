@@ -54,6 +54,16 @@ def kv_cache(bench: Bench, data: dict[str, Any]) -> None:
         bench.document.save()
 
 
+def slots(bench: Bench, data: dict[str, Any]) -> None:
+    """Loads with several slots, whose compute buffers are not those of one large slot."""
+    data["cells"] = cells = []
+    for context, kind, count in bench.sizes.slots:
+        variables = {"OLLAMA_KV_CACHE_TYPE": kind.value, "OLLAMA_NUM_PARALLEL": str(count)}
+        with bench.server(**variables) as running:
+            cells.append({"slots": count, **_kv_cell(running, kind, context, count)})
+        bench.document.save()
+
+
 def checks(bench: Bench, data: dict[str, Any]) -> None:
     """``create``, ``smoke`` and ``doctor`` as they are, on a server that sees the card."""
     file = str(bench.home / "models" / bench.sizes.miniature)
@@ -155,13 +165,13 @@ def _few_tokens(running: Running) -> dict[str, Any]:
     }
 
 
-def _kv_cell(running: Running, kind: KvType, context: int) -> dict[str, Any]:
+def _kv_cell(running: Running, kind: KvType, context: int, slots: int = 1) -> dict[str, Any]:
     try:
         cell = running.load(ZEROS, context)
     except DevstralError as error:
         # What does not fit is a result too, and says nothing of the other cells.
         return {"kv_type": kind.value, "context": context, "failed": str(error)}
-    expected = kv_cache_bytes(running.bench.sizes.shape, context, kind)
+    expected = kv_cache_bytes(running.bench.sizes.shape, context, kind, slots)
     logged = cell["log"]["kv_bytes"]
     return {
         "kv_type": kind.value,
