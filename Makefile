@@ -84,9 +84,10 @@ testbed: setup  ## Start a server and the hub, and print where they are (OLLAMA=
 testbed-hosts: setup  ## Start three hosts and what they fetch from, and print the inventory (needs root)
 	@$(BIN)/python -m tests.testbed.hosts
 
-docs: setup  ## Write the command line reference and the rendered Modelfiles anew
+docs: setup  ## Write all that is generated anew: references, rooms, roles, Modelfiles
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m docs.collection
+	$(BIN)/python -m docs.rooms
 	$(BIN)/devstral-ollama render --all
 
 bench: setup  ## Print the benchmarks' ratios

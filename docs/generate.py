@@ -1,4 +1,4 @@
-"""``python -m docs.generate`` writes docs/cli.md and docs/lint.md out of the code itself."""
+"""``python -m docs.generate`` writes the references of commands and of rules out of the code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import typer
 from ollama_tools.cli.app import app
 from ollama_tools.lint import RULES
 
-TARGET = Path(__file__).with_name("cli.md")
-LINT_TARGET = Path(__file__).with_name("lint.md")
+_REFERENCE = Path(__file__).parent / "reference"
+TARGET = _REFERENCE / "commands.md"
+LINT_TARGET = _REFERENCE / "lint.md"
 _GLOBAL = {"json", "quiet", "no_color", "debug"}
 
 

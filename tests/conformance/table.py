@@ -1,4 +1,4 @@
-"""``python -m tests.conformance.table`` runs every case and writes docs/tool-calls.md.
+"""``python -m tests.conformance.table`` runs every case and writes docs/reference/tool-calls.md.
 
 With ``--stored`` nothing runs: the document is written out of the results of the last run.
 """
@@ -18,7 +18,7 @@ from tests.conformance.store import VERSIONS, load, save
 from tests.testbed.build import NEWEST, ollama_build
 from tests.testbed.server import OllamaServer
 
-TARGET = Path(__file__).parents[2] / "docs" / "tool-calls.md"
+TARGET = Path(__file__).parents[2] / "docs" / "reference" / "tool-calls.md"
 
 _INTRODUCTION = """\
 # What becomes of a tool call
@@ -146,7 +146,7 @@ def _escaped(text: str) -> str:
 
 def main() -> None:
     """Run, store, write."""
-    parser = argparse.ArgumentParser(description="Write docs/tool-calls.md.")
+    parser = argparse.ArgumentParser(description="Write docs/reference/tool-calls.md.")
     parser.add_argument("--stored", action="store_true", help="write the document only")
     parser.add_argument("--ollama", action="append", choices=VERSIONS, help="run this one only")
     chosen = parser.parse_args()

@@ -13,20 +13,37 @@ import typer
 from docs.generate import TARGET, markdown
 from ollama_tools.cli.app import app
 from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import ExitCode
 
+GIB = 1 << 30
+COMPUTE = 1.4
+"""GiB; the largest that was seen on a card, docs/reference/gpu."""
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"^\$ (devstral-ollama [^#\n]*)", README, re.M)))
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for folder in (ROOT, ROOT / "docs", ROOT / "tests", ROOT / "ansible")
+    for path in sorted(folder.glob("*.md" if folder == ROOT else "**/*.md"))
+    if "node_modules" not in path.parts
+}
+COMMANDS = sorted(
+    {
+        (page, command.strip())
+        for page, text in PAGES.items()
+        for command in re.findall(r"^\$ (devstral-ollama [^#|\n]*)", text, re.M)
+    }
+)
 
 
 def test_the_command_line_reference_is_what_the_commands_say() -> None:
     assert TARGET.read_text(encoding="utf-8") == markdown(), "run: make docs"
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_in_the_readme_is_one_that_the_command_line_takes(line: str) -> None:
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_a_command_in_a_page_is_one_that_the_command_line_takes(page: str, line: str) -> None:
     group: Any = typer.main.get_command(app)
     _, name, *arguments = shlex.split(line)
     command = group.commands[name]
@@ -34,7 +51,7 @@ def test_a_command_in_the_readme_is_one_that_the_command_line_takes(line: str) -
 
 
 def test_the_readme_has_commands_to_check() -> None:
-    assert len(COMMANDS) >= 6
+    assert len([line for page, line in COMMANDS if page == "README.md"]) >= 6
 
 
 def test_every_option_in_the_readme_exists() -> None:
@@ -76,7 +93,31 @@ def test_every_make_target_in_the_readme_exists() -> None:
     assert code <= targets
 
 
-def test_links_in_the_readme_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", PAGES[page]):
         if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+            assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_every_page_is_in_the_list_of_pages() -> None:
+    pages = {each.removeprefix("docs/") for each in PAGES if each.startswith("docs/")}
+    listed = set(re.findall(r"\]\(([^)]+)\)", PAGES["docs/README.md"]))
+    assert pages - {"README.md"} == {
+        f"{each}/README.md" if not each.endswith(".md") else each for each in listed
+    }
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/one-machine.md"])
+def test_the_quants_for_each_card_are_reckoned(page: str) -> None:
+    release = load_catalog().default
+    cache = kv_cache_bytes(release.architecture, 65536, KvType.Q8_0)
+    rows = re.findall(
+        r"^\| (\d+) GB \| `([\w-]+)`[^|]* \| ([\d.]+) GiB \| ([\d.]+) GiB \|", PAGES[page], re.M
+    )
+    assert len(rows) == 4
+    for card, quant, download, whole in rows:
+        weights = release.quant(quant).bytes
+        assert float(download) == pytest.approx(weights / GIB, abs=0.06)
+        assert float(whole) == pytest.approx((weights + cache) / GIB + COMPUTE, abs=0.06)
+        assert float(whole) < float(card)

@@ -5,82 +5,8 @@ from __future__ import annotations
 import ast
 import graphlib
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-PACKAGE = Path(__file__).parents[2] / "ollama_tools"
-
-ORDER = (
-    "__main__",
-    "cli",
-    "__init__",
-    "model",
-    "checks",
-    "wanted",
-    "lint",
-    "settings",
-    "server",
-    "devstral",
-    "files",
-    "progress",
-    "json_text",
-    "errors",
-)
-"""From the street to the cellar: a room uses those below it, never one above."""
-
-
-@dataclass(frozen=True)
-class Import:
-    """One name that a module takes from another.
-
-    Attributes:
-        importer: The module, as ``room.module``.
-        imported: The other one.
-        name: What is taken; empty for the module as a whole.
-    """
-
-    importer: str
-    imported: str
-    name: str
-
-    @property
-    def rooms(self) -> tuple[str, str]:
-        """The rooms of both."""
-        return self.importer.partition(".")[0], self.imported.partition(".")[0]
-
-    def __str__(self) -> str:
-        return f"{self.importer} takes {self.name or 'all'} of {self.imported}"
-
-
-def modules() -> dict[str, Path]:
-    """All modules, the package's own name left out."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(parts if len(parts) == 1 else [p for p in parts if p != "__init__"])] = path
-    return found
-
-
-def imports() -> Iterator[Import]:
-    """Every import of the package from itself, wherever in a module it stands."""
-    known = modules()
-    for importer, path in known.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                assert not any(each.name.startswith("ollama_tools") for each in node.names), path
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            assert node.level == 0, f"{path}: relative"
-            whole, _, module = (node.module or "").partition(".")
-            if whole != "ollama_tools":
-                continue
-            for each in node.names:
-                inner = f"{module}.{each.name}".strip(".")
-                if inner in known:
-                    yield Import(importer, inner, "")
-                else:
-                    yield Import(importer, module or "__init__", each.name)
+from docs.rooms import ORDER, TARGET, imports, markdown, modules
 
 
 def test_every_module_has_a_room() -> None:
@@ -88,7 +14,6 @@ def test_every_module_has_a_room() -> None:
 
 
 def test_no_room_knows_of_one_above_it() -> None:
-    # The face names where its things live; whoever asks for one goes there.
     upwards = [
         str(each)
         for each in imports()
@@ -107,3 +32,18 @@ def test_no_module_needs_itself() -> None:
 def test_what_is_private_to_a_module_stays_there() -> None:
     private = [each for each in imports() if each.name.startswith("_")]
     assert [str(each) for each in private if each.name != "__version__"] == []
+
+
+def test_a_module_is_named_whole_where_it_is_imported() -> None:
+    other_ways = [
+        f"{name}:{node.lineno}"
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.ImportFrom) and node.level)
+        or (isinstance(node, ast.Import) and any("ollama_tools" in a.name for a in node.names))
+    ]
+    assert other_ways == []
+
+
+def test_the_page_about_the_rooms_is_what_the_code_says() -> None:
+    assert TARGET.read_text(encoding="utf-8") == markdown(), "run: make docs"
