@@ -100,7 +100,7 @@ def _measure(build: Build, root: Path, path: Path) -> None:
     python = sys.executable
     # The installed script, since that is what people start.
     ours = [str(Path(python).with_name("devstral-ollama")), "create", str(path), "--no-check"]
-    ours += ["--template-in", "gguf", "--system", "bundled"]
+    ours += ["--carrier", "gguf", "--system", "bundled"]
     modelfile = root / "Modelfile"
     modelfile.write_text(f"FROM {path}\n", encoding="utf-8")
     theirs = [str(build.binary), "create", "theirs", "-f", str(modelfile)]

@@ -51,7 +51,11 @@ def markdown() -> str:
     shared: list[Any] = []
     for name, command in group.commands.items():
         shared = [each for each in command.params if each.name in _GLOBAL]
-        own = [each for each in command.params if each.name not in _GLOBAL | {"help"}]
+        own = [
+            each
+            for each in command.params
+            if each.name not in _GLOBAL | {"help"} and not getattr(each, "hidden", False)
+        ]
         lines += ["", f"## devstral-ollama {name}", "", _text(command.help), ""]
         lines += _table(own)
     lines += ["", "## Options of every command", "", *_table(shared), ""]

@@ -25,6 +25,7 @@ ORDER = (
     "files",
     "progress",
     "json_text",
+    "declared",
     "errors",
 )
 """From the street to the cellar: a room uses those below it, never one above."""
@@ -95,7 +96,7 @@ never one above; nothing whose name begins with an underscore leaves its module.
 """
 
 _BELOW = """
-`progress`, `json_text` and `errors` are used by all of them.
+`progress`, `json_text`, `declared` and `errors` are used by all of them.
 """
 
 

@@ -22,15 +22,8 @@ from ollama_tools.server.client import InstalledModel, find_model
 from ollama_tools.server.names import Kind, own_name, same_name
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.spec import (
-    FileSource,
-    HubSource,
-    Parameters,
-    ServerSource,
-    Source,
-    Spec,
-    normalised,
-)
+from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Source, Spec, normalised
+from ollama_tools.wanted.wish import Parameters
 
 _AGAIN = "run devstral-ollama create again"
 _DIGITS = 12

@@ -2,75 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from ollama_tools.cli.command import FieldsOf, command
+from ollama_tools.cli.command import FieldsOf, command, field_option
 from ollama_tools.cli.options import HostOption, JunitOption
 from ollama_tools.cli.output import Output
+from ollama_tools.declared import choice
 from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
 from ollama_tools.settings.targets import Target
+from ollama_tools.wanted.wish import Wish
 
 _PANEL = "Models"
 
 commands = typer.Typer()
 
 _Reference: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        metavar="REFERENCE",
-        help=(
-            "UD-Q4_K_XL · 2505:Q4_K_M · hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0 · "
-            "./my-tune.gguf · the name of a model on the server"
-        ),
-    ),
+    str, typer.Argument(metavar="REFERENCE", help=choice(fields(Wish)[0]).help)
 ]
-_Name: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--name", metavar="NAME", help="The model's name; else <release>:<quant>."),
-]
-_Release: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--release",
-        metavar="RELEASE",
-        help="The Devstral whose format holds, where the reference does not tell: 2507, 2505 …",
-    ),
-]
-_Context: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--context", metavar="TOKENS", help="Context in tokens; 32768 if absent."),
-]
-_Parameter: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--parameter",
-        "-p",
-        metavar="NAME=VALUE",
-        help="A model parameter over the recommended one, as temperature=0.3; repeatable.",
-    ),
-]
-_System: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--system",
-        metavar="hub|bundled|FILE",
-        help="The system prompt: the hub's, this package's, or a file's.",
-    ),
-]
-_NoSystem: TypeAlias = Annotated[
-    bool, typer.Option("--no-system", help="No system prompt in the model.")
-]
-_Registry: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--registry",
-        metavar="HOST",
-        help="Mirror that the server pulls from instead of hf.co; http://HOST for plain HTTP.",
-    ),
+_Wish: TypeAlias = Annotated[dict[str, Any], FieldsOf(Wish, "The model", without=("reference",))]
+_ModelfileWish: TypeAlias = Annotated[
+    dict[str, Any], FieldsOf(Wish, "The model", without=("reference", "via", "revision"))
 ]
 _PromptTokens: TypeAlias = Annotated[
     int | None,
@@ -82,60 +38,26 @@ _PromptTokens: TypeAlias = Annotated[
 ]
 
 
-def _system(system: str | None, no_system: bool) -> str | None:
-    from ollama_tools.errors import UsageError
-
-    if no_system and system is not None:
-        raise UsageError("--system and --no-system contradict each other", "give one of them")
-    return "" if no_system else system
-
-
-_Carrier: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--template-in",
-        metavar="CARRIER",
-        help="Where the chat template lives: auto, gguf, hub, modelfile, or server, which "
-        "has to run with --dedicated-to.",
-    ),
-]
-_Via: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--via",
-        metavar="WAY",
-        help="upload: download here, then upload; server: the server pulls. "
-        "upload if absent and the server is on this machine, else server.",
-    ),
-]
-_Revision: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--revision",
-        metavar="REVISION",
-        help="Commit, branch or tag of the repository on the hub; a commit pins the weights.",
-    ),
-]
 _PublicName: TypeAlias = Annotated[
     str, typer.Argument(metavar="NAME", help="A model's public name, as list shows it.")
 ]
+
+
+def _values(said: dict[str, Any]) -> dict[str, Any]:
+    """What a command line says of a model, as the fields of a wish."""
+    from ollama_tools.wanted.spec import parse_parameters
+
+    if "parameters" in said:
+        return said | {"parameters": parse_parameters(said["parameters"])}
+    return said
 
 
 @command(commands, "create", panel=_PANEL)
 def create(
     output: Output,
     reference: _Reference,
+    said: _Wish,
     host: HostOption = None,
-    name: _Name = None,
-    release: _Release = None,
-    context: _Context = None,
-    parameter: _Parameter = None,
-    system: _System = None,
-    no_system: _NoSystem = False,
-    template_in: _Carrier = "auto",
-    via: _Via = None,
-    registry: _Registry = None,
-    revision: _Revision = None,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Switch to the new build without checking it.")
     ] = False,
@@ -165,21 +87,8 @@ def create(
     from ollama_tools.model.ensure import plan_for
     from ollama_tools.model.steps import Policy
     from ollama_tools.server.client import Server
-    from ollama_tools.wanted.spec import parse_parameters
-    from ollama_tools.wanted.wish import Wish
 
-    wish = Wish(
-        reference,
-        name,
-        release,
-        context,
-        parse_parameters(parameter or []),
-        _system(system, no_system),
-        template_in,
-        via,
-        registry,
-        revision,
-    )
+    wish = Wish(reference=reference, **_values(said))
     policy = Policy(
         check=not no_check,
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
@@ -217,7 +126,7 @@ def smoke(
         typer.Argument(metavar="NAME", help="A model on the server, or UD-Q4_K_XL and the like."),
     ],
     host: HostOption = None,
-    release: _Release = None,
+    release: Annotated[str | None, field_option(Wish, "release")] = None,
     prompt_tokens: _PromptTokens = None,
     log: Annotated[
         Path | None,
@@ -255,6 +164,7 @@ def smoke(
 def status(
     output: Output,
     reference: _Reference,
+    said: _Wish,
     settings: Annotated[
         dict[str, Any],
         FieldsOf(
@@ -262,16 +172,6 @@ def status(
         ),
     ],
     host: HostOption = None,
-    name: _Name = None,
-    release: _Release = None,
-    context: _Context = None,
-    parameter: _Parameter = None,
-    system: _System = None,
-    no_system: _NoSystem = False,
-    template_in: _Carrier = "auto",
-    via: _Via = None,
-    registry: _Registry = None,
-    revision: _Revision = None,
     upstream: Annotated[
         bool, typer.Option("--upstream", help="Ask the hub as well whether it has a newer file.")
     ] = False,
@@ -284,21 +184,8 @@ def status(
     from ollama_tools.model.status import model_status
     from ollama_tools.server.client import Server
     from ollama_tools.settings.environment import asked_environment
-    from ollama_tools.wanted.spec import parse_parameters
-    from ollama_tools.wanted.wish import Wish
 
-    wish = Wish(
-        reference,
-        name,
-        release,
-        context,
-        parse_parameters(parameter or []),
-        _system(system, no_system),
-        template_in,
-        via,
-        registry,
-        revision,
-    )
+    wish = Wish(reference=reference, **_values(said))
     wanted = asked_environment(settings) if settings else None
     with Server(host) as server:
         found = model_status(server, wish, wanted, output, upstream=upstream)
@@ -441,6 +328,7 @@ def remove(
 @command(commands, "render", panel=_PANEL)
 def render(
     output: Output,
+    said: _ModelfileWish,
     settings: Annotated[
         dict[str, Any], FieldsOf(ServerSettings, "Settings, with --target", without=("context",))
     ],
@@ -457,21 +345,6 @@ def render(
     directory: Annotated[
         Path, typer.Option("--directory", metavar="DIR", help="Where --all and --check look.")
     ] = Path("modelfiles/rendered"),
-    name: _Name = None,
-    release: _Release = None,
-    context: _Context = None,
-    parameter: _Parameter = None,
-    system: _System = "bundled",
-    no_system: _NoSystem = False,
-    template_in: Annotated[
-        str,
-        typer.Option(
-            "--template-in",
-            metavar="CARRIER",
-            help="Where the chat template lives: modelfile, or hub for the one in the GGUF.",
-        ),
-    ] = "modelfile",
-    registry: _Registry = None,
     target: Annotated[
         Target | None,
         typer.Option(
@@ -492,15 +365,13 @@ def render(
     from ollama_tools.devstral.catalog_file import load_catalog
     from ollama_tools.errors import UsageError
     from ollama_tools.model import render as rendering
-    from ollama_tools.wanted.spec import parse_parameters
-    from ollama_tools.wanted.wish import Wish
 
     if sum((reference is not None, everything, check, target is not None)) != 1:
         raise UsageError(
             "render takes one of REFERENCE, --all, --check and --target", "as in render UD-Q4_K_XL"
         )
     if target is not None:
-        _render_settings(output, target, settings, context, ollama_version)
+        _render_settings(output, target, settings, said.get("context"), ollama_version)
         return None
     if settings or ollama_version is not None:
         raise UsageError("a Modelfile carries no settings of a server", "add --target systemd")
@@ -523,21 +394,8 @@ def render(
         if diffs:
             output.hint(f"run: devstral-ollama render --all --directory {directory}")
         return ExitCode.FAILED if diffs else None
-    prompt = None if no_system and system == "bundled" else system
-    text = rendering.render_wish(
-        Wish(
-            reference or "",
-            name,
-            release,
-            context,
-            parse_parameters(parameter or []),
-            _system(prompt, no_system),
-            template_in,
-            None,
-            registry,
-        ),
-        catalog,
-    )
+    wish = rendering.modelfile_wish(reference or "", **_values(said))
+    text = rendering.render_wish(wish, catalog)
     output.result({"modelfile": text}, text.rstrip("\n"), text.rstrip("\n"))
     return None
 
@@ -546,15 +404,16 @@ def _render_settings(
     output: Output,
     target: Target,
     settings: dict[str, Any],
-    context: int | None,
+    context: str | None,
     ollama_version: str | None,
 ) -> None:
+    from ollama_tools.devstral.context import parse_context
     from ollama_tools.server.versions import require_supported
     from ollama_tools.settings.environment import environment
     from ollama_tools.settings.targets import render_settings
 
     if context is not None:
-        settings["context"] = context
+        settings["context"] = parse_context(context)
     wanted = ServerSettings(**settings)
     version = None if ollama_version is None else require_supported(ollama_version)
     text = render_settings(wanted, target, version=version)

@@ -22,8 +22,9 @@ from ollama_tools.server.origin import Origin
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import NATIVE_JINJA, UNQUOTED_FILES, Version
+from ollama_tools.wanted.draft import Registry
 from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, check_context
-from ollama_tools.wanted.wish import Registry, Via
+from ollama_tools.wanted.wish import Via
 
 _SPARE = 512 * 1024**2
 """Bytes that must stay free on a disk beside a model's own."""

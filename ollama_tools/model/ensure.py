@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from ollama_tools.devstral.carriers import AUTO, Carrier, jinja_template
 from ollama_tools.devstral.catalog import Catalog, Release
@@ -21,17 +21,15 @@ from ollama_tools.server.client import Server, find_model
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
 from ollama_tools.settings.environment import TEMPLATE_FILE
-from ollama_tools.wanted.spec import Parameters
-from ollama_tools.wanted.wish import (
+from ollama_tools.wanted.draft import (
     Registry,
-    Via,
-    Wish,
     candidates,
     choose_release,
     choose_via,
     find_source,
     offline_facts,
 )
+from ollama_tools.wanted.wish import Via, Wish, WishOptions
 
 if TYPE_CHECKING:
     from ollama_tools.checks.result import Report
@@ -41,21 +39,13 @@ def ensure_model(
     reference: str,
     *,
     host: str | None = None,
-    name: str | None = None,
-    release: str | None = None,
-    context: int | None = None,
-    parameters: Parameters | None = None,
-    system: str | Path | None = None,
-    carrier: str = AUTO,
-    via: str | None = None,
-    registry: str | None = None,
     check: bool = True,
     prompt_tokens: int = AGENT_PROMPT,
     force: bool = False,
     keep: int | None = None,
-    revision: str | None = None,
     upgrade: bool = False,
     progress: Progress | None = None,
+    **wish: Unpack[WishOptions],
 ) -> Outcome:
     """See to it that a server serves a Devstral as it should be; do nothing where it does.
 
@@ -67,24 +57,14 @@ def ensure_model(
             ``"hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0"``, ``"./my-tune.gguf"``, or the name of
             a model on the server.
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
-        name: Public name; None for ``devstral-small-2507:UD-Q4_K_XL`` and the like.
-        release: The Devstral whose format holds, for weights that the catalog does not know.
-        context: Context in tokens; None for the release's default.
-        parameters: Ollama parameters over the recommended ones.
-        system: ``"bundled"``, ``"hub"``, the path of a file, ``""`` for none; None for the hub's
-            where it can be had, else the bundled one.
-        carrier: Where the chat template shall live: ``"auto"``, ``"gguf"``, ``"hub"``,
-            ``"modelfile"``, or ``"server"`` for a server that is dedicated to one family.
-        via: ``"upload"`` or ``"server"``; None for upload to this machine and pull elsewhere.
-        registry: Mirror to pull from, as ``"host:port"`` or ``"http://host:port"``.
         check: Whether a new build must pass the smoke checks before the name is switched to it.
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Pull and build again even where nothing differs.
         keep: How many builds of the name to keep, the one that serves among them; None for all.
-        revision: Commit, branch or tag of the repository on the hub; a commit pins the weights, as
-            ``"UD-Q4_K_XL@sha256:…"`` does.
         upgrade: Take what the hub has now, where what serves is an older file of the same name.
         progress: Hears of each step; None for silence.
+        **wish: Everything else that may be said of the model (``name``, ``context``, ``carrier``,
+            …): the fields of :class:`ollama_tools.wanted.wish.Wish`.
 
     Returns:
         What is served now: name, build, digest, weights; what served before, and what changed.
@@ -97,22 +77,11 @@ def ensure_model(
         HubError: The hub cannot.
         CheckFailed: The new build is not right; the public name is as it was.
     """
-    wish = Wish(
-        reference,
-        name,
-        release,
-        context,
-        parameters or {},
-        system,
-        carrier,
-        via,
-        registry,
-        revision,
-    )
+    wanted = Wish(reference=reference, **wish)
     policy = Policy(check, prompt_tokens, force, upgrade, keep)
     progress = progress or Silence()
     with Server(host) as server:
-        return apply(plan_for(server, wish, policy, progress), server, progress)
+        return apply(plan_for(server, wanted, policy, progress), server, progress)
 
 
 def smoke(
@@ -244,5 +213,5 @@ def _require_dedicated(server: Server, release: Release) -> None:
         raise UsageError(
             f"the server at {server.url} runs without {TEMPLATE_FILE}, so it has no template",
             f"start it with devstral-ollama serve --dedicated-to {release.aliases[0]}, or use "
-            "--template-in auto",
+            "--carrier auto",
         )

@@ -11,7 +11,8 @@ from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import UsageError
 from ollama_tools.files.packaged import data_path
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.spec import FileSource, HubSource, Scalar, Spec
+from ollama_tools.wanted.spec import FileSource, HubSource, Spec
+from ollama_tools.wanted.wish import Scalar
 
 _GIB = 1024**3
 _SHOWN_KV_TYPES = (KvType.F16, KvType.Q8_0, KvType.Q4_0)

@@ -42,8 +42,9 @@ from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import Kind, build_name, full_name, new_served_name, same_name
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import Version
+from ollama_tools.wanted.draft import Registry
 from ollama_tools.wanted.spec import HubSource, Spec
-from ollama_tools.wanted.wish import Registry, Via
+from ollama_tools.wanted.wish import Via
 
 _LATEST = "9999-01-01T00:00:00+00:00"
 _BEFORE_THE_LATEST = "9998-01-01T00:00:00+00:00"

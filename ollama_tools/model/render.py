@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Unpack
 
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog import Catalog
@@ -18,33 +19,20 @@ from ollama_tools.devstral.reference import (
 from ollama_tools.devstral.system_prompt import SystemOrigin, from_hub
 from ollama_tools.errors import UsageError
 from ollama_tools.model import modelfile
-from ollama_tools.wanted.spec import FileSource, HubSource, Parameters, ServerSource, Source, Spec
-from ollama_tools.wanted.wish import Wish, offline_facts, parse_carrier
+from ollama_tools.wanted.draft import offline_facts, parse_carrier
+from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Source, Spec
+from ollama_tools.wanted.wish import Wish, WishOptions
 
 
-def render(
-    reference: str,
-    *,
-    name: str | None = None,
-    release: str | None = None,
-    context: int | None = None,
-    parameters: Parameters | None = None,
-    system: str | Path | None = "bundled",
-    carrier: str = Carrier.MODELFILE.value,
-    registry: str | None = None,
-) -> str:
+def render(reference: str, **wish: Unpack[WishOptions]) -> str:
     """The Modelfile that makes a Devstral right on any supported server; asks no server.
 
     Args:
         reference: What names the weights; see :func:`ollama_tools.ensure_model`.
-        name: Public name; None for ``devstral-small-2507:UD-Q4_K_XL`` and the like.
-        release: The Devstral whose format holds, for weights that the catalog does not know.
-        context: Context in tokens; None for the release's default.
-        parameters: Ollama parameters over the recommended ones.
-        system: ``"bundled"``, ``"hub"``, the path of a file, or ``""`` for none.
-        carrier: ``"modelfile"``, or ``"hub"`` for the template inside the GGUF (Ollama 0.30 and
-            newer).
-        registry: Mirror to pull from, as ``"host:port"``.
+        **wish: What else is said of the model: the fields of
+            :class:`ollama_tools.wanted.wish.Wish`. The system prompt is the bundled one if nothing
+            is said, the carrier ``"modelfile"``; ``"hub"`` leaves the template to the GGUF (Ollama
+            0.30 and newer).
 
     Returns:
         The text of the Modelfile.
@@ -53,14 +41,23 @@ def render(
         UsageError: What was asked for cannot be, or Modelfile text cannot say it.
         HubError: The hub's system prompt was asked for and cannot be had.
     """
-    wish = Wish(
-        reference, name, release, context, parameters or {}, system, carrier, None, registry
-    )
-    return render_wish(wish, load_catalog())
+    return render_wish(modelfile_wish(reference, **wish), load_catalog())
+
+
+def modelfile_wish(reference: str, **wish: Unpack[WishOptions]) -> Wish:
+    """A wish with what holds for a Modelfile where nothing is said."""
+    wish.setdefault("system", "bundled")
+    wish.setdefault("carrier", Carrier.MODELFILE.value)
+    return Wish(reference=reference, **wish)
 
 
 def render_wish(wish: Wish, catalog: Catalog) -> str:
     """The Modelfile of a wish; see :func:`render`."""
+    if wish.via is not None or wish.revision is not None:
+        said = "--via" if wish.via is not None else "--revision"
+        raise UsageError(
+            f"a Modelfile cannot say how or which bytes come: {said}", "use create for that"
+        )
     reference = parse_reference(wish.reference, catalog)
     facts = offline_facts(reference, wish, catalog)
     source: Source
@@ -94,9 +91,7 @@ def rendered_files(catalog: Catalog) -> Iterator[tuple[Path, str]]:
     """Every Modelfile of the catalog, with its path below ``modelfiles/rendered``."""
     for release in catalog.releases:
         for quant in release.quants:
-            wish = Wish(
-                f"{release.slug}:{quant.name}", system="bundled", carrier=Carrier.MODELFILE.value
-            )
+            wish = modelfile_wish(f"{release.slug}:{quant.name}")
             path = Path(release.slug) / f"{quant.name}.Modelfile"
             yield path, render_wish(wish, catalog)
 

@@ -336,7 +336,7 @@ class Compare(Step):
             raise CheckFailed(
                 f"the server applies no template of {release.name} to {run.name}: {why}",
                 f"start it with devstral-ollama serve --dedicated-to {release.aliases[0]}"
-                ", or use --template-in auto",
+                ", or use --carrier auto",
             )
         run.progress.warn(f"carrier {self.spec.carrier.value} is not taken: {why}")
         assert self.otherwise is not None  # noqa: S101 - the last resort is not compared

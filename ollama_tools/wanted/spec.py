@@ -16,9 +16,7 @@ from ollama_tools.devstral.context import SMALLEST_CONTEXT
 from ollama_tools.devstral.system_prompt import SystemPrompt
 from ollama_tools.errors import UsageError
 from ollama_tools.server.names import build_name
-
-Scalar: TypeAlias = int | float | bool | str
-Parameters: TypeAlias = Mapping[str, Scalar | tuple[str, ...]]
+from ollama_tools.wanted.wish import Parameters, Scalar
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NUMBERS_END = 2**63

@@ -168,7 +168,7 @@ def test_a_build_that_another_run_removes_before_its_switch_is_made_again(
 
 
 def test_status_tells_drift_field_by_field(server: Server, bed: OllamaServer, hub: Hub) -> None:
-    wish = Wish(QUANT, context=8192, via="server", registry=hub.registry)
+    wish = Wish(reference=QUANT, context=8192, via="server", registry=hub.registry)
     assert [each.field for each in model_status(server, wish).differences] == ["model"]
     build = make(server, hub, 8192).build
     assert not model_status(server, wish).drifted

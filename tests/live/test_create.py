@@ -488,7 +488,7 @@ def test_a_broken_template_that_was_asked_for_fails_its_check_and_the_name_stays
     assert tool_calls(server, NAME) == [cases.TOOL]
 
     done = run_cli(
-        "create", QUANT, "--template-in=hub", "--prompt-tokens=300", server=bed.url, hub=broken
+        "create", QUANT, "--carrier=hub", "--prompt-tokens=300", server=bed.url, hub=broken
     )
     assert done.returncode == 4
     assert [line.split(":")[0] for line in done.stderr.splitlines()][-2:] == ["error", "fix"]

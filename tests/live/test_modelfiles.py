@@ -16,7 +16,8 @@ from ollama_tools.errors import UsageError
 from ollama_tools.files.packaged import data_path
 from ollama_tools.model.modelfile import create_request
 from ollama_tools.server.client import Server
-from ollama_tools.wanted.spec import FileSource, HubSource, Parameters, Spec, merge_parameters
+from ollama_tools.wanted.spec import FileSource, HubSource, Spec, merge_parameters
+from ollama_tools.wanted.wish import Parameters
 from tests.live.test_create import ROOT, run_cli
 from tests.testbed.build import Build
 from tests.testbed.hub import Hub
@@ -168,7 +169,7 @@ def test_2505_has_a_template_and_no_parser() -> None:
         (["-p", "temperature=0.5"], "PARAMETER temperature 0.5", "temperature 0.15"),
         (["-p", "stop=END", "-p", "stop=FIN"], 'PARAMETER stop "FIN"', '"END FIN"'),
         (["--no-system"], "TEMPLATE", "SYSTEM "),
-        (["--template-in", "hub"], "SYSTEM", "TEMPLATE"),
+        (["--carrier", "hub"], "SYSTEM", "TEMPLATE"),
         (["--registry", "mirror.example:5000"], "FROM mirror.example:5000/unsloth/", "hf.co"),
         (["--name", "mine:agent"], "ollama create mine:agent -f agent.Modelfile", "small-2507:UD"),
     ],

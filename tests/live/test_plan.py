@@ -41,7 +41,7 @@ UNCHECKED = Policy(check=False)
 
 def plan(server: Server, policy: Policy = UNCHECKED, reference: str = QUANT, **wish: Any) -> Plan:
     options = {"context": 4096, "via": "upload", "system": "bundled", **wish}
-    return plan_for(server, Wish(reference, **options), policy, Silence())
+    return plan_for(server, Wish(reference=reference, **options), policy, Silence())
 
 
 def make(server: Server, policy: Policy = UNCHECKED, **wish: Any) -> Outcome:
@@ -218,7 +218,9 @@ def test_a_dry_run_speaks_of_no_download_where_a_build_stands(
 def test_steps_of_a_carrier_that_is_not_taken_are_in_the_outcome(
     server: Server, hub: Hub, broken: Hub
 ) -> None:
-    wish = Wish(QUANT, context=4096, via="server", registry=broken.registry, system="bundled")
+    wish = Wish(
+        reference=QUANT, context=4096, via="server", registry=broken.registry, system="bundled"
+    )
     planned = plan_for(server, wish, UNCHECKED, Silence())
     outcome = apply(planned, server, Silence())
     assert outcome.carrier == "modelfile"

@@ -52,7 +52,7 @@ def make(server: Server, hub: Hub) -> Make:
 def status(server: Server, hub: Hub, via: str, **wish: Any) -> ModelStatus:
     registry = hub.registry if via == "server" else None
     upstream = wish.pop("upstream", False)
-    wanted = Wish(QUANT, context=4096, via=via, registry=registry, **wish)
+    wanted = Wish(reference=QUANT, context=4096, via=via, registry=registry, **wish)
     return model_status(server, wanted, upstream=upstream)
 
 
@@ -322,7 +322,7 @@ def earlier(make: Make, server: Server, hub: Hub) -> tuple[Outcome, str]:
     from ollama_tools.progress import Silence
 
     made = make(system="bundled")
-    wish = Wish(QUANT, context=4096, via="upload", system="bundled")
+    wish = Wish(reference=QUANT, context=4096, via="upload", system="bundled")
     compared = compare_with(server, wish, Policy(check=False), Silence()).compared
     assert compared.unchanged is not None
     name = compared.unchanged.earlier_builds[0]
@@ -336,7 +336,9 @@ def test_a_build_of_an_earlier_version_is_renamed_and_no_bytes_move(
 ) -> None:
     made, name = earlier
     assert model_names(server) == sorted([NAME, name])
-    found = model_status(server, Wish(QUANT, context=4096, via="upload", system="bundled"))
+    found = model_status(
+        server, Wish(reference=QUANT, context=4096, via="upload", system="bundled")
+    )
     assert [(each.field, each.found) for each in found.differences] == [("build", name)]
     hub.forget()
     renamed = make(system="bundled")

@@ -104,7 +104,7 @@ def test_every_command_shows_the_global_options(capsys: pytest.CaptureFixture[st
     [
         (["nonsense"], "no such command 'nonsense'"),
         (["env", "--xyz"], "no such option: --xyz"),
-        (["env", "--context", "many"], "invalid value for '--context'"),
+        (["env", "--context", "many"], "the context 'many' is no number"),
         (["env", "--kv-cache-type", "q9_9"], "'q8_0'"),
         (["env", "--context", "5"], "too small"),
     ],

@@ -21,8 +21,9 @@ from ollama_tools.progress import Silence
 from ollama_tools.server.client import InstalledModel, RunningModel, Server
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import Version
+from ollama_tools.wanted.draft import Registry, parse_registry, parse_via
 from ollama_tools.wanted.spec import HubSource, ServerSource, Spec, merge_parameters
-from ollama_tools.wanted.wish import Registry, Via, parse_registry, parse_via
+from ollama_tools.wanted.wish import Via
 
 RELEASE = load_catalog(data_path("catalog.yaml")).default
 NAME = "devstral-small-2507:Q4_K_M"

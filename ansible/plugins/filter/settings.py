@@ -22,7 +22,7 @@ try:
         template_file,
     )
     from ollama_tools.settings.targets import Target, render_settings
-    from ollama_tools.wanted.wish import choose_release, default_name
+    from ollama_tools.wanted.draft import choose_release, default_name
 
     MISSING = None
 except ImportError as error:
