@@ -14,6 +14,7 @@ TARGET = Path(__file__).parent / "explanation" / "rooms.md"
 ORDER = (
     "__main__",
     "cli",
+    "collection",
     "__init__",
     "model",
     "checks",

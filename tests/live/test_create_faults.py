@@ -103,7 +103,7 @@ def served(create: Create, server: Server) -> Iterator[Outcome]:
         ([QUANT, "--release", "1999"], "'1999'", "2507"),
         ([QUANT, "--context", "131073"], "131073 tokens is more than the 131072", "131072 or less"),
         ([QUANT, "--context", "512"], "too small for any tool call", "32768"),
-        ([QUANT, "--context", "many"], "for '--context'", "create --help"),
+        ([QUANT, "--context", "many"], "is no number of tokens", "65536 or 64k"),
         ([QUANT, "--context", "4096", "-p", "num_ctx=8192"], "given twice", "--context"),
         ([QUANT, "--name", "a b"], "'a b' is not a name that Ollama accepts", "letters"),
         ([QUANT, "--name", "-x"], "'-x' is not a name that Ollama accepts", "letters"),

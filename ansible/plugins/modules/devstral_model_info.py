@@ -39,7 +39,8 @@ attributes:
     description: Registers nothing by itself.
 extends_documentation_fragment:
   - devstral.ollama.model
-  - devstral.ollama.model.wish
+  - devstral.ollama.model.hub
+  - devstral.ollama.wish
 author:
   - devstral-ollama (@devstral-ollama)
 """
@@ -120,15 +121,17 @@ drifted:
 
 from ansible_collections.devstral.ollama.plugins.module_utils.core import (
     HOST,
-    WISH,
+    HUB_TOKEN,
     Log,
     answering,
     make_module,
     wish_of,
 )
+from ansible_collections.devstral.ollama.plugins.module_utils.wish import WISH
 
 ARGUMENTS = {
     **HOST,
+    **HUB_TOKEN,
     **WISH,
     "settings": {"type": "dict"},
     "templates": {"type": "path", "default": "/etc/ollama/templates"},
@@ -140,10 +143,14 @@ def main():
     module = make_module(argument_spec=ARGUMENTS, supports_check_mode=True)
     from pathlib import Path
 
-    from ollama_tools.model.listing import list_models
-    from ollama_tools.model.status import model_status, settings_differences
-    from ollama_tools.server.process import find_server_process
-    from ollama_tools.settings.environment import environment, from_mapping
+    from ollama_tools.collection import (
+        environment,
+        find_server_process,
+        from_mapping,
+        list_models,
+        model_status,
+        settings_differences,
+    )
 
     given = module.params
     with answering(module) as server:
@@ -169,7 +176,7 @@ def main():
             status = model_status(server, wish_of(module), progress=Log(module))
             found = status.as_json()
             result |= {key: found[key] for key in ("build", "weights", "origin", "differences")}
-            result["asked"] = {key: given[key] for key in WISH if key != "hub_token"}
+            result["asked"] = {key: given[key] for key in WISH}
         if wanted is not None:
             different = settings_differences(server, wanted)
             result["settings_differences"] = [each.as_json() for each in different]
