@@ -3,6 +3,8 @@
 Written by make docs out of the package's Wish; a test holds it to that.
 """
 
+# ruff: noqa: E501 - a reference is not broken
+
 from __future__ import annotations
 
 
@@ -15,8 +17,7 @@ options:
     description:
       - 'What names the weights: UD-Q4_K_XL · 2505:Q4_K_M · hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0
         · ./my-tune.gguf · the name of a model on the server.'
-      - UD-Q4_K_XL@sha256:… pins the file by the digest it was published
-        with.
+      - UD-Q4_K_XL@sha256:… pins the file by the digest it was published with.
     type: str
   name:
     description:
@@ -24,8 +25,7 @@ options:
     type: str
   release:
     description:
-      - 'The Devstral whose format holds, where the reference does
-        not tell: 2507, 2505 …'
+      - 'The Devstral whose format holds, where the reference does not tell: 2507, 2505 …'
     type: str
   context:
     description:
@@ -33,21 +33,19 @@ options:
     type: str
   parameters:
     description:
-      - A model parameter over the recommended one, as temperature=0.3;
-        repeatable.
-      - 'A number may be quoted: 1, 1.0 and ''1'' are the same.
-        stop may be a list.'
+      - A model parameter over the recommended one, as temperature=0.3; repeatable.
+      - 'A number may be quoted: 1, 1.0 and ''1'' are the same. stop may be a list.'
     type: dict
   system:
     description:
       - 'The system prompt: the hub''s, this package''s, or a file''s.'
-      - An empty text means no system prompt; where nothing is said,
-        the hub's is taken where it can be had, else this package's.
+      - An empty text means no system prompt; where nothing is said, the hub's is taken where
+        it can be had, else this package's.
     type: str
   carrier:
     description:
-      - 'Where the chat template lives: auto, gguf, hub, modelfile,
-        or server, which has to run with --dedicated-to.'
+      - 'Where the chat template lives: auto, gguf, hub, modelfile, or server, which has to
+        run with --dedicated-to.'
     type: str
     choices:
       - auto
@@ -57,23 +55,19 @@ options:
       - server
   via:
     description:
-      - 'upload: download here, then upload; server: the server
-        pulls. upload if absent and the server is on this machine,
-        else server.'
+      - 'upload: download here, then upload; server: the server pulls. upload if absent and
+        the server is on this machine, else server.'
     type: str
     choices:
       - server
       - upload
   registry:
     description:
-      - Mirror that the server pulls from instead of hf.co; http://HOST
-        for plain HTTP.
+      - Mirror that the server pulls from instead of hf.co; http://HOST for plain HTTP.
     type: str
   revision:
     description:
-      - Commit, branch or tag of the repository on the hub; a commit
-        pins the weights.
-      - A server can pull neither a branch nor a tag; by upload
-        both can be had.
+      - Commit, branch or tag of the repository on the hub; a commit pins the weights.
+      - A server can pull neither a branch nor a tag; by upload both can be had.
     type: str
 """
