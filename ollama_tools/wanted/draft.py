@@ -70,6 +70,11 @@ def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline
     Raises:
         UsageError: What was asked for cannot be.
     """
+    if wish.vision:
+        raise UsageError(
+            "a projector cannot be brought yet, so the model would not see images",
+            "leave out --vision",
+        )
     known = reference.release if isinstance(reference, QuantReference | HubReference) else None
     release = choose_release(wish.release, str(reference), known, catalog)
     return Offline(

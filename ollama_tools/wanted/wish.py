@@ -107,6 +107,13 @@ class Wish:
             metavar="REVISION",
         ),
     )
+    vision: bool | None = field(
+        default=None,
+        metadata=said(
+            help="Whether the model sees images; no where nothing is said.",
+            more=("A projector cannot be brought yet, so yes is refused.",),
+        ),
+    )
 
 
 class WishOptions(TypedDict, total=False):
@@ -121,3 +128,4 @@ class WishOptions(TypedDict, total=False):
     via: str | None
     registry: str | None
     revision: str | None
+    vision: bool | None

@@ -70,4 +70,9 @@ options:
       - Commit, branch or tag of the repository on the hub; a commit pins the weights.
       - A server can pull neither a branch nor a tag; by upload both can be had.
     type: str
+  vision:
+    description:
+      - Whether the model sees images; no where nothing is said.
+      - A projector cannot be brought yet, so yes is refused.
+    type: bool
 """

@@ -16,4 +16,5 @@ WISH = {
     "via": {"type": "str", "choices": ["server", "upload"]},
     "registry": {"type": "str"},
     "revision": {"type": "str"},
+    "vision": {"type": "bool"},
 }
