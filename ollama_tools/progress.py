@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from typing import Protocol
 
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size_text(count: int) -> str:
+    """Bytes as a person reads them: ``13.4 GiB``, in powers of 1024 as memory and disks count."""
+    size, unit = float(count), _UNITS[0]
+    for unit in _UNITS:
+        if size < 1023.5 or unit == _UNITS[-1]:
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if size >= 99.95 or unit == "B" else f"{size:.1f} {unit}"
+
 
 class Progress(Protocol):
     """Hears of the steps of long work."""

@@ -15,7 +15,7 @@ from ollama_tools.errors import FileProblem, HubError, PullFailed, ServerError, 
 from ollama_tools.files import gguf, gguf_rewrite, hub
 from ollama_tools.files import remembered as state
 from ollama_tools.model.steps import Policy, Run, Step, StepKind
-from ollama_tools.progress import Progress
+from ollama_tools.progress import Progress, size_text
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import is_build_of, same_name
 from ollama_tools.server.origin import Origin
@@ -274,7 +274,7 @@ class Download(Step):
         how = "with our template in its header" if self.spec.layers.jinja else "as it is"
         if self.cached is not None:
             return f"upload {self.file} from the Hugging Face cache, {how}"
-        size = f", {self.bytes / 1024**3:.1f} GiB" if self.bytes else ""
+        size = f", {size_text(self.bytes)}" if self.bytes else ""
         return f"download {self.file}{size}, and upload it {how}"
 
     def run(self, run: Run) -> None:
@@ -477,7 +477,7 @@ class Pull(Step):
         """See :class:`Step`."""
         if not self.pull:
             return f"use {self.base}, which the server has"
-        size = f", {self.bytes / 1024**3:.1f} GiB" if self.bytes else ""
+        size = f", {size_text(self.bytes)}" if self.bytes else ""
         return f"pull {self.base}{size}; blobs already there are not fetched again"
 
     def run(self, run: Run) -> None:
@@ -582,10 +582,7 @@ def _check_room(run: Run, size: int | None) -> None:
     free = shutil.disk_usage(directory).free
     if free >= size + _SPARE:
         return
-    message = (
-        f"{run.name} takes {size / 1024**3:.1f} GiB, "
-        f"and {free / 1024**3:.1f} GiB are free at {directory}"
-    )
+    message = f"{run.name} takes {size_text(size)}, and {size_text(free)} are free at {directory}"
     # The blob may be there already under another name, which only a pull will tell.
     if any(is_build_of(each.name, run.name) for each in run.server.models()):
         run.progress.warn(message)
