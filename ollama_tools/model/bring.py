@@ -218,7 +218,9 @@ def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list
         return [UseWeights({origin.key(): f"sha256:{known}"}, origin, f"the weights of {origin}")]
     pinned = replace(file, revision=facts.commit or file.revision)
     # The hub knows the size; the catalog may only have estimated it.
-    return [Download(spec, pinned, origin, facts.bytes or source.bytes, hub.cached(pinned))]
+    estimated = source.estimated and not facts.bytes
+    size = facts.bytes or source.bytes
+    return [Download(spec, pinned, origin, size, estimated, hub.cached(pinned))]
 
 
 def _kept_file(
@@ -266,6 +268,7 @@ class Download(Step):
     file: hub.HubFile
     origin: Origin
     bytes: int | None
+    estimated: bool
     cached: Path | None
 
     @property
@@ -274,7 +277,7 @@ class Download(Step):
         how = "with our template in its header" if self.spec.layers.jinja else "as it is"
         if self.cached is not None:
             return f"upload {self.file} from the Hugging Face cache, {how}"
-        size = f", {size_text(self.bytes)}" if self.bytes else ""
+        size = f", {size_text(self.bytes, estimated=self.estimated)}" if self.bytes else ""
         return f"download {self.file}{size}, and upload it {how}"
 
     def run(self, run: Run) -> None:
@@ -441,7 +444,8 @@ def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Ste
     base = source.pull_name(around.registry.host)
     is_there = find_model(list(around.models), base) is not None
     pull = not is_there or around.policy.force or around.policy.upgrade
-    return [Pull(spec, base, around.registry.insecure, source.bytes, expected, pull, not is_there)]
+    insecure, size, estimated = around.registry.insecure, source.bytes, source.estimated
+    return [Pull(spec, base, insecure, size, estimated, expected, pull, not is_there)]
 
 
 @dataclass(frozen=True)
@@ -453,6 +457,7 @@ class Pull(Step):
         base: The name that the server pulls.
         insecure: Whether the registry is reached by plain HTTP.
         bytes: Size of the weights, where it is known or estimated.
+        estimated: Whether it is not known to the byte.
         expected: Hex digest that they must have; None for whatever the registry has.
         pull: Whether the registry is asked.
         is_ours: Whether the base comes to the server by this step.
@@ -463,6 +468,7 @@ class Pull(Step):
     base: str
     insecure: bool
     bytes: int | None
+    estimated: bool
     expected: str | None
     pull: bool
     is_ours: bool
@@ -477,7 +483,7 @@ class Pull(Step):
         """See :class:`Step`."""
         if not self.pull:
             return f"use {self.base}, which the server has"
-        size = f", {size_text(self.bytes)}" if self.bytes else ""
+        size = f", {size_text(self.bytes, estimated=self.estimated)}" if self.bytes else ""
         return f"pull {self.base}{size}; blobs already there are not fetched again"
 
     def run(self, run: Run) -> None:

@@ -35,6 +35,7 @@ class HubSource:
         revision: Branch, tag or commit; None for the default branch.
         bytes: Size of the file, where it is known or estimated.
         sha256: Hex digest that the file must have as published; None for whatever is there.
+        estimated: Whether the size is not known to the byte.
     """
 
     repository: str
@@ -43,6 +44,7 @@ class HubSource:
     revision: str | None = None
     bytes: int | None = None
     sha256: str | None = None
+    estimated: bool = False
 
     @property
     def commit(self) -> str | None:

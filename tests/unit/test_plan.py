@@ -112,8 +112,14 @@ def test_an_empty_server_gets_everything() -> None:
         "+ switch",
         "- remove",
     ]
-    assert "14.0 GiB" in plan.steps[0].text
+    assert ", 14.0 GiB" in plan.steps[0].text
     assert plan.steps[2].text.endswith("if it is another, try modelfile")
+
+
+def test_a_size_that_is_not_known_to_the_byte_is_said_to_be_about_it() -> None:
+    assert isinstance(HUB.source, HubSource)
+    guessed = replace(HUB, source=replace(HUB.source, estimated=True))
+    assert ", about 14.0 GiB" in plan_on(Fake({}), guessed).steps[0].text
 
 
 @pytest.mark.parametrize("spec", [HUB, MODELFILE])
