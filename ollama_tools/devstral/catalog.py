@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ollama_tools.errors import UnknownReference
 from ollama_tools.files.architecture import Architecture
@@ -49,6 +49,16 @@ class Quant:
     def size_text(self) -> str:
         """The size as a person reads it: ``13.3 GiB``, ``about 12.5 GiB``."""
         return size_text(self.bytes, estimated=self.estimated)
+
+    def as_json(self) -> dict[str, Any]:
+        """The quant as ``quants --json`` prints it."""
+        return {
+            "name": self.name,
+            "bytes": self.bytes,
+            "estimated": self.estimated,
+            "file": self.filename,
+            "split": self.split,
+        }
 
 
 @dataclass(frozen=True, slots=True)
