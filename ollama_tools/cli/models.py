@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -13,6 +13,9 @@ from ollama_tools.cli.output import Output
 from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
 from ollama_tools.settings.targets import Target
+
+if TYPE_CHECKING:
+    from ollama_tools.devstral.catalog import Catalog
 
 _PANEL = "Models"
 
@@ -449,14 +452,27 @@ def render(
         typer.Argument(metavar="REFERENCE", help="UD-Q4_K_XL and the like; see create."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Write the Modelfile of every quant of every release.")
+        bool,
+        typer.Option(
+            "--all", help="Write the Modelfile of every quant of every release to --directory."
+        ),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Fail with a diff where written Modelfiles are stale.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Fail with a diff where the releases' Modelfiles, or with --all those of every "
+            "quant, are not as the catalog says.",
+        ),
     ] = False,
     directory: Annotated[
-        Path, typer.Option("--directory", metavar="DIR", help="Where --all and --check look.")
-    ] = Path("modelfiles/rendered"),
+        Path | None,
+        typer.Option(
+            "--directory",
+            metavar="DIR",
+            help="Where --all writes, and --check looks; modelfiles if absent, for --check.",
+        ),
+    ] = None,
     name: _Name = None,
     release: _Release = None,
     context: _Context = None,
@@ -495,7 +511,7 @@ def render(
     from ollama_tools.wanted.spec import parse_parameters
     from ollama_tools.wanted.wish import Wish
 
-    if sum((reference is not None, everything, check, target is not None)) != 1:
+    if sum((reference is not None, everything or check, target is not None)) != 1:
         raise UsageError(
             "render takes one of REFERENCE, --all, --check and --target", "as in render UD-Q4_K_XL"
         )
@@ -505,24 +521,19 @@ def render(
     if settings or ollama_version is not None:
         raise UsageError("a Modelfile carries no settings of a server", "add --target systemd")
     catalog = load_catalog()
-    if everything:
-        changed = [str(path) for path in rendering.write_rendered(directory, catalog)]
+    if everything and directory is None:
+        raise UsageError("--all writes many files", "say where: --directory DIR")
+    if check:
+        return _check_rendered(output, catalog, directory or Path("modelfiles"), everything)
+    if everything and directory is not None:
+        written = rendering.write_modelfiles(directory, rendering.every_modelfile(catalog))
+        changed = [str(path) for path in written]
         output.result(
             {"directory": str(directory), "changed": changed},
             f"{len(changed)} Modelfiles changed in {directory}",
             changed,
         )
         return None
-    if check:
-        diffs = rendering.stale_rendered(directory, catalog)
-        output.result(
-            {"directory": str(directory), "stale": len(diffs), "diffs": diffs},
-            "\n".join(diffs) or f"every Modelfile in {directory} is as the catalog says",
-            (),
-        )
-        if diffs:
-            output.hint(f"run: devstral-ollama render --all --directory {directory}")
-        return ExitCode.FAILED if diffs else None
     prompt = None if no_system and system == "bundled" else system
     text = rendering.render_wish(
         Wish(
@@ -540,6 +551,26 @@ def render(
     )
     output.result({"modelfile": text}, text.rstrip("\n"), text.rstrip("\n"))
     return None
+
+
+def _check_rendered(
+    output: Output, catalog: Catalog, directory: Path, everything: bool
+) -> ExitCode | None:
+    from ollama_tools.model import render as rendering
+
+    make = rendering.every_modelfile if everything else rendering.default_modelfiles
+    diffs = rendering.stale_modelfiles(directory, make(catalog))
+    output.result(
+        {"directory": str(directory), "stale": len(diffs), "diffs": diffs},
+        "\n".join(diffs) or f"every Modelfile in {directory} is as the catalog says",
+        (),
+    )
+    if diffs:
+        mend = (
+            f"devstral-ollama render --all --directory {directory}" if everything else "make docs"
+        )
+        output.hint(f"run: {mend}")
+    return ExitCode.FAILED if diffs else None
 
 
 def _render_settings(

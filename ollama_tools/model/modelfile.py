@@ -38,12 +38,13 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
             yield key, _quoted(each)
 
 
-def render(spec: Spec, *, registry: str = "hf.co") -> str:
+def render(spec: Spec, *, registry: str = "hf.co", filename: str | None = None) -> str:
     """The Modelfile of a spec; ``ollama create -f`` makes the same manifest of it as the API does.
 
     Args:
         spec: The desired model, its system prompt's text included.
         registry: Host from which the server pulls the weights.
+        filename: Name of the file that the text is written to; None for the tag's.
 
     Raises:
         UsageError: Modelfile text has no way to say something that the spec wants.
@@ -66,7 +67,7 @@ def render(spec: Spec, *, registry: str = "hf.co") -> str:
     return environment.from_string(data_path("Modelfile.j2").read_text(encoding="utf-8")).render(
         title=f"{spec.release.name} {label}",
         name=spec.name,
-        filename=f"{spec.name.rsplit(':', 1)[-1]}.Modelfile",
+        filename=filename or f"{spec.name.rsplit(':', 1)[-1]}.Modelfile",
         source=origin,
         requires=spec.release.minimum_server,
         parser=layers.parser,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from docs.generate import TARGET, markdown
+from docs.generate import QUANTS_TARGET, TARGET, markdown, quants_markdown
 from ollama_tools.cli.app import app
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog_file import load_catalog
@@ -40,6 +40,10 @@ COMMANDS = sorted(
 
 def test_the_command_line_reference_is_what_the_commands_say() -> None:
     assert TARGET.read_text(encoding="utf-8") == markdown(), "run: make docs"
+
+
+def test_the_table_of_quants_is_what_the_catalog_says() -> None:
+    assert QUANTS_TARGET.read_text(encoding="utf-8") == quants_markdown(), "run: make docs"
 
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
