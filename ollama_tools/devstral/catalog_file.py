@@ -40,24 +40,6 @@ _MAX_DEPTH = 16
 _HUB_FILE_LIMIT = 50_000_000_000
 """Bytes above which publishers on the hub cut a file into parts."""
 
-_PARAMETERS = frozenset(
-    {
-        "temperature",
-        "min_p",
-        "top_k",
-        "top_p",
-        "typical_p",
-        "repeat_penalty",
-        "repeat_last_n",
-        "presence_penalty",
-        "frequency_penalty",
-        "seed",
-        "num_predict",
-        "num_keep",
-    }
-)
-"""Numeric options that Ollama reads; it swallows any other without a word."""
-
 
 def load_catalog(path: Path | None = None) -> Catalog:
     """Read and check a catalog.
@@ -217,9 +199,6 @@ def _architecture(release: _Table) -> Architecture:
 def _parameters(release: _Table) -> tuple[dict[str, int | float], str]:
     with release.table("parameters") as table:
         with table.table("values") as values:
-            for name in values:
-                if name not in _PARAMETERS:
-                    values.fail(f"Ollama has no numeric parameter {name!r}", at=name)
             found = {name: values.number(name) for name in values}
         return found, table.text("source")
 

@@ -18,6 +18,7 @@ from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import Server, find_model
+from ollama_tools.server.parameters import require_parameters
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
 from ollama_tools.settings.environment import TEMPLATE_FILE
@@ -200,6 +201,7 @@ def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress)
     reference = parse_reference(wish.reference, catalog)
     offline = offline_facts(reference, wish, catalog)
     version = require_supported(server.version())
+    require_parameters(offline.parameters, version)
     models = server.models_with(offline.name)
     jinja = None
     if wish.carrier in (AUTO, Carrier.GGUF) and version >= NATIVE_JINJA:

@@ -10,6 +10,7 @@ from typing import Any
 from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import UsageError
 from ollama_tools.files.packaged import data_path
+from ollama_tools.server.parameters import value_text
 from ollama_tools.server.shown import Shown
 from ollama_tools.wanted.spec import FileSource, HubSource, Scalar, Spec
 
@@ -26,7 +27,7 @@ def _text(spec: Spec) -> str:
 def _quoted(value: Scalar) -> str:
     """A parameter's value as Modelfile text."""
     if not isinstance(value, str):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return value_text(value)
     if '"""' in value or "\n" in value:
         raise UsageError(f"a Modelfile cannot carry the value {value!r}", "choose another")
     return f'"""{value}"""' if '"' in value or value != value.strip() else f'"{value}"'
@@ -161,11 +162,7 @@ def differences(spec: Spec, found: Shown) -> list[Difference]:
     if found.parser != (layers.parser or ""):
         different.append(Difference("parser", found.parser or None, layers.parser))
     for key, value in spec.parameters.items():
-        wanted = (
-            sorted(value)
-            if isinstance(value, tuple)
-            else [f"{value:g}" if isinstance(value, float) else str(value)]
-        )
+        wanted = sorted(value) if isinstance(value, tuple) else [value_text(value)]
         there = sorted(found.parameters.get(key, []))
         if there != wanted:
             different.append(

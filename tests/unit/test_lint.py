@@ -245,6 +245,8 @@ def test_jinja_is_rendered_as_llama_server_does() -> None:
         ({"PARAMETER__kv_cache_type": "q8_0"}, "DV309"),
         ({"PARAMETER__OLLAMA_KV_CACHE_TYPE": "q8_0"}, "DV309"),
         ({"PARAMETER__mirostat": "1"}, "DV310"),
+        ({"PARAMETER__typical_p": "1"}, "DV310"),
+        ({"PARAMETER__use_mmap": "yes"}, "DV308"),
         ({"PARAMETER__stop": "[TOOL_CALLS]"}, "DV311"),
         ({"SYSTM": "x"}, "DV401"),
         ({"LICENSE": '"""open'}, "DV402"),
