@@ -116,8 +116,8 @@ OBSOLETE: Final = frozenset(
         "numa",
     }
 )
-"""Names that older servers knew: ``ollama create`` drops them with a warning (parser/parser.go), but
-refuses ``tfs_z`` and ``numa`` like any unknown name."""
+"""Names that older servers knew: ``ollama create`` drops them with a warning (parser/parser.go),
+but refuses ``tfs_z`` and ``numa`` like any unknown name."""
 
 
 def find_parameter(name: str) -> Parameter:

@@ -117,7 +117,7 @@ def test_the_quants_for_each_card_are_reckoned(page: str) -> None:
     release = load_catalog().default
     cache = kv_cache_bytes(release.architecture, 65536, KvType.Q8_0)
     rows = re.findall(
-        r"^\| (\d+) GB \| `([\w-]+)`[^|]* \| ([\d.]+) GiB \| ([\d.]+) GiB \|", PAGES[page], re.M
+        r"^\| (\d+) GiB \| `([\w-]+)`[^|]* \| ([\d.]+) GiB \| ([\d.]+) GiB \|", PAGES[page], re.M
     )
     assert len(rows) == 4
     for card, quant, download, whole in rows:
