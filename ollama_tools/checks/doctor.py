@@ -93,7 +93,7 @@ def doctor(server: Server) -> Report:
         url=server.url,
         version_text=version,
         version=parse_version(version),
-        process=find_server_process(server.url) if server.is_local else None,
+        process=find_server_process(server.url),
         models=tuple(by_digest.values()),
         installed=tuple(installed),
         by_digest=by_digest,

@@ -335,7 +335,7 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
             each.digest[:SHOWN_DIGITS],
             (each.weights or "").removeprefix("sha256:")[:SHOWN_DIGITS],
             each.since.partition(".")[0].replace("T", " "),
-            "serving" if each.serving else "",
+            each.state,
         )
         for each in kept
     ]

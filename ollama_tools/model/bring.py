@@ -579,7 +579,7 @@ def warn_of_base(spec: Spec, around: Surroundings) -> None:
 
 def _check_room(run: Run, size: int | None) -> None:
     """Refuse bytes that cannot fit, where the server's disk can be seen from here."""
-    process = find_server_process(run.server.url) if run.server.is_local else None
+    process = find_server_process(run.server.url)
     directory = process.models_directory if process else None
     if size is None or directory is None:
         return

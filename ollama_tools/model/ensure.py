@@ -241,7 +241,7 @@ def _require_dedicated(server: Server, release: Release) -> None:
     Raises:
         UsageError: Its process is seen, and its environment names none.
     """
-    process = find_server_process(server.url) if server.is_local else None
+    process = find_server_process(server.url)
     if process is not None and TEMPLATE_FILE not in process.environment:
         raise UsageError(
             f"the server at {server.url} runs without {TEMPLATE_FILE}, so it has no template",

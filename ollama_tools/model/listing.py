@@ -67,8 +67,7 @@ class Entry:
             "loaded" if self.loaded else "",
         )
         for each in self.builds:
-            state = "serving" if each.serving else "kept for rollback"
-            yield f"  {each.name}", each.digest[:SHOWN_DIGITS], "", "", "", state
+            yield f"  {each.name}", each.digest[:SHOWN_DIGITS], "", "", "", each.state
 
 
 @dataclass(frozen=True, slots=True)
