@@ -105,12 +105,6 @@ class GgufHeader:
         return self._text("general.name")
 
     @property
-    def file_type(self) -> int | None:
-        """The number of the quantization that most tensors have (`llama_ftype`)."""
-        value = self.metadata.get("general.file_type")
-        return value if isinstance(value, int) else None
-
-    @property
     def chat_template(self) -> str | None:
         """The Jinja chat template inside the file; None where there is none or none was reached."""
         return self._text("tokenizer.chat_template")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -207,10 +207,6 @@ class Spec:
             "parameters": dict(self.parameters),
             "native": self.native,
         }
-
-    def with_system(self, system: SystemPrompt) -> Spec:
-        """The same spec with another system prompt."""
-        return replace(self, system=system)
 
 
 def _mark(facts: Mapping[str, Any]) -> str:
