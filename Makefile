@@ -88,7 +88,6 @@ docs: setup  ## Write all that is generated anew: references, rooms, roles, Mode
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m docs.collection
 	$(BIN)/python -m docs.rooms
-	$(BIN)/devstral-ollama render --all
 
 bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.start_up

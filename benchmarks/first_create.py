@@ -1,7 +1,7 @@
 """The first creation from a local file, and the second, against ``ollama create``.
 
-Prints ratios of medians, and of the best of each where the machine is busy, for a miniature of 2 GB
-in all, which lies in the page cache; the ways take turns, so that a machine's moods hit all of
+Prints ratios of medians, and of the best of each where the machine is busy, for a miniature of 2
+GiB in all, which lies in the page cache; the ways take turns, so that a machine's moods hit all of
 them. Each begins on a server without models and with empty directories of its own. Ours puts a
 template into the file on its way (carrier ``gguf``), which the other does not; the hub is asked for
 nothing.
@@ -135,7 +135,7 @@ def _measure(build: Build, root: Path, path: Path) -> None:
     for name in ways:
         read = [each.read for each in again[name] if each.read is not None]
         if read:
-            _print(f"{name}, again: bytes read in all", statistics.median(read) / 1e6, "MB")
+            _print(f"{name}, again: bytes read in all", statistics.median(read) / 2**20, "MiB")
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""``python -m docs.generate`` writes the references of commands and of rules out of the code."""
+"""``python -m docs.generate`` writes what follows from the code and the catalog.
+
+That is the references, and a Modelfile for each release.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,16 @@ from typing import Any
 import typer
 
 from ollama_tools.cli.app import app
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.files.packaged import data_path
 from ollama_tools.lint import RULES
+from ollama_tools.model.render import default_modelfiles, write_modelfiles
 
 _REFERENCE = Path(__file__).parent / "reference"
 TARGET = _REFERENCE / "commands.md"
 LINT_TARGET = _REFERENCE / "lint.md"
+QUANTS_TARGET = _REFERENCE / "quants.md"
+MODELFILES = Path(__file__).parents[1] / "modelfiles"
 _GLOBAL = {"json", "quiet", "no_color", "debug"}
 
 
@@ -108,6 +116,35 @@ def lint_markdown() -> str:
     return "\n".join([*lines, ""])
 
 
+_QUANTS = """# Quants
+
+Written by `make docs` out of [the catalog](../../modelfiles/catalog.yaml); a test holds it to that.
+`devstral-ollama quants RELEASE` prints the same, `--json` with bytes.
+
+A size without "about" is that of the file, to the byte: as published, or the sum that llama.cpp's
+rules give for a model of this shape. What Unsloth mixes by its own rules (`UD-…`, `Q2_K_L`), what
+depends on an importance matrix, and the files of releases of which no size is on record are
+estimated, within about 5 %. Memory needs the context's KV cache beside the weights.
+"""
+
+
+def quants_markdown() -> str:
+    """The table of every quant of every release."""
+    lines = [_QUANTS.rstrip()]
+    for release in load_catalog(data_path("catalog.yaml")).releases:
+        lines += ["", f"## {release.name}", ""]
+        lines += [f"[{release.repository}](https://huggingface.co/{release.repository})", ""]
+        lines += ["| quant | size | file |", "|---|---|---|"]
+        for quant in release.quants:
+            name = f"`{quant.name}`"
+            if quant.name == release.default_quant:
+                name += ", the default"
+            lines.append(f"| {name} | {quant.size_text} | `{quant.filename}` |")
+    return "\n".join([*lines, ""])
+
+
 if __name__ == "__main__":
     TARGET.write_text(markdown(), encoding="utf-8")
     LINT_TARGET.write_text(lint_markdown(), encoding="utf-8")
+    QUANTS_TARGET.write_text(quants_markdown(), encoding="utf-8")
+    write_modelfiles(MODELFILES, default_modelfiles(load_catalog(data_path("catalog.yaml"))))

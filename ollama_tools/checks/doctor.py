@@ -23,6 +23,7 @@ from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.memory import KvType
 from ollama_tools.devstral.reference import guess_release
 from ollama_tools.errors import ModelNotFound, ServerTooOld, UsageError
+from ollama_tools.progress import size_text
 from ollama_tools.server.client import InstalledModel, Server
 from ollama_tools.server.names import is_build_of
 from ollama_tools.server.process import ServerProcess, find_server_process
@@ -92,7 +93,7 @@ def doctor(server: Server) -> Report:
         url=server.url,
         version_text=version,
         version=parse_version(version),
-        process=find_server_process(server.url) if server.is_local else None,
+        process=find_server_process(server.url),
         models=tuple(by_digest.values()),
         installed=tuple(installed),
         by_digest=by_digest,
@@ -279,7 +280,7 @@ def _disk(patient: Patient) -> Iterator[CheckResult]:
     except OSError as error:
         yield _unseen("disk", f"{process.models_directory} cannot be looked at: {error.strerror}")
         return
-    saw = f"{free / _GIB:.1f} GiB free at {process.models_directory}"
+    saw = f"{size_text(free)} free at {process.models_directory}"
     if free >= _ROOM_FOR_A_MODEL:
         yield CheckResult("disk", Status.PASS, saw)
     else:

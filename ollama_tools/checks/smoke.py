@@ -64,7 +64,7 @@ class _Subject:
 
     @cached_property
     def process(self) -> ServerProcess | None:
-        return find_server_process(self.server.url) if self.server.is_local else None
+        return find_server_process(self.server.url)
 
     def load(self, context: int) -> None:
         """Load the model with a context."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -16,6 +16,9 @@ from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
 from ollama_tools.settings.targets import Target
 from ollama_tools.wanted.wish import Wish
+
+if TYPE_CHECKING:
+    from ollama_tools.devstral.catalog import Catalog
 
 _PANEL = "Models"
 
@@ -219,7 +222,7 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
             each.digest[:SHOWN_DIGITS],
             (each.weights or "").removeprefix("sha256:")[:SHOWN_DIGITS],
             each.since.partition(".")[0].replace("T", " "),
-            "serving" if each.serving else "",
+            each.state,
         )
         for each in kept
     ]
@@ -337,14 +340,27 @@ def render(
         typer.Argument(metavar="REFERENCE", help="UD-Q4_K_XL and the like; see create."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Write the Modelfile of every quant of every release.")
+        bool,
+        typer.Option(
+            "--all", help="Write the Modelfile of every quant of every release to --directory."
+        ),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Fail with a diff where written Modelfiles are stale.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Fail with a diff where the releases' Modelfiles, or with --all those of every "
+            "quant, are not as the catalog says.",
+        ),
     ] = False,
     directory: Annotated[
-        Path, typer.Option("--directory", metavar="DIR", help="Where --all and --check look.")
-    ] = Path("modelfiles/rendered"),
+        Path | None,
+        typer.Option(
+            "--directory",
+            metavar="DIR",
+            help="Where --all writes, and --check looks; modelfiles if absent, for --check.",
+        ),
+    ] = None,
     target: Annotated[
         Target | None,
         typer.Option(
@@ -366,7 +382,7 @@ def render(
     from ollama_tools.errors import UsageError
     from ollama_tools.model import render as rendering
 
-    if sum((reference is not None, everything, check, target is not None)) != 1:
+    if sum((reference is not None, everything or check, target is not None)) != 1:
         raise UsageError(
             "render takes one of REFERENCE, --all, --check and --target", "as in render UD-Q4_K_XL"
         )
@@ -376,28 +392,43 @@ def render(
     if settings or ollama_version is not None:
         raise UsageError("a Modelfile carries no settings of a server", "add --target systemd")
     catalog = load_catalog()
-    if everything:
-        changed = [str(path) for path in rendering.write_rendered(directory, catalog)]
+    if everything and directory is None:
+        raise UsageError("--all writes many files", "say where: --directory DIR")
+    if check:
+        return _check_rendered(output, catalog, directory or Path("modelfiles"), everything)
+    if everything and directory is not None:
+        written = rendering.write_modelfiles(directory, rendering.every_modelfile(catalog))
+        changed = [str(path) for path in written]
         output.result(
             {"directory": str(directory), "changed": changed},
             f"{len(changed)} Modelfiles changed in {directory}",
             changed,
         )
         return None
-    if check:
-        diffs = rendering.stale_rendered(directory, catalog)
-        output.result(
-            {"directory": str(directory), "stale": len(diffs), "diffs": diffs},
-            "\n".join(diffs) or f"every Modelfile in {directory} is as the catalog says",
-            (),
-        )
-        if diffs:
-            output.hint(f"run: devstral-ollama render --all --directory {directory}")
-        return ExitCode.FAILED if diffs else None
     wish = rendering.modelfile_wish(reference or "", **_values(said))
     text = rendering.render_wish(wish, catalog)
     output.result({"modelfile": text}, text.rstrip("\n"), text.rstrip("\n"))
     return None
+
+
+def _check_rendered(
+    output: Output, catalog: Catalog, directory: Path, everything: bool
+) -> ExitCode | None:
+    from ollama_tools.model import render as rendering
+
+    make = rendering.every_modelfile if everything else rendering.default_modelfiles
+    diffs = rendering.stale_modelfiles(directory, make(catalog))
+    output.result(
+        {"directory": str(directory), "stale": len(diffs), "diffs": diffs},
+        "\n".join(diffs) or f"every Modelfile in {directory} is as the catalog says",
+        (),
+    )
+    if diffs:
+        mend = (
+            f"devstral-ollama render --all --directory {directory}" if everything else "make docs"
+        )
+        output.hint(f"run: {mend}")
+    return ExitCode.FAILED if diffs else None
 
 
 def _render_settings(

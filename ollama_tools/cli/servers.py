@@ -8,7 +8,7 @@ import typer
 
 from ollama_tools.cli.command import FieldsOf, command
 from ollama_tools.cli.options import HostOption, JunitOption
-from ollama_tools.cli.output import Output, size_text
+from ollama_tools.cli.output import Output
 from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
 
@@ -37,7 +37,7 @@ def list_models(
             output.write(f"no {'model' if everything else 'Devstral'} on {server.url}")
             output.hint("devstral-ollama create makes one; list --all shows every model")
             return
-        rows = [row for entry in entries for row in entry.rows(size_text)]
+        rows = [row for entry in entries for row in entry.rows()]
         rows += [(each.name, "", "", "", "", each.why) for each in found.leftovers]
         output.table(("NAME", "DIGEST", "SIZE", "CONTEXT", "CARRIER", "STATE"), rows)
         if any(not each.spared for each in found.leftovers):

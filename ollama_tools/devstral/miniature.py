@@ -1,7 +1,7 @@
 """A miniature Devstral: true KV geometry and control tokens, scripted weights, a few megabytes.
 
 It exists so that template, parser, context and KV cache type of a server can be proven before a
-14 GB download, and so that the tests need no real model. Its weights are written, not trained:
+14 GiB download, and so that the tests need no real model. Its weights are written, not trained:
 
 * a table "after this token comes that one" lies across the embedding and the output matrix: each
   rule owns one dimension of the residual stream;

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ollama_tools.devstral.catalog import close_matches, suggest
 from ollama_tools.errors import UnknownReference
@@ -128,42 +128,14 @@ class ServerReference:
 Reference = QuantReference | HubReference | FileReference | ServerReference
 
 
-class Form(NamedTuple):
-    """One way to name a model.
-
-    Attributes:
-        form: The form, placeholders in angle brackets.
-        example: A reference of this form.
-        meaning: What it names.
-    """
-
-    form: str
-    example: str
-    meaning: str
-
-
-_FORMS = (
-    Form("<quant>", "UD-Q4_K_XL", "that quant of the default release"),
-    Form("<release>", "2507", "the default quant of that release"),
-    Form("<release>:<quant>", "2505:Q4_K_M", "that quant of that release"),
-    Form(
-        "hf.co/<owner>/<repository>[@<revision>][:<quant>]",
-        "hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0",
-        "a GGUF on the Hugging Face hub; its web address does as well",
-    ),
-    Form("<path>.gguf", "./my-tune.gguf", "a file on this machine"),
-    Form(
-        "<any of these>@sha256:<digest>",
-        f"UD-Q4_K_XL@sha256:{'5f' * 32}",
-        "the same, if the file as published has this digest",
-    ),
-    Form("<model>[:<tag>]", "my-devstral:latest", "a model on the Ollama server"),
+_EXAMPLES = (
+    "UD-Q4_K_XL",
+    "2507",
+    "2505:Q4_K_M",
+    "hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0",
+    "./my-tune.gguf",
+    "my-devstral:latest",
 )
-
-
-def describe_forms() -> tuple[Form, ...]:
-    """List the forms that a reference can take, for help texts and documentation."""
-    return _FORMS
 
 
 def parse_reference(text: str, catalog: Catalog) -> Reference:
@@ -301,5 +273,5 @@ def _parse_name(text: str, catalog: Catalog) -> QuantReference | ServerReference
 
 
 def _refuse(what: str) -> NoReturn:
-    forms = ", ".join(form.example for form in _FORMS if "@" not in form.example)
+    forms = ", ".join(_EXAMPLES)
     raise UnknownReference(what, f"write it like one of: {forms}")

@@ -1,7 +1,7 @@
 """What a GGUF file says about itself, read from its header alone.
 
 The layout is that of ggml's `docs/gguf.md`: magic, version, two counts, then pairs of key and
-value. The vocabulary makes up nearly all of a header's 8 MB and is skipped unread, which takes
+value. The vocabulary makes up nearly all of a header's 8 MiB and is skipped unread, which takes
 0.05 s. Every length in a file is taken for a lie until the file's size bears it out.
 """
 
@@ -34,7 +34,7 @@ _MAX_PAIRS = 1 << 16
 _MAX_ARRAY_DEPTH = 2
 _MAX_TENSORS = 1 << 16
 _MAX_LAYOUT_BYTES = 256 << 20
-"""Of a header that is to be held in memory; those of the largest vocabularies have 20 MB."""
+"""Of a header that is to be held in memory; those of the largest vocabularies have 20 MiB."""
 _MAX_TENSOR_DIMENSIONS = 4
 _DEFAULT_ALIGNMENT = 32
 _MAX_ALIGNMENT = 1 << 20
@@ -103,12 +103,6 @@ class GgufHeader:
     def name(self) -> str | None:
         """The name that the file gives its model."""
         return self._text("general.name")
-
-    @property
-    def file_type(self) -> int | None:
-        """The number of the quantization that most tensors have (`llama_ftype`)."""
-        value = self.metadata.get("general.file_type")
-        return value if isinstance(value, int) else None
 
     @property
     def chat_template(self) -> str | None:

@@ -15,7 +15,7 @@ from ollama_tools.errors import FileProblem, HubError, PullFailed, ServerError, 
 from ollama_tools.files import gguf, gguf_rewrite, hub
 from ollama_tools.files import remembered as state
 from ollama_tools.model.steps import Policy, Run, Step, StepKind
-from ollama_tools.progress import Progress
+from ollama_tools.progress import Progress, size_text
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import is_build_of, same_name
 from ollama_tools.server.origin import Origin
@@ -219,7 +219,9 @@ def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list
         return [UseWeights({origin.key(): f"sha256:{known}"}, origin, f"the weights of {origin}")]
     pinned = replace(file, revision=facts.commit or file.revision)
     # The hub knows the size; the catalog may only have estimated it.
-    return [Download(spec, pinned, origin, facts.bytes or source.bytes, hub.cached(pinned))]
+    estimated = source.estimated and not facts.bytes
+    size = facts.bytes or source.bytes
+    return [Download(spec, pinned, origin, size, estimated, hub.cached(pinned))]
 
 
 def _kept_file(
@@ -267,6 +269,7 @@ class Download(Step):
     file: hub.HubFile
     origin: Origin
     bytes: int | None
+    estimated: bool
     cached: Path | None
 
     @property
@@ -275,7 +278,7 @@ class Download(Step):
         how = "with our template in its header" if self.spec.layers.jinja else "as it is"
         if self.cached is not None:
             return f"upload {self.file} from the Hugging Face cache, {how}"
-        size = f", {self.bytes / 1024**3:.1f} GiB" if self.bytes else ""
+        size = f", {size_text(self.bytes, estimated=self.estimated)}" if self.bytes else ""
         return f"download {self.file}{size}, and upload it {how}"
 
     def run(self, run: Run) -> None:
@@ -442,7 +445,8 @@ def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Ste
     base = source.pull_name(around.registry.host)
     is_there = find_model(list(around.models), base) is not None
     pull = not is_there or around.policy.force or around.policy.upgrade
-    return [Pull(spec, base, around.registry.insecure, source.bytes, expected, pull, not is_there)]
+    insecure, size, estimated = around.registry.insecure, source.bytes, source.estimated
+    return [Pull(spec, base, insecure, size, estimated, expected, pull, not is_there)]
 
 
 @dataclass(frozen=True)
@@ -454,6 +458,7 @@ class Pull(Step):
         base: The name that the server pulls.
         insecure: Whether the registry is reached by plain HTTP.
         bytes: Size of the weights, where it is known or estimated.
+        estimated: Whether it is not known to the byte.
         expected: Hex digest that they must have; None for whatever the registry has.
         pull: Whether the registry is asked.
         is_ours: Whether the base comes to the server by this step.
@@ -464,6 +469,7 @@ class Pull(Step):
     base: str
     insecure: bool
     bytes: int | None
+    estimated: bool
     expected: str | None
     pull: bool
     is_ours: bool
@@ -478,7 +484,7 @@ class Pull(Step):
         """See :class:`Step`."""
         if not self.pull:
             return f"use {self.base}, which the server has"
-        size = f", {self.bytes / 1024**3:.1f} GiB" if self.bytes else ""
+        size = f", {size_text(self.bytes, estimated=self.estimated)}" if self.bytes else ""
         return f"pull {self.base}{size}; blobs already there are not fetched again"
 
     def run(self, run: Run) -> None:
@@ -574,7 +580,7 @@ def warn_of_base(spec: Spec, around: Surroundings) -> None:
 
 def _check_room(run: Run, size: int | None) -> None:
     """Refuse bytes that cannot fit, where the server's disk can be seen from here."""
-    process = find_server_process(run.server.url) if run.server.is_local else None
+    process = find_server_process(run.server.url)
     directory = process.models_directory if process else None
     if size is None or directory is None:
         return
@@ -583,10 +589,7 @@ def _check_room(run: Run, size: int | None) -> None:
     free = shutil.disk_usage(directory).free
     if free >= size + _SPARE:
         return
-    message = (
-        f"{run.name} takes {size / 1024**3:.1f} GiB, "
-        f"and {free / 1024**3:.1f} GiB are free at {directory}"
-    )
+    message = f"{run.name} takes {size_text(size)}, and {size_text(free)} are free at {directory}"
     # The blob may be there already under another name, which only a pull will tell.
     if any(is_build_of(each.name, run.name) for each in run.server.models()):
         run.progress.warn(message)

@@ -68,6 +68,11 @@ class Build:
     origin: Origin | None = None
     weights: str | None = None
 
+    @property
+    def state(self) -> str:
+        """What it is for, in words."""
+        return "serving" if self.serving else "kept for rollback"
+
     def as_json(self) -> dict[str, Any]:
         """The build as JSON has it."""
         return {

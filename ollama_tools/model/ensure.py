@@ -18,6 +18,7 @@ from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import Server, find_model
+from ollama_tools.server.parameters import require_parameters
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
 from ollama_tools.settings.environment import TEMPLATE_FILE
@@ -169,6 +170,7 @@ def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress)
     reference = parse_reference(wish.reference, catalog)
     offline = offline_facts(reference, wish, catalog)
     version = require_supported(server.version())
+    require_parameters(offline.parameters, version)
     models = server.models_with(offline.name)
     jinja = None
     if wish.carrier in (AUTO, Carrier.GGUF) and version >= NATIVE_JINJA:
@@ -208,7 +210,7 @@ def _require_dedicated(server: Server, release: Release) -> None:
     Raises:
         UsageError: Its process is seen, and its environment names none.
     """
-    process = find_server_process(server.url) if server.is_local else None
+    process = find_server_process(server.url)
     if process is not None and TEMPLATE_FILE not in process.environment:
         raise UsageError(
             f"the server at {server.url} runs without {TEMPLATE_FILE}, so it has no template",

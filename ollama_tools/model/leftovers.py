@@ -303,7 +303,7 @@ def _is_manifest(path: Path) -> bool:
 
 
 def _manifests(server: Server) -> Iterator[tuple[Path, str]]:
-    process = find_server_process(server.url) if server.is_local else None
+    process = find_server_process(server.url)
     if process is None or process.models_directory is None:
         return
     root = process.seen(process.models_directory) / "manifests"

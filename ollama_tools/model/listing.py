@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ollama_tools.errors import ModelNotFound
 from ollama_tools.model.builds import SHOWN_DIGITS, Build, builds_of, with_weights
 from ollama_tools.model.leftovers import Leftover, find_leftovers
+from ollama_tools.progress import size_text
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import own_name, same_name
 from ollama_tools.server.origin import Origin
@@ -55,7 +56,7 @@ class Entry:
             "builds": [each.as_json() for each in self.builds],
         }
 
-    def rows(self, size_text: Callable[[int], str]) -> Iterator[tuple[str, ...]]:
+    def rows(self) -> Iterator[tuple[str, ...]]:
         """The entry as rows of a table: the name, then its builds."""
         yield (
             self.name,
@@ -66,8 +67,7 @@ class Entry:
             "loaded" if self.loaded else "",
         )
         for each in self.builds:
-            state = "serving" if each.serving else "kept for rollback"
-            yield f"  {each.name}", each.digest[:SHOWN_DIGITS], "", "", "", state
+            yield f"  {each.name}", each.digest[:SHOWN_DIGITS], "", "", "", each.state
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import UsageError
 from ollama_tools.files.packaged import data_path
+from ollama_tools.server.parameters import value_text
 from ollama_tools.server.shown import Shown
 from ollama_tools.wanted.spec import FileSource, HubSource, Spec
 from ollama_tools.wanted.wish import Scalar
@@ -27,7 +28,7 @@ def _text(spec: Spec) -> str:
 def _quoted(value: Scalar) -> str:
     """A parameter's value as Modelfile text."""
     if not isinstance(value, str):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return value_text(value)
     if '"""' in value or "\n" in value:
         raise UsageError(f"a Modelfile cannot carry the value {value!r}", "choose another")
     return f'"""{value}"""' if '"' in value or value != value.strip() else f'"{value}"'
@@ -39,12 +40,13 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
             yield key, _quoted(each)
 
 
-def render(spec: Spec, *, registry: str = "hf.co") -> str:
+def render(spec: Spec, *, registry: str = "hf.co", filename: str | None = None) -> str:
     """The Modelfile of a spec; ``ollama create -f`` makes the same manifest of it as the API does.
 
     Args:
         spec: The desired model, its system prompt's text included.
         registry: Host from which the server pulls the weights.
+        filename: Name of the file that the text is written to; None for the tag's.
 
     Raises:
         UsageError: Modelfile text has no way to say something that the spec wants.
@@ -67,7 +69,7 @@ def render(spec: Spec, *, registry: str = "hf.co") -> str:
     return environment.from_string(data_path("Modelfile.j2").read_text(encoding="utf-8")).render(
         title=f"{spec.release.name} {label}",
         name=spec.name,
-        filename=f"{spec.name.rsplit(':', 1)[-1]}.Modelfile",
+        filename=filename or f"{spec.name.rsplit(':', 1)[-1]}.Modelfile",
         source=origin,
         requires=spec.release.minimum_server,
         parser=layers.parser,
@@ -161,11 +163,7 @@ def differences(spec: Spec, found: Shown) -> list[Difference]:
     if found.parser != (layers.parser or ""):
         different.append(Difference("parser", found.parser or None, layers.parser))
     for key, value in spec.parameters.items():
-        wanted = (
-            sorted(value)
-            if isinstance(value, tuple)
-            else [f"{value:g}" if isinstance(value, float) else str(value)]
-        )
+        wanted = sorted(value) if isinstance(value, tuple) else [value_text(value)]
         there = sorted(found.parameters.get(key, []))
         if there != wanted:
             different.append(

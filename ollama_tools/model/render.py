@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
 from ollama_tools.devstral.carriers import AUTO, Carrier
-from ollama_tools.devstral.catalog import Catalog
+from ollama_tools.devstral.catalog import Catalog, Quant, Release
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import (
     FileReference,
@@ -51,8 +51,14 @@ def modelfile_wish(reference: str, **wish: Unpack[WishOptions]) -> Wish:
     return Wish(reference=reference, **wish)
 
 
-def render_wish(wish: Wish, catalog: Catalog) -> str:
-    """The Modelfile of a wish; see :func:`render`."""
+def render_wish(wish: Wish, catalog: Catalog, filename: str | None = None) -> str:
+    """The Modelfile of a wish; see :func:`render`.
+
+    Args:
+        wish: The wish.
+        catalog: The catalog.
+        filename: Name of the file that it is written to; None for the quant's.
+    """
     if wish.via is not None or wish.revision is not None:
         said = "--via" if wish.via is not None else "--revision"
         raise UsageError(
@@ -84,48 +90,85 @@ def render_wish(wish: Wish, catalog: Catalog) -> str:
             "a Modelfile cannot carry a template inside the GGUF", "use create, or modelfile or hub"
         )
     spec = Spec(facts.name, facts.release, source, carrier, prompt, facts.parameters)
-    return modelfile.render(spec, registry=facts.registry.host)
+    return modelfile.render(spec, registry=facts.registry.host, filename=filename)
 
 
-def rendered_files(catalog: Catalog) -> Iterator[tuple[Path, str]]:
-    """Every Modelfile of the catalog, with its path below ``modelfiles/rendered``."""
+def default_modelfiles(catalog: Catalog) -> dict[Path, str]:
+    """A Modelfile for each release, with its default quant, by the file's name."""
+    found = {}
     for release in catalog.releases:
-        for quant in release.quants:
-            wish = modelfile_wish(f"{release.slug}:{quant.name}")
-            path = Path(release.slug) / f"{quant.name}.Modelfile"
-            yield path, render_wish(wish, catalog)
+        path = Path(f"{release.slug}.Modelfile")
+        found[path] = render_wish(_plain_wish(release, release.quant()), catalog, path.name)
+    return found
 
 
-def write_rendered(directory: Path, catalog: Catalog) -> list[Path]:
-    """Write every Modelfile of the catalog, and remove those of quants that are gone.
+def every_modelfile(catalog: Catalog) -> dict[Path, str]:
+    """A Modelfile for each quant of each release, by its path below a directory."""
+    return {
+        Path(release.slug) / f"{quant.name}.Modelfile": render_wish(
+            _plain_wish(release, quant), catalog
+        )
+        for release in catalog.releases
+        for quant in release.quants
+    }
+
+
+def _plain_wish(release: Release, quant: Quant) -> Wish:
+    return modelfile_wish(f"{release.slug}:{quant.name}")
+
+
+def write_modelfiles(directory: Path, wanted: Mapping[Path, str]) -> list[Path]:
+    """Write Modelfiles, and remove others that lie beside them.
+
+    Args:
+        directory: Where they go.
+        wanted: Their texts, by their paths below it.
 
     Returns:
         The paths that were written or removed because they differed.
     """
     changed = []
-    wanted = {directory / path: text for path, text in rendered_files(catalog)}
-    for path, text in wanted.items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            changed.append(path)
-    for path in sorted(directory.rglob("*.Modelfile")):
-        if path not in wanted:
+    for path, (old, new) in sorted(_compared(directory, wanted).items()):
+        if old == new:
+            continue
+        if new is None:
             path.unlink()
-            changed.append(path)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(new, encoding="utf-8")
+        changed.append(path)
     return changed
 
 
-def stale_rendered(directory: Path, catalog: Catalog) -> list[str]:
-    """Diffs, one for each file under a directory that is not what the catalog renders to now."""
-    wanted = {directory / path: text for path, text in rendered_files(catalog)}
-    diffs = []
-    for path in sorted({*wanted, *directory.rglob("*.Modelfile")}):
-        new = wanted.get(path, "")
-        old = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if old != new:
-            lines = difflib.unified_diff(
-                old.splitlines(keepends=True), new.splitlines(keepends=True), str(path), "rendered"
+def stale_modelfiles(directory: Path, wanted: Mapping[Path, str]) -> list[str]:
+    """Diffs, one for each Modelfile of a directory that is not as it should be.
+
+    Args:
+        directory: Where they lie.
+        wanted: Their texts, by their paths below it.
+    """
+    return [
+        "".join(
+            difflib.unified_diff(
+                (old or "").splitlines(keepends=True),
+                (new or "").splitlines(keepends=True),
+                str(path),
+                "rendered",
             )
-            diffs.append("".join(lines))
-    return diffs
+        )
+        for path, (old, new) in sorted(_compared(directory, wanted).items())
+        if old != new
+    ]
+
+
+def _compared(
+    directory: Path, wanted: Mapping[Path, str]
+) -> dict[Path, tuple[str | None, str | None]]:
+    """What there is and what there should be, by path; None for no file."""
+    folders = {directory / path.parent for path in wanted}
+    there = {path for folder in folders for path in folder.glob("*.Modelfile")}
+    texts = {directory / path: text for path, text in wanted.items()}
+    return {
+        path: (path.read_text(encoding="utf-8") if path in there else None, texts.get(path))
+        for path in {*there, *texts}
+    }

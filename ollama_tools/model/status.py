@@ -169,7 +169,7 @@ def settings_differences(server: Server, wanted: Mapping[str, str]) -> tuple[Dif
     Raises:
         ServerError: The process cannot be seen from here.
     """
-    process = find_server_process(server.url) if server.is_local else None
+    process = find_server_process(server.url)
     if process is None:
         raise ServerError(
             f"the settings of {server.url} show in its process only, which cannot be seen from "

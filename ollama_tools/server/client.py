@@ -33,6 +33,7 @@ from ollama_tools.errors import (
 )
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.server.names import own_name, same_name
+from ollama_tools.server.process import is_local
 from ollama_tools.server.shown import Shown
 
 if TYPE_CHECKING:
@@ -171,8 +172,7 @@ class Server:
     @property
     def is_local(self) -> bool:
         """Whether the server is on this machine, as far as its address tells."""
-        host = urlsplit(self.url).hostname or ""
-        return host in ("localhost", "::1") or host.startswith("127.")
+        return is_local(self.url)
 
     @property
     def now(self) -> datetime:

@@ -124,7 +124,7 @@ class ServerSettings:
     )
     models: Path | None = field(
         default=None,
-        metadata=_carry("OLLAMA_MODELS", "where models lie; a Devstral takes 14 GB and more"),
+        metadata=_carry("OLLAMA_MODELS", "where models lie; a Devstral takes 14 GiB and more"),
     )
     cloud: bool = field(
         default=False,

@@ -199,7 +199,13 @@ def find_source(
     match reference:
         case QuantReference(release=release, quant=quant, sha256=pin):
             return HubSource(
-                release.repository, quant.name, quant.filename, wish.revision, quant.bytes, pin
+                release.repository,
+                quant.name,
+                quant.filename,
+                wish.revision,
+                quant.bytes,
+                pin,
+                quant.estimated,
             )
         case HubReference(repository=repository, tag=tag, revision=revision, sha256=pin):
             if tag is None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from docs.generate import TARGET, markdown
+from docs.generate import QUANTS_TARGET, TARGET, markdown, quants_markdown
 from ollama_tools.cli.app import app
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog_file import load_catalog
@@ -40,6 +40,10 @@ COMMANDS = sorted(
 
 def test_the_command_line_reference_is_what_the_commands_say() -> None:
     assert TARGET.read_text(encoding="utf-8") == markdown(), "run: make docs"
+
+
+def test_the_table_of_quants_is_what_the_catalog_says() -> None:
+    assert QUANTS_TARGET.read_text(encoding="utf-8") == quants_markdown(), "run: make docs"
 
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
@@ -113,7 +117,7 @@ def test_the_quants_for_each_card_are_reckoned(page: str) -> None:
     release = load_catalog().default
     cache = kv_cache_bytes(release.architecture, 65536, KvType.Q8_0)
     rows = re.findall(
-        r"^\| (\d+) GB \| `([\w-]+)`[^|]* \| ([\d.]+) GiB \| ([\d.]+) GiB \|", PAGES[page], re.M
+        r"^\| (\d+) GiB \| `([\w-]+)`[^|]* \| ([\d.]+) GiB \| ([\d.]+) GiB \|", PAGES[page], re.M
     )
     assert len(rows) == 4
     for card, quant, download, whole in rows:

@@ -86,7 +86,6 @@ def test_a_header_tells_what_it_is() -> None:
     assert header.complete
     assert header.architecture == "llama"
     assert header.name == "Devstral Small 2507"
-    assert header.file_type == 15
     assert header.chat_template == TEMPLATE
     assert header.value("rope.freq_base") == 1e9
     assert header.value("nothing") is None

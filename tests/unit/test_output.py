@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from ollama_tools.checks.result import CheckResult, Report, Status
-from ollama_tools.cli.output import Output, size_text
+from ollama_tools.cli.output import Output
 from ollama_tools.cli.report import print_report, report_text
+from ollama_tools.progress import size_text
 
 
 class Terminal(io.StringIO):
@@ -103,6 +104,7 @@ def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(monkeypatch: pytest.Monke
         output.transfer("sending", 100, 100)
     text = terminal.getvalue()
     assert "━" in text
+    assert "100 B of 100 B" in text
     assert "careful" in text
     assert text.endswith("bringing [weights]\x1b[0m\n")
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is shown again"
@@ -155,7 +157,14 @@ def test_a_piped_table_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (14_333_915_904, "14.3 GB"), (10**14, "100 TB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (14_333_918_432, "13.3 GiB"),
+        (10**15, "909 TiB"),
+    ],
 )
 def test_sizes(count: int, text: str) -> None:
     assert size_text(count) == text

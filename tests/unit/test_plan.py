@@ -113,8 +113,14 @@ def test_an_empty_server_gets_everything() -> None:
         "+ switch",
         "- remove",
     ]
-    assert "14.0 GiB" in plan.steps[0].text
+    assert ", 14.0 GiB" in plan.steps[0].text
     assert plan.steps[2].text.endswith("if it is another, try modelfile")
+
+
+def test_a_size_that_is_not_known_to_the_byte_is_said_to_be_about_it() -> None:
+    assert isinstance(HUB.source, HubSource)
+    guessed = replace(HUB, source=replace(HUB.source, estimated=True))
+    assert ", about 14.0 GiB" in plan_on(Fake({}), guessed).steps[0].text
 
 
 @pytest.mark.parametrize("spec", [HUB, MODELFILE])
@@ -163,7 +169,7 @@ def test_a_name_that_stands_for_no_build_is_switched() -> None:
 
 
 def test_the_nearest_candidate_says_what_differs() -> None:
-    other = HUB.with_system(system_prompt("Be brief.", SystemOrigin.FILE, "x"))
+    other = replace(HUB, system=system_prompt("Be brief.", SystemOrigin.FILE, "x"))
     fake = Fake({NAME: "d", other.build(BLOBS): "d"}, shown(other))
     plan = plan_on(fake, MODELFILE, HUB)
     assert [each.field for each in plan.compared.differences] == ["system prompt", "build"]

@@ -157,7 +157,7 @@ def main():
         wanted = None
         if given["settings"] is not None:
             wanted = environment(from_mapping(given["settings"]), Path(given["templates"]))
-        process = find_server_process(server.url) if server.is_local else None
+        process = find_server_process(server.url)
         result = {
             "server": server.url,
             "version": server.version(),
