@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from ollama_tools.devstral.carriers import CONTROL_TOKENS
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.lint.finding import Hit, Severity, rule
-from ollama_tools.lint.gotemplate import words
+from ollama_tools.lint.gotemplate.parse import words
 from ollama_tools.lint.subject import Kind, Subject, Value
 from ollama_tools.server.modelfile_text import INSTRUCTIONS, FaultKind
 from ollama_tools.server.versions import MINIMUM_SERVER, parse_version

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ollama_tools.lint.goexec import run
-from ollama_tools.lint.gotemplate import GoTemplate, TemplateFault
-from ollama_tools.lint.jinja import Rendered, run_jinja
+from ollama_tools.lint.engines import GoTried, Rendered, run_go, run_jinja
+from ollama_tools.lint.fault import TemplateFault, WorkerCrash
 
 SYSTEM, USER, USER_TWO = "S-system", "U-one", "U-two"
 TEXT, ANSWER = "A-text", "A-answer"
@@ -23,7 +22,7 @@ _MODEL_SYSTEM = "M-own-system"
 """Stands for the SYSTEM of a model, which the server puts in front of a conversation."""
 
 Conversation: TypeAlias = "dict[str, Any]"
-Renderer: TypeAlias = "Callable[[Sequence[Conversation]], list[Rendered]]"
+Renderer: TypeAlias = "Callable[[Sequence[Conversation]], Sequence[Rendered]]"
 """Renders conversations: ``messages`` and ``tools`` in OpenAI's form, arguments as objects."""
 
 
@@ -130,11 +129,13 @@ class Prompts:
         rendered: The outcome by probe; empty where there is no template to run.
         fault: Why the template cannot run at all.
         by_go: Whether it is Ollama's Go engine that runs it.
+        crash: How the attempt to find out broke down; empty where it did not.
     """
 
     rendered: Mapping[str, Rendered] = field(hash=False)
-    fault: TemplateFault | None
+    fault: TemplateFault | None = None
     by_go: bool = True
+    crash: str = ""
 
     @classmethod
     def of(cls, render: Renderer, system: str, *, rendered_by_go: bool) -> Prompts:
@@ -149,6 +150,8 @@ class Prompts:
             found = render([_with_system(each, system) for each in PROBES.values()])
         except TemplateFault as fault:
             return cls({}, fault, rendered_by_go)
+        except WorkerCrash as crash:
+            return cls({}, None, rendered_by_go, crash.message)
         return cls(
             {name: _without_system(each, system) for name, each in zip(PROBES, found, strict=True)},
             None,
@@ -212,20 +215,15 @@ def _without_system(rendered: Rendered, system: str) -> Rendered:
     return Rendered(rendered.prompt.replace(own, "", 1), rendered.fault, rendered.refused)
 
 
-def go_renderer(template: GoTemplate) -> Renderer:
-    """Renders by a Go template, as Ollama does."""
+def try_go(template: str, system: str) -> GoTried:
+    """Try a Go template on every probe, as :meth:`Prompts.of` renders them.
 
-    def render(conversations: Sequence[Conversation]) -> list[Rendered]:
-        found = []
-        for each in conversations:
-            try:
-                messages = as_texts(each)["messages"]
-                found.append(Rendered(run(template, messages, each.get("tools", ()))))
-            except TemplateFault as fault:
-                found.append(Rendered(None, fault.message))
-        return found
-
-    return render
+    Raises:
+        TemplateFault: It cannot be parsed, or does not come to an end.
+        WorkerCrash: Nobody could find out.
+    """
+    probes = [as_texts(_with_system(each, system)) for each in PROBES.values()]
+    return run_go(template, [{"tools": [], **each} for each in probes])
 
 
 def jinja_renderer(template: str) -> Renderer:

@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import guess_release
-from ollama_tools.errors import FileProblem
+from ollama_tools.errors import FileProblem, ServerError
 from ollama_tools.files.gguf import GgufHeader, read_header
-from ollama_tools.lint.gotemplate import GoTemplate, TemplateFault, parse_go_template
+from ollama_tools.lint.engines import GoTried, Rendered
+from ollama_tools.lint.fault import TemplateFault, WorkerCrash
 from ollama_tools.lint.probes import (
     Conversation,
     Prompts,
     Renderer,
     as_texts,
-    go_renderer,
     jinja_renderer,
+    try_go,
 )
 from ollama_tools.server.client import Server
 from ollama_tools.server.modelfile_text import Instruction, Modelfile, parse_modelfile, read_text
@@ -131,39 +131,42 @@ class Subject:
         return self.modelfile is None or not self.modelfile.faults
 
     @cached_property
-    def go(self) -> GoTemplate | TemplateFault | None:
-        """The Go template, parsed, or why it cannot be; None where there is none."""
+    def go(self) -> GoTried | TemplateFault | WorkerCrash | None:
+        """The Go template, tried, or why it could not be; None where there is none."""
         if self.template is None or self.template.is_jinja:
             return None
         try:
-            return parse_go_template(self.template.text)
-        except TemplateFault as fault:
-            return fault
+            return try_go(self.template.text, self._system)
+        except (TemplateFault, WorkerCrash) as error:
+            return error
 
     @property
     def is_generic(self) -> bool:
         """Whether it is a Go template that knows no messages, and so neither tools nor history."""
-        return isinstance(self.go, GoTemplate) and not (
-            {"messages", "$.messages"} & self.go.names()
-        )
+        return isinstance(self.go, GoTried) and not self.go.knows_messages
 
     @cached_property
     def prompts(self) -> Prompts:
         """What becomes of the probes."""
-        system = self.system.text if self.system else ""
-        if self.template is None or isinstance(self.go, TemplateFault):
-            return Prompts({}, self.go if isinstance(self.go, TemplateFault) else None)
-        if isinstance(self.go, GoTemplate):
-            if not any(_says_something(each) for each in self.go.root):
-                # A file of definitions for other templates to use.
-                return Prompts({}, None)
-            return Prompts.of(self.render or go_renderer(self.go), system, rendered_by_go=True)
+        if self.template is None:
+            return Prompts({})
+        match self.go:
+            case TemplateFault() as fault:
+                return Prompts({}, fault)
+            case WorkerCrash() as crash:
+                return Prompts({}, crash=crash.message)
+            case GoTried() as tried:
+                if not tried.says_something:
+                    # A file of definitions for other templates to use.
+                    return Prompts({})
+                render = self.render or (lambda _: tried.rendered)
+                return Prompts.of(render, self._system, rendered_by_go=True)
         render = self.render or jinja_renderer(self.template.text)
-        return Prompts.of(render, system, rendered_by_go=False)
+        return Prompts.of(render, self._system, rendered_by_go=False)
 
-
-def _says_something(node: Any) -> bool:
-    return bool(getattr(node, "text", "x").strip())
+    @property
+    def _system(self) -> str:
+        return self.system.text if self.system else ""
 
 
 def find_release(asked: str | None, text: str, catalog: Catalog) -> Release | None:
@@ -381,9 +384,6 @@ def _clashing(server: Server, shown: Shown) -> list[str]:
 
 
 def _live_renderer(server: Server, name: str) -> Renderer:
-    from ollama_tools.errors import ServerError
-    from ollama_tools.lint.jinja import Rendered
-
     def render(conversations: Sequence[Conversation]) -> list[Rendered]:
         found = []
         for each in conversations:
