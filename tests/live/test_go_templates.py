@@ -1,4 +1,4 @@
-"""Ollama's own tests of its templates, asked of ours; they lie in the module that the bed builds."""
+"""Ollama's own tests of its templates, asked of ours; they lie in the module that is built."""
 
 from __future__ import annotations
 
