@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         lint_file,
         lint_model,
         lint_modelfile,
+        lint_models,
+        lint_shown,
         lint_subject,
         lint_tools,
     )
@@ -32,6 +34,8 @@ __all__ = [
     "lint_file",
     "lint_model",
     "lint_modelfile",
+    "lint_models",
+    "lint_shown",
     "lint_subject",
     "lint_tools",
 ]

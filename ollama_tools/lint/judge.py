@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import QuantReference, parse_reference
-from ollama_tools.errors import UsageError
+from ollama_tools.errors import ModelNotFound, UsageError
 
 # Their rules enter the table when they are imported.
 from ollama_tools.lint import model_rules, template_rules, tools
 from ollama_tools.lint.finding import CHECKS, RULES, Finding, Rule, Severity
 from ollama_tools.lint.ignores import without_ignored
-from ollama_tools.lint.subject import Subject, from_modelfile, from_path, from_server
+from ollama_tools.lint.subject import (
+    Subject,
+    from_modelfile,
+    from_path,
+    from_server,
+    from_shown,
+)
 from ollama_tools.lint.tools import lint_tools
-from ollama_tools.server.client import Server, find_model
+from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import Version, parse_version
 
 __all__ = [
     "RULES",
@@ -25,6 +34,8 @@ __all__ = [
     "lint_file",
     "lint_model",
     "lint_modelfile",
+    "lint_models",
+    "lint_shown",
     "lint_subject",
     "lint_tools",
 ]
@@ -89,6 +100,55 @@ def lint_model(
     with Server(host) as server:
         found = _name_on_server(server, name)
         return lint_subject(from_server(server, found, release, live=live))
+
+
+def lint_shown(
+    shown: Shown, version: Version | None, others: Sequence[Shown], *, release: str | None = None
+) -> list[Finding]:
+    """Lint a model that its server has shown already; nothing is asked of the server.
+
+    Args:
+        shown: The model.
+        version: The server's version; None where it is none.
+        others: All models of the server.
+        release: The Devstral it is; None to take it from its name.
+    """
+    return lint_subject(from_shown(shown, version, others, release))
+
+
+def lint_models(server: Server) -> list[Finding]:
+    """Lint every Devstral on a server, each once, however many names it has.
+
+    Raises:
+        ServerError: The server does not answer.
+    """
+    version = parse_version(server.version())
+    shown = list(each_model(server, server.models()).values())
+    return [
+        finding
+        for each in shown
+        if each.is_devstral
+        for finding in lint_shown(each, version, shown)
+    ]
+
+
+def each_model(server: Server, installed: Sequence[InstalledModel]) -> dict[str, Shown]:
+    """What a server shows of every model, by the digest of its manifest.
+
+    Builds and copies are one model under several names; one that says "devstral", and the shortest
+    of these, speaks for all.
+    """
+    found: dict[str, Shown] = {}
+    for each in sorted(installed, key=_speaks_for_others):
+        if each.digest not in found:
+            # Somebody may remove a model after it was listed.
+            with suppress(ModelNotFound):
+                found[each.digest] = server.show(each.name)
+    return found
+
+
+def _speaks_for_others(model: InstalledModel) -> tuple[bool, int]:
+    return "devstral" not in model.name.casefold(), len(model.name)
 
 
 def _name_on_server(server: Server, name: str) -> str:

@@ -223,7 +223,12 @@ def _requires(subject: Subject) -> Iterator[Hit]:
 def _shared(subject: Subject) -> Iterator[Hit]:
     if subject.clashing:
         names = ", ".join(subject.clashing[:3])
-        yield Hit(f"shares its weights with {names}: only one of them can call tools", "FROM")
+        plain = subject.clashing[0] if subject.parser else subject.label
+        yield Hit(
+            f"shares its weights with {names}: only one of them can call tools",
+            "FROM",
+            fix=f"remove the one that is not needed, as by ollama rm {plain}; the weights stay",
+        )
 
 
 @rule(

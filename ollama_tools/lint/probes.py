@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from ollama_tools.lint.engines import GoTried, Rendered, run_go, run_jinja
@@ -147,7 +148,7 @@ class Prompts:
             rendered_by_go: Whether that is Ollama's Go engine.
         """
         try:
-            found = render([_with_system(each, system) for each in PROBES.values()])
+            found = render(_asked(with_system=bool(system)))
         except TemplateFault as fault:
             return cls({}, fault, rendered_by_go)
         except WorkerCrash as crash:
@@ -201,9 +202,9 @@ def as_texts(conversation: Conversation) -> Conversation:
     return {**conversation, "messages": messages}
 
 
-def _with_system(conversation: Conversation, system: str) -> Conversation:
+def _with_system(conversation: Conversation) -> Conversation:
     messages = conversation["messages"]
-    if not system or messages[0]["role"] == "system":
+    if messages[0]["role"] == "system":
         return conversation
     return {**conversation, "messages": [_says("system", _MODEL_SYSTEM), *messages]}
 
@@ -215,36 +216,48 @@ def _without_system(rendered: Rendered, system: str) -> Rendered:
     return Rendered(rendered.prompt.replace(own, "", 1), rendered.fault, rendered.refused)
 
 
-def try_go(template: str, system: str) -> GoTried:
-    """Try a Go template on every probe, as :meth:`Prompts.of` renders them.
+# Models of one server mostly have one template, which is tried once.
+_tried_once = lru_cache(maxsize=16)
+
+
+@_tried_once
+def try_go(template: str, *, with_system: bool) -> GoTried:
+    """Try a Go template on every probe.
+
+    Args:
+        template: The template.
+        with_system: Whether the model has a system prompt of its own.
 
     Raises:
         TemplateFault: It cannot be parsed, or does not come to an end.
         WorkerCrash: Nobody could find out.
     """
-    probes = [as_texts(_with_system(each, system)) for each in PROBES.values()]
+    probes = [as_texts(each) for each in _asked(with_system=with_system)]
     return run_go(template, [{"tools": [], **each} for each in probes])
 
 
-def jinja_renderer(template: str) -> Renderer:
-    """Renders by a Jinja template, as llama-server does."""
+@_tried_once
+def try_jinja(template: str, *, with_system: bool) -> tuple[Rendered, ...]:
+    """Try a Jinja template on every probe; see :func:`try_go`."""
+    # llama-server finds out what a template can take, and hands over arguments as objects or
+    # texts, and contents as texts or lists, accordingly.
+    probes = _asked(with_system=with_system)
+    forms = [
+        _form(each, arguments=arguments, contents=contents)
+        for arguments, contents in ((False, False), (True, False), (False, True))
+        for each in probes
+    ]
+    found = run_jinja(template, forms)
+    count = len(probes)
+    return tuple(
+        next((each for each in found[at::count] if each.prompt is not None), found[at])
+        for at in range(count)
+    )
 
-    def render(conversations: Sequence[Conversation]) -> list[Rendered]:
-        # llama-server finds out what a template can take, and hands over arguments as objects or
-        # texts, and contents as texts or lists, accordingly.
-        forms = [
-            _form(each, arguments=arguments, contents=contents)
-            for arguments, contents in ((False, False), (True, False), (False, True))
-            for each in conversations
-        ]
-        found = run_jinja(template, forms)
-        count = len(conversations)
-        return [
-            next((each for each in found[at::count] if each.prompt is not None), found[at])
-            for at in range(count)
-        ]
 
-    return render
+def _asked(*, with_system: bool) -> list[Conversation]:
+    """The probes, each with the system prompt that a server puts in front of it."""
+    return [_with_system(each) if with_system else each for each in PROBES.values()]
 
 
 def _form(conversation: Conversation, *, arguments: bool, contents: bool) -> Conversation:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -11,7 +12,7 @@ from pathlib import Path
 from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import guess_release
-from ollama_tools.errors import FileProblem, ServerError
+from ollama_tools.errors import FileProblem, ModelNotFound, ServerError
 from ollama_tools.files.gguf import GgufHeader, read_header
 from ollama_tools.lint.engines import GoTried, Rendered
 from ollama_tools.lint.fault import TemplateFault, WorkerCrash
@@ -20,14 +21,14 @@ from ollama_tools.lint.probes import (
     Prompts,
     Renderer,
     as_texts,
-    jinja_renderer,
     try_go,
+    try_jinja,
 )
 from ollama_tools.server.client import Server
 from ollama_tools.server.modelfile_text import Instruction, Modelfile, parse_modelfile, read_text
 from ollama_tools.server.names import is_build_of, same_name
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.versions import Version, parse_version
+from ollama_tools.server.versions import NATIVE_JINJA, Version, parse_version
 
 _SHARED = "shared.gotmpl"
 
@@ -136,7 +137,7 @@ class Subject:
         if self.template is None or self.template.is_jinja:
             return None
         try:
-            return try_go(self.template.text, self._system)
+            return try_go(self.template.text, with_system=bool(self._system))
         except (TemplateFault, WorkerCrash) as error:
             return error
 
@@ -161,7 +162,8 @@ class Subject:
                     return Prompts({})
                 render = self.render or (lambda _: tried.rendered)
                 return Prompts.of(render, self._system, rendered_by_go=True)
-        render = self.render or jinja_renderer(self.template.text)
+        text, with_system = self.template.text, bool(self._system)
+        render = self.render or (lambda _: try_jinja(text, with_system=with_system))
         return Prompts.of(render, self._system, rendered_by_go=False)
 
     @property
@@ -331,12 +333,27 @@ def from_server(
         ModelNotFound: There is no such model.
         ServerError: The server does not answer.
     """
-    catalog = load_catalog()
     version = parse_version(server.version())
-    answer = server.post("/api/show", {"model": name})
-    shown = Shown(name, answer)
-    parsed = parse_modelfile(str(answer.get("modelfile") or ""))
-    known = find_release(release, f"{name} {shown.label}", catalog)
+    shown = server.show(name)
+    subject = from_shown(shown, version, list(_others(server, shown)), release)
+    subject.render = _live_renderer(server, name) if live else None
+    return subject
+
+
+def from_shown(
+    shown: Shown, version: Version | None, others: Sequence[Shown], release: str | None = None
+) -> Subject:
+    """The subject of a model that its server has shown already.
+
+    Args:
+        shown: The model.
+        version: The server's version; None where it is none.
+        others: The server's models, this one among them or not.
+        release: The release it is; None to take it from its name and its own words.
+    """
+    catalog = load_catalog()
+    parsed = parse_modelfile(shown.modelfile)
+    known = find_release(release, f"{shown.name} {shown.label}", catalog)
     template = Template(shown.template, shown.is_jinja) if shown.template else None
 
     def last(directive: str) -> Value | None:
@@ -344,7 +361,7 @@ def from_server(
         return None if found is None else Value(found.value)
 
     return Subject(
-        label=name,
+        label=shown.name,
         kind=Kind.MODEL,
         tokenizer=choose_tokenizer(known, template, catalog),
         release=known,
@@ -359,28 +376,33 @@ def from_server(
         longest_context=shown.longest_context,
         version=version,
         capabilities=shown.capabilities,
-        clashing=tuple(_clashing(server, shown)),
-        render=_live_renderer(server, name) if live else None,
+        clashing=tuple(_clashing(shown, version, others)),
     )
 
 
-def _clashing(server: Server, shown: Shown) -> list[str]:
-    if shown.weights is None:
-        return []
-    # Builds are kept for a way back, under names that nobody is told to use.
-    others = [
-        server.show(each.name)
-        for each in server.models()
-        if not same_name(each.name, shown.name)
-        and not is_build_of(each.name, shown.name)
-        and not is_build_of(shown.name, each.name)
-    ]
-    return [
-        each.name
-        for each in others
-        if each.weights == shown.weights and bool(each.parser) != bool(shown.parser)
-        if each.is_jinja or shown.is_jinja
-    ]
+def _others(server: Server, shown: Shown) -> Iterator[Shown]:
+    for each in server.models():
+        if not same_name(each.name, shown.name):
+            # Somebody may remove a model after it was listed.
+            with suppress(ModelNotFound):
+                yield server.show(each.name)
+
+
+def _clashing(shown: Shown, version: Version | None, others: Sequence[Shown]) -> Iterator[str]:
+    # Before, the server had no engine that applies a Jinja by itself.
+    if shown.weights is None or version is None or version < NATIVE_JINJA:
+        return
+    for each in others:
+        # Builds are kept for a way back, under names that nobody is told to use.
+        if (
+            same_name(each.name, shown.name)
+            or is_build_of(each.name, shown.name)
+            or is_build_of(shown.name, each.name)
+        ):
+            continue
+        differs = bool(each.parser) != bool(shown.parser)
+        if each.weights == shown.weights and differs and (each.is_jinja or shown.is_jinja):
+            yield each.name
 
 
 def _live_renderer(server: Server, name: str) -> Renderer:

@@ -40,12 +40,17 @@ class Shown:
     @property
     def _content(self) -> dict[str, Any]:
         # The Modelfile begins with comments that repeat the name.
-        modelfile = str(self._answer.get("modelfile") or "")
+        modelfile = self.modelfile
         return {
             **self._answer,
             "modelfile": modelfile[modelfile.find("\nFROM ") :],
             "modified_at": None,
         }
+
+    @property
+    def modelfile(self) -> str:
+        """The model as a Modelfile, as the server writes it down."""
+        return str(self._answer.get("modelfile") or "")
 
     @property
     def label(self) -> str:
@@ -112,7 +117,7 @@ class Shown:
     @cached_property
     def _directives(self) -> str:
         """The Modelfile without its long texts, whose lines may look like directives."""
-        return _LONG_TEXT.sub('""', str(self._answer.get("modelfile") or ""))
+        return _LONG_TEXT.sub('""', self.modelfile)
 
     @property
     def parser(self) -> str:

@@ -232,7 +232,8 @@ def test_a_worker_that_breaks_down_is_not_blamed_on_the_template(
     script.write_text(worker)
     monkeypatch.setattr("ollama_tools.lint.bounded._WORKER", script)
     path = tmp_path / name
-    path.write_text(template)
+    # A text of its own, since what was tried once is not tried again.
+    path.write_text(f"{ending}{template}")
     found = lint_file(path)
     assert codes(found) == {"DV123"}
     assert ending in found[0].message

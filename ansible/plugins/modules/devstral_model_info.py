@@ -76,6 +76,13 @@ models:
   returned: success
   type: list
   elements: dict
+findings:
+  description:
+    - What the rules of C(devstral-ollama lint) find about the Devstrals on the server, each with
+      C(code), C(name), C(severity), C(message), C(fix), and the model as C(file). Not drift.
+  returned: success
+  type: list
+  elements: dict
 environment:
   description: What the running process has in its environment; null where it is not seen.
   returned: success
@@ -140,6 +147,7 @@ def main():
     module = make_module(argument_spec=ARGUMENTS, supports_check_mode=True)
     from pathlib import Path
 
+    from ollama_tools.lint import lint_models
     from ollama_tools.model.listing import list_models
     from ollama_tools.model.status import model_status, settings_differences
     from ollama_tools.server.process import find_server_process
@@ -155,6 +163,7 @@ def main():
             "server": server.url,
             "version": server.version(),
             "models": [each.as_json() for each in list_models(server).entries],
+            "findings": [each.as_json() for each in lint_models(server)],
             "environment": None
             if process is None
             else {
