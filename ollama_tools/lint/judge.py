@@ -14,6 +14,7 @@ from ollama_tools.errors import ModelNotFound, UsageError
 from ollama_tools.lint import model_rules, template_rules, tools
 from ollama_tools.lint.finding import CHECKS, RULES, Finding, Rule, Severity
 from ollama_tools.lint.ignores import without_ignored
+from ollama_tools.lint.live import render_by, rendered_live
 from ollama_tools.lint.subject import (
     Subject,
     from_modelfile,
@@ -55,18 +56,27 @@ def _position(finding: Finding) -> tuple[int, int, str]:
     return (finding.line or 0, _ORDER.index(finding.severity), finding.code)
 
 
-def lint_file(path: str | Path, *, release: str | None = None) -> list[Finding]:
+def lint_file(
+    path: str | Path, *, release: str | None = None, live: bool = False, host: str | None = None
+) -> list[Finding]:
     """Lint a Modelfile, a template (``.gotmpl``, ``.jinja``) or a GGUF (``.gguf``).
 
     Args:
         path: The file.
         release: The Devstral it is meant for; None to take it from its name and text.
+        live: Whether a server renders, by a small model that is gone again afterwards.
+        host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
 
     Raises:
         FileProblem: It cannot be read.
-        UsageError: The release is unknown.
+        UsageError: The release is unknown, or there is nothing for a server to render.
+        ServerError: The server does not do its part.
     """
-    return lint_subject(from_path(Path(path).expanduser(), release))
+    subject = from_path(Path(path).expanduser(), release)
+    if not live:
+        return lint_subject(subject)
+    with Server(host) as server, rendered_live(server, subject):
+        return lint_subject(subject)
 
 
 def lint_modelfile(
@@ -99,7 +109,10 @@ def lint_model(
     """
     with Server(host) as server:
         found = _name_on_server(server, name)
-        return lint_subject(from_server(server, found, release, live=live))
+        subject = from_server(server, found, release)
+        if live:
+            render_by(server, found, subject)
+        return lint_subject(subject)
 
 
 def lint_shown(

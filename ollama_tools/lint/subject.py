@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,15 +12,13 @@ from pathlib import Path
 from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import guess_release
-from ollama_tools.errors import FileProblem, ModelNotFound, ServerError
+from ollama_tools.errors import FileProblem, ModelNotFound
 from ollama_tools.files.gguf import GgufHeader, read_header
-from ollama_tools.lint.engines import GoTried, Rendered
+from ollama_tools.lint.engines import GoTried
 from ollama_tools.lint.fault import TemplateFault, WorkerCrash
 from ollama_tools.lint.probes import (
-    Conversation,
     Prompts,
     Renderer,
-    as_texts,
     try_go,
     try_jinja,
 )
@@ -100,6 +98,8 @@ class Subject:
         clashing: Other models on the server that use the same weights in a way that excludes this.
         text: Text of the file, for comments that ignore findings.
         render: What renders conversations; None for the template's own engine, run here.
+        differs: Says how the prompt of a live server differs from the reference, empty where it
+            does not; None where no server renders.
     """
 
     label: str
@@ -120,6 +120,7 @@ class Subject:
     clashing: tuple[str, ...] = ()
     text: str = ""
     render: Renderer | None = field(default=None, repr=False)
+    differs: Callable[[], str] | None = field(default=None, repr=False)
 
     @property
     def is_v13(self) -> bool:
@@ -318,16 +319,13 @@ def _parameters(instructions: Sequence[Instruction]) -> dict[str, list[Value]]:
     return found
 
 
-def from_server(
-    server: Server, name: str, release: str | None = None, *, live: bool = False
-) -> Subject:
+def from_server(server: Server, name: str, release: str | None = None) -> Subject:
     """The subject of a model on a server.
 
     Args:
         server: The server.
         name: The model's name there.
         release: The release it is; None to take it from its name and its own words.
-        live: Whether the server renders the conversations itself, for which it loads the model.
 
     Raises:
         ModelNotFound: There is no such model.
@@ -335,9 +333,7 @@ def from_server(
     """
     version = parse_version(server.version())
     shown = server.show(name)
-    subject = from_shown(shown, version, list(_others(server, shown)), release)
-    subject.render = _live_renderer(server, name) if live else None
-    return subject
+    return from_shown(shown, version, list(_others(server, shown)), release)
 
 
 def from_shown(
@@ -403,17 +399,3 @@ def _clashing(shown: Shown, version: Version | None, others: Sequence[Shown]) ->
         differs = bool(each.parser) != bool(shown.parser)
         if each.weights == shown.weights and differs and (each.is_jinja or shown.is_jinja):
             yield each.name
-
-
-def _live_renderer(server: Server, name: str) -> Renderer:
-    def render(conversations: Sequence[Conversation]) -> list[Rendered]:
-        found = []
-        for each in conversations:
-            try:
-                request = {"model": name, **as_texts(each)}
-                found.append(Rendered(server.rendered_prompt(request)))
-            except ServerError as error:
-                found.append(Rendered(None, error.what))
-        return found
-
-    return render

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ollama_tools.errors import ServerError, ServerUnreachable
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.engines import GoTried
 from ollama_tools.lint.finding import Hit, Severity, rule
@@ -504,3 +505,25 @@ def _untried(subject: Subject) -> Iterator[Hit]:
     if subject.prompts.crash:
         message = f"the template could not be tried: {subject.prompts.crash}"
         yield Hit(message, "template", _at_start(subject))
+
+
+@rule(
+    "DV124",
+    "prompt-differs",
+    Severity.ERROR,
+    what="A server's prompt of a session with tools that is not the reference's (`--live`)",
+    why="The model was trained on that text; the order of keys inside JSON is forgiven.",
+    source=f"{_MISTRAL}, character by character",
+    fix=_OURS,
+)
+def _differs(subject: Subject) -> Iterator[Hit]:
+    if subject.differs is None or not _probed(subject, "plain"):
+        return
+    try:
+        difference = subject.differs()
+    except ServerUnreachable:
+        raise
+    except ServerError as error:
+        difference = f"the server renders none: {error.what}"
+    if difference:
+        yield _hit(subject, f"not {_MISTRAL}'s prompt: {difference}")

@@ -18,13 +18,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from docs.generate import LINT_TARGET, lint_markdown
-from ollama_tools.checks import cases
 from ollama_tools.cli.app import app
 from ollama_tools.devstral.carriers import go_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import FileProblem, UsageError
-from ollama_tools.lint import RULES, Finding, lint_file, lint_modelfile, lint_tools
+from ollama_tools.lint import RULES, Finding, cases, lint_file, lint_modelfile, lint_tools
 from ollama_tools.lint.engines import run_jinja
 from ollama_tools.lint.fault import TemplateFault, WorkerCrash
 from ollama_tools.lint.gotemplate.data import parse_template, render, tool_call_tag
