@@ -78,14 +78,20 @@ Written by `make docs` out of the rules themselves; a test holds it to them.
 $ devstral-ollama lint ./Modelfile
 $ devstral-ollama lint my-template.gotmpl --release 2507
 $ devstral-ollama lint ./my-tune.gguf
+$ devstral-ollama lint --live my-template.gotmpl --host gpu1
 $ devstral-ollama lint devstral-small-2507:UD-Q4_K_XL --host gpu1
 $ devstral-ollama lint --tools tools.json
 ```
 
 What a template does is not guessed from its text: it is run on short conversations, Go templates
-with the data that Ollama gives them, Jinja in a process of its own with limits on time and memory,
-and the prompts are looked at. With `--live` the server renders them itself; it loads
-the model for that. What no name tells is held to tokenizer v13.
+with the data that Ollama gives them, in a process of its own with limits on memory, processor time
+and output, and the prompts are looked at. With `--live` a server renders them itself, and its
+prompt of a whole session is compared with the reference, character by character; it loads the model
+for that. A file is rendered by a temporary model with weights of a few hundred kilobytes, which are
+gone from the server afterwards. What no name tells is held to tokenizer v13.
+
+`doctor`, `status` and the Ansible module `devstral_model_info` report what the rules find about the
+models of a server, in the same words.
 
 An error ends in exit code 4, with `--strict` a warning too; what cannot be read ends in 2.
 

@@ -11,6 +11,7 @@ from ollama_tools.checks.junit import junit
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import parse_reference
 from ollama_tools.errors import DevstralError
+from ollama_tools.lint import lint_models
 from ollama_tools.model.apply import apply
 from ollama_tools.model.builds import rollback
 from ollama_tools.model.ensure import plan_for, smoke
@@ -47,6 +48,7 @@ __all__ = [
     "fleet_text",
     "from_mapping",
     "junit",
+    "lint_models",
     "list_models",
     "load_catalog",
     "model_status",

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ollama_tools.checks import cases
 from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
@@ -23,6 +22,8 @@ from ollama_tools.errors import (
     ServerTooOld,
     ServerUnreachable,
 )
+from ollama_tools.lint import cases
+from ollama_tools.lint.live import prompt_difference
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import InstalledModel, RunningModel, Server, find_model
 from ollama_tools.server.names import same_name
@@ -145,46 +146,6 @@ def _check_digest(subject: _Subject) -> Answer:
     if model is None:
         raise ModelNotFound(f"the server has no model {subject.name!r}")
     return judge_weights(subject.shown, subject.models, subject.name)
-
-
-def prompt_difference(server: Server, name: str, tokenizer: TokenizerVersion) -> tuple[str, bool]:
-    """How the prompt that a live model builds differs from the reference.
-
-    Returns:
-        One line, empty where the prompts are the same; and whether they differ in nothing but the
-        order of keys inside JSON, which is the engine's doing and not the template's.
-    """
-    found = server.rendered_prompt(
-        {
-            "model": name,
-            "messages": [_native(each) for each in cases.CONVERSATION],
-            "tools": cases.TOOLS,
-        }
-    )
-    expected = cases.expected_prompt(tokenizer)
-    difference = cases.compare_prompts(expected, found)
-    return difference, bool(difference) and cases.same_but_for_key_order(expected, found)
-
-
-def _native(message: cases.Message) -> cases.Message:
-    """A message as ``/api/chat`` takes it: arguments as an object, ids kept."""
-    import json
-
-    if "tool_calls" not in message:
-        return message
-    return {
-        **message,
-        "tool_calls": [
-            {
-                "id": call["id"],
-                "function": {
-                    "name": call["function"]["name"],
-                    "arguments": json.loads(call["function"]["arguments"]),
-                },
-            }
-            for call in message["tool_calls"]
-        ],
-    }
 
 
 def _check_prompt(subject: _Subject) -> Answer:

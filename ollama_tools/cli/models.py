@@ -199,6 +199,9 @@ def status(
         lines.insert(1, f"build {found.build}, weights {found.weights[:19]}{origin}")
     if found.upstream:
         lines.append(str(found.upstream))
+    lines += [
+        f"{each.code} {each.severity}: {each.message}; fix: {each.fix}" for each in found.findings
+    ]
     output.result(
         found.as_json(),
         "\n  ".join(lines),

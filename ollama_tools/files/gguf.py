@@ -28,10 +28,12 @@ _VERSIONS = (2, 3)
 _MAX_KEY_BYTES = 64 << 10
 _MAX_TEXT_BYTES = 64 << 20
 """Of one text, and of all texts together, so that no file can fill the memory."""
-_MAX_STRINGS = 1 << 24
-"""Of all arrays together; the largest vocabularies have a quarter of a million."""
+_MAX_STRINGS = 1 << 22
+"""Of all arrays together; the largest vocabularies have three quarters of a million."""
 _MAX_PAIRS = 1 << 16
 _MAX_ARRAY_DEPTH = 2
+_MAX_INNER_ARRAYS = 1 << 16
+"""Arrays inside arrays, all together; no engine loads a single one."""
 _MAX_TENSORS = 1 << 16
 _MAX_LAYOUT_BYTES = 256 << 20
 """Of a header that is to be held in memory; those of the largest vocabularies have 20 MiB."""
@@ -415,7 +417,7 @@ def _skip_array(reader: _Reader, nesting: int) -> int:
     elif kind == _ARRAY:
         if nesting == 1:
             raise _HeaderError("its arrays are nested too deeply")
-        reader.count_elements(count)
+        reader.count_inner_arrays(count)
         for _ in range(count):
             _skip_array(reader, nesting - 1)
     else:
@@ -440,7 +442,8 @@ class _Reader:
         self._buffer_start = 0
         self._position = 0
         self._text_bytes_left = _MAX_TEXT_BYTES
-        self._elements_left = _MAX_STRINGS
+        self._strings_left = _MAX_STRINGS
+        self._inner_arrays_left = _MAX_INNER_ARRAYS
 
     @property
     def position(self) -> int:
@@ -452,11 +455,11 @@ class _Reader:
         if count * least_bytes > self.size - self._position:
             raise _HeaderError(f"{count} {what} cannot be in a file of {self.size} bytes")
 
-    def count_elements(self, count: int) -> None:
-        """Refuse more elements, over all arrays, than anybody could want to go through."""
-        self._elements_left -= count
-        if self._elements_left < 0:
-            raise _HeaderError(f"an array of {count} elements is too long")
+    def count_inner_arrays(self, count: int) -> None:
+        """Refuse more than anybody could want to go through; each takes a step of its own."""
+        self._inner_arrays_left -= count
+        if self._inner_arrays_left < 0:
+            raise _HeaderError(f"an array of {count} arrays is too long")
 
     def take(self, count: int) -> bytes:
         self._fill(count)
@@ -482,7 +485,9 @@ class _Reader:
         self._check_limit(self._position)
 
     def skip_texts(self, count: int) -> None:
-        self.count_elements(count)
+        self._strings_left -= count
+        if self._strings_left < 0:
+            raise _HeaderError(f"an array of {count} elements is too long")
         length_at = _U64.unpack_from
         # The hot loop of this module, once per token and merge: locals only, no calls to methods.
         while count:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ollama_tools.devstral.carriers import CONTROL_TOKENS
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.lint.finding import Hit, Severity, rule
-from ollama_tools.lint.gotemplate import words
+from ollama_tools.lint.gotemplate.parse import words
 from ollama_tools.lint.subject import Kind, Subject, Value
 from ollama_tools.server.modelfile_text import INSTRUCTIONS, FaultKind
 from ollama_tools.server.parameters import OBSOLETE, PARAMETERS, is_number, near_parameter
@@ -189,7 +189,12 @@ def _requires(subject: Subject) -> Iterator[Hit]:
 def _shared(subject: Subject) -> Iterator[Hit]:
     if subject.clashing:
         names = ", ".join(subject.clashing[:3])
-        yield Hit(f"shares its weights with {names}: only one of them can call tools", "FROM")
+        plain = subject.clashing[0] if subject.parser else subject.label
+        yield Hit(
+            f"shares its weights with {names}: only one of them can call tools",
+            "FROM",
+            fix=f"remove the one that is not needed, as by ollama rm {plain}; the weights stay",
+        )
 
 
 @rule(

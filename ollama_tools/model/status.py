@@ -8,6 +8,8 @@ from typing import Any
 
 from ollama_tools.errors import ServerError
 from ollama_tools.files.hub import last_change
+from ollama_tools.lint.finding import Finding
+from ollama_tools.lint.judge import each_model, lint_shown
 from ollama_tools.model.bring import hub_facts
 from ollama_tools.model.ensure import compare_with
 from ollama_tools.model.modelfile import Difference
@@ -17,6 +19,7 @@ from ollama_tools.server.client import Server
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import Version
 from ollama_tools.settings.environment import environment_differences
 from ollama_tools.wanted.spec import HubSource, Spec
 from ollama_tools.wanted.wish import Wish
@@ -71,6 +74,7 @@ class ModelStatus:
         differences: What the model has otherwise than it should.
         settings: What the server's process has otherwise than it should.
         upstream: What the hub has now; None where nobody asked, or the weights are none of its.
+        findings: What the rules of ``lint`` find about the model that serves; none of it is drift.
     """
 
     name: str
@@ -83,6 +87,7 @@ class ModelStatus:
     differences: tuple[Difference, ...]
     settings: tuple[Difference, ...]
     upstream: Upstream | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def drifted(self) -> bool:
@@ -103,6 +108,7 @@ class ModelStatus:
             "differences": [each.as_json() for each in self.differences],
             "settings": [each.as_json() for each in self.settings],
             "upstream": self.upstream.as_json() if self.upstream else None,
+            "findings": [each.as_json() for each in self.findings],
         }
 
 
@@ -145,7 +151,17 @@ def model_status(
         differences=different,
         settings=() if settings is None else settings_differences(server, settings),
         upstream=_upstream(compared.candidates[0], shown) if upstream else None,
+        findings=_findings(server, shown, wanted.version, compared.candidates[0]),
     )
+
+
+def _findings(
+    server: Server, shown: Shown | None, version: Version, spec: Spec
+) -> tuple[Finding, ...]:
+    if shown is None:
+        return ()
+    others = list(each_model(server, server.models()).values())
+    return tuple(lint_shown(shown, version, others, release=spec.release.name))
 
 
 def _upstream(spec: Spec, shown: Shown | None) -> Upstream | None:

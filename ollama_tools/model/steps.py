@@ -345,7 +345,7 @@ class Compare(Step):
 
 def _template_fault(run: Run) -> str:
     """Why a build's template is not Devstral's; empty where it is."""
-    from ollama_tools.checks.smoke import prompt_difference
+    from ollama_tools.lint.live import prompt_difference
 
     try:
         with _still_there(run):

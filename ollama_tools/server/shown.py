@@ -44,6 +44,11 @@ class Shown:
         return {**self._answer, "modelfile": said, "modified_at": None}
 
     @property
+    def modelfile(self) -> str:
+        """The model as a Modelfile, as the server writes it down."""
+        return str(self._answer.get("modelfile") or "")
+
+    @property
     def label(self) -> str:
         """What the model calls itself, in one line; empty where it says nothing."""
         info = self._answer.get("model_info") or {}
@@ -107,7 +112,7 @@ class Shown:
 
     @cached_property
     def _modelfile(self) -> Modelfile:
-        return parse_modelfile(str(self._answer.get("modelfile") or ""))
+        return parse_modelfile(self.modelfile)
 
     @property
     def parser(self) -> str:

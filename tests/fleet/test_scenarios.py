@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import testinfra
 
-from ollama_tools.checks import cases
+from ollama_tools.lint import cases
 from tests.fleet.fleet import MODEL, QUANT, Fleet, overtaking
 from tests.testbed.build import NEWEST, OLDEST
 from tests.testbed.hosts import Host, Hosts

@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from ollama_tools import Outcome, ensure_model, smoke
-from ollama_tools.checks import cases
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import CheckFailed, ModelNotFound, UsageError
 from ollama_tools.files.packaged import data_path
+from ollama_tools.lint import cases
 from ollama_tools.server.client import Server
 from ollama_tools.server.names import Kind, OwnName, own_name
 from tests.testbed.hub import Hub

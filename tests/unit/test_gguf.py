@@ -287,3 +287,30 @@ def test_a_real_vocabulary_is_skipped_fast(tmp_path: Path) -> None:
     assert time.process_time() - started < 0.3
     assert header.chat_template == TEMPLATE
     assert header.arrays["tokenizer.ggml.merges"] == 269_443
+
+
+@pytest.mark.parametrize("count", [1 << 16, (1 << 24) - 1, 1 << 24])
+@pytest.mark.parametrize("kind", [ARRAY, STRING])
+def test_millions_of_elements_in_a_hole_of_a_file_end_soon(
+    kind: int, count: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.gguf"
+    # Nothing but zeros: arrays without elements, or texts without letters.
+    path.write_bytes(file(ARCHITECTURE, array("k", kind, count, b"")))
+    with path.open("r+b") as opened:
+        opened.truncate(path.stat().st_size + 12 * count)
+    started = time.process_time()
+    if count == 1 << 16:
+        assert read_header(path).arrays["k"] == count
+    else:
+        with pytest.raises(FileProblem, match="is too long"):
+            read_header(path)
+    assert time.process_time() - started < 1.5
+
+
+def test_many_keys_with_arrays_of_arrays_end_soon() -> None:
+    inner = bytes(12 * 255)
+    data = file(ARCHITECTURE, *(array(f"k{i}", ARRAY, 255, inner) for i in range(10_000)))
+    started = time.process_time()
+    assert "is too long" in refusal(data)
+    assert time.process_time() - started < 1.5

@@ -77,6 +77,13 @@ models:
   returned: success
   type: list
   elements: dict
+findings:
+  description:
+    - What the rules of C(devstral-ollama lint) find about the Devstrals on the server, each with
+      C(code), C(name), C(severity), C(message), C(fix), and the model as C(file). Not drift.
+  returned: success
+  type: list
+  elements: dict
 environment:
   description: What the running process has in its environment; null where it is not seen.
   returned: success
@@ -147,6 +154,7 @@ def main():
         environment,
         find_server_process,
         from_mapping,
+        lint_models,
         list_models,
         model_status,
         settings_differences,
@@ -162,6 +170,7 @@ def main():
             "server": server.url,
             "version": server.version(),
             "models": [each.as_json() for each in list_models(server).entries],
+            "findings": [each.as_json() for each in lint_models(server)],
             "environment": None
             if process is None
             else {

@@ -1,20 +1,20 @@
-"""Runs a Go chat template on a conversation as Ollama does, within limits.
+"""Runs a Go template on values, as Go's text/template does, within limits.
 
-The data has the shape and the type names that Ollama gives a template (``template/template.go``,
-0.34), because templates ask for both. Nothing but the template's text can make this slow, so steps
-and output are counted.
+Nothing but the template's text can make this slow or large, so steps, every text that it builds
+and all of them together are counted.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any
+from typing import Any, TypeAlias
 
-from ollama_tools.lint.gotemplate import (
+from ollama_tools.lint.fault import TemplateFault, TooCostly
+from ollama_tools.lint.gotemplate.parse import (
     Action,
     Argument,
     Branch,
@@ -28,15 +28,17 @@ from ollama_tools.lint.gotemplate import (
     Literal,
     Node,
     Pipe,
-    TemplateFault,
     Text,
     Variable,
 )
 
 _MAX_STEPS = 50_000
-_MAX_OUTPUT = 1 << 20
+_MAX_TEXT = 1 << 20
+"""Characters of what is written, and of each text on the way."""
+_MAX_BUILT = 1 << 22
+"""Characters of all texts together, those that are thrown away as well."""
 _MAX_CALLS = 60
-"""Of templates inside each other. The probes' texts are short, and so is every honest recursion."""
+"""Of templates inside each other. What is rendered here is short, and so is honest recursion."""
 _MAX_WIDTH = 10_000
 
 _HTML_TEXT = str.maketrans(
@@ -67,28 +69,32 @@ class Struct:
     Attributes:
         type: Name of its type.
         fields: Its fields by name.
-        keys: JSON keys by field; fields without one are left out where they are empty.
+        keys: JSON key by field, and whether it is left out where it is empty.
+        has_string: Whether it has a ``String`` method, which writes JSON.
     """
 
     type: str
     fields: dict[str, Any]
     keys: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    has_string: bool = False
 
 
 @dataclass(slots=True)
 class Map:
-    """A Go map."""
+    """A Go map; see :class:`Struct` for its attributes."""
 
     type: str
     items: dict[str, Any]
+    has_string: bool = False
 
 
 @dataclass(slots=True)
 class Slice:
-    """A Go slice."""
+    """A Go slice; see :class:`Struct` for its attributes."""
 
     type: str
     items: list[Any]
+    has_string: bool = False
 
 
 class _Absent:
@@ -125,209 +131,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def run(
-    template: GoTemplate, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
-) -> str:
-    """The prompt that Ollama builds from a conversation by a Go template.
-
-    Args:
-        template: The template.
-        messages: Messages in OpenAI's form, arguments as objects.
-        tools: Tools in OpenAI's form.
-
-    Raises:
-        TemplateFault: The template fails on it, or does not come to an end.
-    """
-    collated = _collate(messages)
-    system = "\n\n".join(str(each["content"]) for each in messages if each["role"] == "system")
-    if {"messages", "$.messages"} & template.names():
-        top = Map(
-            "map[string]interface {}",
-            {
-                "System": system,
-                "Messages": Slice("[]*template.templateMessage", [_message(m) for m in collated]),
-                "Tools": _tools(tools),
-                "Response": "",
-                **_THINK,
-            },
-        )
-        return _Run(template).main(top)
-    return _legacy(template, collated)
-
-
-_THINK = {"Think": False, "ThinkLevel": "", "IsThinkSet": False}
-
-
-def _legacy(template: GoTemplate, messages: Sequence[Mapping[str, Any]]) -> str:
-    """A template that knows no messages is run once for each turn, without the tools."""
-    parts: list[str] = []
-    turn = {"System": "", "Prompt": "", "Response": ""}
-
-    def flush(*, last: bool = False) -> None:
-        values = Map("map[string]interface {}", {**turn, **_THINK})
-        parts.append(_Run(template, stop_at_response=last, adds_response=True).main(values))
-        turn.update(System="", Prompt="", Response="")
-
-    for each in messages:
-        content = str(each.get("content") or "")
-        match each["role"]:
-            case "system":
-                if turn["Prompt"] or turn["Response"]:
-                    flush()
-                turn["System"] = content
-            case "user":
-                if turn["Response"]:
-                    flush()
-                turn["Prompt"] = content
-            case "assistant":
-                turn["Response"] = content
-    flush(last=True)
-    return "".join(parts)
-
-
-def _collate(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Neighbours of one role become one message, and the second one's calls are lost."""
-    found: list[dict[str, Any]] = []
-    for each in messages:
-        if found and found[-1]["role"] == each["role"] != "tool":
-            found[-1]["content"] = f"{found[-1].get('content')}\n\n{each.get('content')}"
-        else:
-            found.append(dict(each))
-    return found
-
-
-def _message(message: Mapping[str, Any]) -> Struct:
-    return Struct(
-        "*template.templateMessage",
-        {
-            "Role": message["role"],
-            "Content": message.get("content") or "",
-            "Thinking": "",
-            "Images": Slice("[]api.ImageData", []),
-            "ToolCalls": Slice(
-                "[]template.templateToolCall",
-                [_call(index, each) for index, each in enumerate(message.get("tool_calls") or ())],
-            ),
-            "ToolName": message.get("name") or "",
-            "ToolCallID": message.get("tool_call_id") or "",
-        },
-    )
-
-
-def _call(index: int, call: Mapping[str, Any]) -> Struct:
-    function = call["function"]
-    return Struct(
-        "template.templateToolCall",
-        {
-            "ID": call.get("id") or "",
-            "Function": Struct(
-                "template.templateToolCallFunction",
-                {
-                    "Index": index,
-                    "Name": function["name"],
-                    "Arguments": Map("template.templateArgs", _values(function["arguments"])),
-                },
-            ),
-        },
-    )
-
-
-def _values(value: Any) -> Any:
-    """JSON values with the types that Go decodes them to."""
-    if isinstance(value, Mapping):
-        return {key: _value(each) for key, each in value.items()}
-    return value
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return Map("map[string]interface {}", _values(value))
-    if isinstance(value, list):
-        return Slice("[]interface {}", [_value(each) for each in value])
-    return value
-
-
-def _tools(tools: Sequence[Mapping[str, Any]]) -> Slice:
-    return Slice(
-        "template.templateTools",
-        [
-            Struct(
-                "template.templateTool",
-                {
-                    "Type": tool["type"],
-                    "Items": None,
-                    "Function": Struct(
-                        "template.templateToolFunction",
-                        {
-                            "Name": tool["function"]["name"],
-                            "Description": tool["function"]["description"],
-                            "Parameters": _parameters(tool["function"]["parameters"]),
-                        },
-                        {
-                            "Name": ("name", False),
-                            "Description": ("description", False),
-                            "Parameters": ("parameters", False),
-                        },
-                    ),
-                },
-                {
-                    "Type": ("type", False),
-                    "Items": ("items", True),
-                    "Function": ("function", False),
-                },
-            )
-            for tool in tools
-        ],
-    )
-
-
-def _parameters(schema: Mapping[str, Any]) -> Struct:
-    return Struct(
-        "template.templateToolFunctionParameters",
-        {
-            "Type": schema["type"],
-            "Defs": None,
-            "Items": None,
-            "Required": Slice("[]string", list(schema.get("required", ()))),
-            "Properties": Map(
-                "template.templateProperties",
-                {key: _property(each) for key, each in schema["properties"].items()},
-            ),
-        },
-        {
-            "Type": ("type", False),
-            "Defs": ("$defs", True),
-            "Items": ("items", True),
-            "Required": ("required", True),
-            "Properties": ("properties", False),
-        },
-    )
-
-
-def _property(schema: Mapping[str, Any]) -> Struct:
-    return Struct(
-        "api.ToolProperty",
-        {
-            "AnyOf": Slice("[]api.ToolProperty", []),
-            "Type": Slice("api.PropertyType", [schema["type"]]),
-            "Items": None,
-            "Description": schema.get("description", ""),
-            "Enum": Slice("[]interface {}", []),
-            "Properties": None,
-            "Required": None,
-        },
-        {
-            "AnyOf": ("anyOf", True),
-            "Type": ("type", True),
-            "Items": ("items", True),
-            "Description": ("description", True),
-            "Enum": ("enum", True),
-            "Properties": ("properties", True),
-            "Required": ("required", True),
-        },
-    )
-
-
 class _Break(Exception):
     pass
 
@@ -343,17 +146,35 @@ class _Stop(Exception):
 _Scope = list[tuple[str, Any]]
 
 
+Functions: TypeAlias = Mapping[str, Callable[[list[Any]], Any]]
+"""Functions that a program adds to Go's own, each of which takes the list of its arguments."""
+
+
+def run(template: GoTemplate, data: Any, functions: Functions, *, stop_at: str = "") -> str:
+    """What a template writes of a value.
+
+    Args:
+        template: The template.
+        data: The value, of plain values and the classes above.
+        functions: Functions beside Go's own.
+        stop_at: A field; what follows the first time that it is asked for is left out.
+
+    Raises:
+        TemplateFault: The template fails on it, or does not come to an end.
+    """
+    return _Run(template, functions, stop_at).main(data)
+
+
 class _Run:
     """One execution."""
 
-    def __init__(
-        self, template: GoTemplate, *, stop_at_response: bool = False, adds_response: bool = False
-    ) -> None:
+    def __init__(self, template: GoTemplate, functions: Functions, stop_at: str) -> None:
         self._template = template
-        self._stops = stop_at_response
-        self._adds = adds_response and "response" not in template.names()
+        self._functions = functions
+        self._stop_at = stop_at
         self._parts: list[str] = []
         self._length = 0
+        self._built = 0
         self._steps = 0
         self._calls = 0
         self._line = 0
@@ -361,25 +182,34 @@ class _Run:
     def main(self, data: Any) -> str:
         try:
             self._nodes(self._template.root, data, [("$", data)])
-            if self._adds:
-                self._write(data.items["Response"])
         except _Stop:
             pass
         except RecursionError:
-            raise TemplateFault("it calls itself without an end", self._line) from None
+            raise TooCostly("it calls itself without an end", self._line) from None
         whole = "".join(self._parts)
         return whole.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def _write(self, text: str) -> None:
         self._length += len(text)
-        if self._length > _MAX_OUTPUT:
-            raise TemplateFault("it writes without an end", self._line)
+        if self._length > _MAX_TEXT:
+            raise TooCostly("it writes without an end", self._line)
         self._parts.append(text)
+
+    def _text(self, parts: Iterable[str]) -> str:
+        """One text out of many, which is given up before it is too long."""
+        found, length = [], 0
+        for each in parts:
+            length += len(each)
+            self._built += len(each)
+            if length > _MAX_TEXT or self._built > _MAX_BUILT:
+                raise TooCostly("it builds a text without an end", self._line)
+            found.append(each)
+        return "".join(found)
 
     def _step(self) -> None:
         self._steps += 1
         if self._steps > _MAX_STEPS:
-            raise TemplateFault("it does not come to an end", self._line)
+            raise TooCostly("it does not come to an end", self._line)
 
     def _fail(self, message: str) -> TemplateFault:
         return TemplateFault(message, self._line)
@@ -448,7 +278,7 @@ class _Run:
                 raise self._fail("range cannot iterate over a bool")
             case int():
                 if value > _MAX_STEPS:
-                    raise self._fail("it does not come to an end")
+                    raise TooCostly("it does not come to an end", self._line)
                 yield from ((each, each) for each in range(value))
             case None | _Absent():
                 return
@@ -458,8 +288,8 @@ class _Run:
     def _call(self, node: Call, dot: Any, scope: _Scope) -> None:
         self._calls += 1
         if self._calls > _MAX_CALLS:
-            raise TemplateFault("it calls itself without an end", node.line)
-        value = self._pipe(node.pipe, dot, scope)
+            raise TooCostly("it calls itself without an end", node.line)
+        value = None if node.pipe is None else self._pipe(node.pipe, dot, scope)
         self._nodes(self._template.defined[node.name], value, [("$", value)])
         self._calls -= 1
 
@@ -523,15 +353,13 @@ class _Run:
 
     def _fields(self, value: Any, names: tuple[str, ...]) -> Any:
         for name in names:
-            if self._stops and name == "Response":
+            if name == self._stop_at:
                 raise _Stop
             match value:
                 case Struct() if name in value.fields:
                     value = value.fields[name]
-                case Map() if value.type != "template.templateProperties" or name in value.items:
-                    value = value.items.get(name, _ABSENT)
                 case Map():
-                    value = _ABSENT
+                    value = value.items.get(name, _ABSENT)
                 case Struct():
                     raise self._fail(f"can't evaluate field {name} in type {value.type}")
                 case None | _Absent():
@@ -558,22 +386,19 @@ class _Run:
                 return _index(values[0], values[1:])
             case "slice":
                 return _slice(values[0], values[1:])
-            case "json":
-                return go_json(values[0])
             case "printf":
-                return self._printf(str(values[0]), values[1:])
+                return self._text(self._printf(str(values[0]), values[1:]))
             case "print":
-                return _print(values)
+                return self._text(_print(values))
             case "println":
-                return " ".join(map(_printed, values)) + "\n"
-            case "currentDate" | "yesterdayDate":
-                return "2026-01-31"
-            case "toTypeScriptType":
-                return "any"
+                return self._text(_println(values))
             case "html":
-                return _print(values).translate(_HTML_TEXT)
+                return self._text(each.translate(_HTML_TEXT) for each in _print(values))
             case "js":
-                return "".join(map(_js, _print(values)))
+                return self._text(_js(letter) for each in _print(values) for letter in each)
+        if name in self._functions:
+            found = self._functions[name](values)
+            return self._text([found]) if isinstance(found, str) else found
         raise self._fail(f"{name} is not run here")
 
     def _equal(self, one: Any, other: Any) -> bool:
@@ -594,32 +419,43 @@ class _Run:
         if type(one) is not type(other) or not isinstance(one, str | int | float | bool):
             raise self._fail(f"a {_type(one)} cannot be compared with a {_type(other)}")
 
-    def _printf(self, form: str, values: list[Any]) -> str:
+    def _printf(self, form: str, values: list[Any]) -> Iterator[str]:
         left = iter(values)
+        at = 0
+        for match in _VERB.finditer(form):
+            yield form[at : match.start()]
+            at = match.end()
+            yield self._formatted(match, left)
+        yield form[at:]
 
-        def write(match: re.Match[str]) -> str:
-            flags, width, verb = match[1], match[2], match[4]
-            if verb == "%":
-                return "%"
-            if int(width or 0) > _MAX_WIDTH or int((match[3] or ".0")[1:] or 0) > _MAX_WIDTH:
-                raise self._fail("a width is absurd")
-            value = next(left, _ABSENT)
-            if verb == "T":
-                text = _type(value)
-            elif verb == "q" and isinstance(value, str):
-                text = _quoted(value)
-            elif verb in "dxXofeg" and isinstance(value, int | float):
-                try:
-                    text = f"%{match[3] or ''}{verb}" % value
-                except (TypeError, ValueError):
-                    text = _printed(value)
-            else:
+    def _formatted(self, match: re.Match[str], left: Iterator[Any]) -> str:
+        flags, width, verb = match[1], match[2], match[4]
+        if verb == "%":
+            return "%"
+        if _is_absurd(width) or _is_absurd((match[3] or ".")[1:]):
+            raise self._fail("a width is absurd")
+        value = next(left, _ABSENT)
+        if verb == "T":
+            text = _type(value)
+        elif verb == "q" and isinstance(value, str):
+            text = _quoted(value)
+        elif verb in "dxXofeg" and isinstance(value, int | float):
+            try:
+                text = f"%{match[3] or ''}{verb}" % value
+            except (TypeError, ValueError):
                 text = _printed(value)
-            fill = "0" if "0" in flags and "-" not in flags and verb in "dxXofeg" else " "
-            padded = text.ljust if "-" in flags else text.rjust
-            return padded(int(width or 0), fill)
+        else:
+            text = _printed(value)
+        fill = "0" if "0" in flags and "-" not in flags and verb in "dxXofeg" else " "
+        padded = text.ljust if "-" in flags else text.rjust
+        return padded(int(width or 0), fill)
 
-        return re.sub(r"%([-+# 0]*)(\d*)(\.\d*)?([a-zA-Z%])", write, form)
+
+_VERB = re.compile(r"%([-+# 0]*)(\d*)(\.\d*)?([a-zA-Z%])", re.ASCII)
+
+
+def _is_absurd(width: str) -> bool:
+    return len(width) > 9 or int(width or 0) > _MAX_WIDTH
 
 
 def _assign(scope: _Scope, name: str, value: Any) -> None:
@@ -696,8 +532,7 @@ def _printed(value: Any) -> str:
             return "true" if value else "false"
         case None | _Absent():
             return "<no value>"
-        case Map() | Slice() | Struct() if value.type.startswith("template.template"):
-            # These types have a String method, which writes JSON.
+        case Map() | Slice() | Struct() if value.has_string:
             return go_json(value)
         case Map():
             inner = " ".join(f"{key}:{_printed(value.items[key])}" for key in sorted(value.items))
@@ -709,14 +544,18 @@ def _printed(value: Any) -> str:
     return str(value)
 
 
-def _print(values: list[Any]) -> str:
+def _print(values: list[Any]) -> Iterator[str]:
     """Go's ``print`` puts a blank between two operands where neither is a text."""
-    parts: list[str] = []
     for index, each in enumerate(values):
         if index and not isinstance(each, str) and not isinstance(values[index - 1], str):
-            parts.append(" ")
-        parts.append(_printed(each))
-    return "".join(parts)
+            yield " "
+        yield _printed(each)
+
+
+def _println(values: list[Any]) -> Iterator[str]:
+    for index, each in enumerate(values):
+        yield f"{' ' if index else ''}{_printed(each)}"
+    yield "\n"
 
 
 def _quoted(text: str) -> str:

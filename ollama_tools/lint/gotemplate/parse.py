@@ -1,6 +1,6 @@
-"""Go's text/template, parsed: enough of it to say where a chat template is wrong, and to run it.
+"""Go's text/template, parsed: enough of it to say where a template is wrong, and to run it.
 
-What Ollama refuses is refused here with the line: unknown functions, actions that are not closed,
+What Go refuses is refused here with the line: unknown functions, actions that are not closed,
 variables that nobody declared. The nodes are those of Go's own parser, because one of Ollama's
 rules (where the tag of tool calls is found) is about them.
 """
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from ollama_tools.lint.fault import TemplateFault
+
 
 def words(text: str) -> frozenset[str]:
     """The words of a text."""
@@ -19,10 +21,9 @@ def words(text: str) -> frozenset[str]:
 
 
 FUNCTIONS = words(
-    "and or not len index slice print printf println html js urlquery call eq ne lt le gt "
-    "ge json currentDate yesterdayDate toTypeScriptType"
+    "and or not len index slice print printf println html js urlquery call eq ne lt le gt ge"
 )
-"""Go's own functions and those that Ollama adds (0.34)."""
+"""Go's own."""
 
 _MAX_DEPTH = 60
 """Of nested actions and parentheses; no chat template comes near it."""
@@ -43,20 +44,6 @@ _TOKEN = re.compile(
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _KEYWORDS = words("if range with define block template end else break continue")
-
-
-class TemplateFault(Exception):
-    """A template that cannot be parsed or run.
-
-    Attributes:
-        line: Line of the template, from 1; None where none is known.
-        message: What is wrong, one line.
-    """
-
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
 
 
 @dataclass(slots=True)
@@ -141,10 +128,10 @@ class Branch:
 
 @dataclass(slots=True)
 class Call:
-    """``{{ template "name" pipe }}``."""
+    """``{{ template "name" pipe }}``; the pipe may be left out."""
 
     name: str
-    pipe: Pipe
+    pipe: Pipe | None
     line: int
 
 
@@ -165,38 +152,25 @@ class GoTemplate:
     Attributes:
         root: The main template.
         defined: The named templates.
+        calls: Every call of one.
     """
 
     root: list[Node]
     defined: dict[str, list[Node]]
-
-    def names(self) -> frozenset[str]:
-        """Every field that is asked for anywhere, in lower case, as Ollama collects them."""
-        found: set[str] = set()
-        for nodes in (self.root, *self.defined.values()):
-            for pipe in _pipes(nodes):
-                found.update(each.lower() for each in _pipe_names(pipe))
-        return frozenset(found)
-
-    def tool_call_tag(self) -> str:
-        """The text by which Ollama's generic parser finds tool calls; ``{`` where it finds none.
-
-        Follows ``tools/template.go``: the first text inside the first ``if`` of the main template
-        that asks for a field ``.ToolCalls``.
-        """
-        branch = _find_tool_calls(self.root)
-        text = _first_text(branch.body)[0] if branch else None
-        tag = (text or "").replace("\r\n", "\n").partition("{")[0].strip()
-        return tag or "{"
+    calls: list[Call]
 
 
-def parse_go_template(text: str) -> GoTemplate:
+def parse(text: str, functions: frozenset[str] = frozenset()) -> GoTemplate:
     """Parse a Go template.
 
+    Args:
+        text: The template.
+        functions: The names of functions beside Go's own.
+
     Raises:
-        TemplateFault: It cannot be parsed, so that Ollama refuses it.
+        TemplateFault: It cannot be parsed.
     """
-    return _Parser(text).parse()
+    return _Parser(text, FUNCTIONS | functions).parse()
 
 
 @dataclass(slots=True)
@@ -206,7 +180,8 @@ class _Token:
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, functions: frozenset[str]) -> None:
+        self._functions = functions
         self._pieces = list(_pieces(text))
         self._at = 0
         self._defined: dict[str, list[Node]] = {}
@@ -222,7 +197,7 @@ class _Parser:
         for each in self._called:
             if each.name not in self._defined:
                 raise TemplateFault(f"the template {each.name!r} is defined nowhere", each.line)
-        return GoTemplate(root, self._defined)
+        return GoTemplate(root, self._defined, self._called)
 
     def _nodes(self) -> tuple[list[Node], str, int]:
         """Nodes up to an ``end``, an ``else`` or the end; the word that ended them, its line."""
@@ -249,10 +224,7 @@ class _Parser:
                 nodes += self._define(word, rest, line)
             elif word == "template":
                 name = rest.string("a template's name")
-                if rest.is_done():
-                    # Go itself allows it; Ollama's engine stumbles over the missing pipeline.
-                    raise TemplateFault(f"template {name!r} is given no value, as in a dot", line)
-                call = Call(name, self._pipe(rest), line)
+                call = Call(name, None if rest.is_done() else self._pipe(rest), line)
                 self._called.append(call)
                 nodes.append(call)
             elif word in ("break", "continue"):
@@ -355,7 +327,7 @@ class _Parser:
                 return Variable(name, tuple(names))
             case "word" if token.text in ("true", "false", "nil"):
                 return Literal({"true": True, "false": False, "nil": None}[token.text])
-            case "word" if token.text in FUNCTIONS:
+            case "word" if token.text in self._functions:
                 return Function(token.text)
             case "word":
                 raise TemplateFault(f"function {token.text!r} is not defined", stream.line)
@@ -503,9 +475,12 @@ def _constant(token: _Token, line: int) -> Literal:
     if token.kind == "number":
         bare = text.replace("_", "")
         try:
-            return Literal(int(bare, 0))
+            number = int(bare, 0)
         except ValueError:
             return Literal(float(bare))
+        if not -(1 << 63) <= number < 1 << 64:
+            raise TemplateFault(f"integer overflow: {text[:40]}", line)
+        return Literal(number)
     if text.startswith("`"):
         return Literal(text[1:-1])
     value = re.sub(
@@ -528,68 +503,3 @@ def _unescape(match: re.Match[str]) -> str:
         number = int(code[1:], 16) if code[0] == "x" else int(code, 8) & 0xFF
         return bytes([number]).decode("utf-8", "surrogateescape")
     return _ESCAPES.get(code, code)
-
-
-# What Ollama looks for in the nodes
-
-
-def _pipes(nodes: list[Node]) -> Iterator[Pipe]:
-    for node in nodes:
-        if isinstance(node, Action | Call):
-            yield node.pipe
-        elif isinstance(node, Branch):
-            yield node.pipe
-            yield from _pipes(node.body)
-            yield from _pipes(node.otherwise)
-
-
-def _pipe_names(pipe: Pipe) -> Iterator[str]:
-    for command in pipe.commands:
-        for each in command:
-            if isinstance(each, Field):
-                yield from each.names
-            elif isinstance(each, Variable):
-                yield each.name
-                yield from each.names
-            elif isinstance(each, Pipe):
-                yield from _pipe_names(each)
-            elif isinstance(each, Chain):
-                yield from each.names
-                yield from _pipe_names(each.of)
-
-
-def _asks_for_tool_calls(pipe: Pipe) -> bool:
-    return any(
-        isinstance(each, Field) and "ToolCalls" in each.names
-        for command in pipe.commands
-        for each in command
-    )
-
-
-def _find_tool_calls(nodes: list[Node]) -> Branch | None:
-    for node in nodes:
-        if not isinstance(node, Branch):
-            continue
-        if node.kind == "if" and _asks_for_tool_calls(node.pipe):
-            return node
-        found = _find_tool_calls(node.body) or _find_tool_calls(node.otherwise)
-        if found:
-            return found
-    return None
-
-
-def _first_text(nodes: list[Node]) -> tuple[str | None, bool]:
-    """The first text that is not blank, and whether the search is over."""
-    for node in nodes:
-        if isinstance(node, Text):
-            if node.text.strip():
-                return node.text, True
-        elif isinstance(node, Branch):
-            for part in (node.body, node.otherwise):
-                text, _ = _first_text(part)
-                if text is not None:
-                    return text, True
-            return None, True
-        elif isinstance(node, Action):
-            return None, True
-    return None, False
