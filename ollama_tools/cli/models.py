@@ -83,6 +83,7 @@ def create(
 ) -> ExitCode | None:
     """Make a Devstral on a server: bring it, build it, check it, then switch the name to it."""
     from ollama_tools.devstral.context import AGENT_PROMPT
+    from ollama_tools.files.digests import short_digest
     from ollama_tools.model.apply import apply
     from ollama_tools.model.ensure import plan_for
     from ollama_tools.model.steps import Policy
@@ -107,7 +108,7 @@ def create(
             return None
         model = apply(plan, server, output)
     where = f"on {model.server} (Ollama {model.version})"
-    facts = f"{model.digest[:12]}, carrier {model.carrier.value}, context {model.context}"
+    facts = f"{short_digest(model.digest)}, carrier {model.carrier.value}, context {model.context}"
     if not model.changed:
         text = f"{model.name} is unchanged {where}: {facts}"
     elif model.report is not None:
@@ -181,6 +182,7 @@ def status(
     Settings that are named are compared with the environment of the server's process, which shows
     on its own machine only.
     """
+    from ollama_tools.files.digests import short_digest
     from ollama_tools.model.status import model_status
     from ollama_tools.server.client import Server
     from ollama_tools.settings.environment import asked_environment
@@ -193,7 +195,9 @@ def status(
     lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
     if found.build and found.weights:
         origin = f" of {found.origin}" if found.origin else ""
-        lines.insert(1, f"build {found.build}, weights {found.weights[:19]}{origin}")
+        lines.insert(
+            1, f"build {found.build}, weights sha256:{short_digest(found.weights)}{origin}"
+        )
     if found.upstream:
         lines.append(str(found.upstream))
     output.result(
@@ -207,8 +211,9 @@ def status(
 @command(commands, "history", panel=_PANEL)
 def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     """Show the builds that are kept of a model, the one that began to serve last first."""
-    from ollama_tools.model.builds import SHOWN_DIGITS, with_weights
+    from ollama_tools.files.digests import short_digest
     from ollama_tools.model.builds import history as kept_builds
+    from ollama_tools.model.builds import with_weights
     from ollama_tools.server.client import Server
 
     with Server(host) as server:
@@ -216,8 +221,8 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     rows = [
         (
             each.name,
-            each.digest[:SHOWN_DIGITS],
-            (each.weights or "").removeprefix("sha256:")[:SHOWN_DIGITS],
+            short_digest(each.digest),
+            short_digest(each.weights or ""),
             each.since.partition(".")[0].replace("T", " "),
             "serving" if each.serving else "",
         )

@@ -14,6 +14,7 @@ from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import FileProblem, HubError, PullFailed, ServerError, UsageError
 from ollama_tools.files import gguf, gguf_rewrite, hub
 from ollama_tools.files import remembered as state
+from ollama_tools.files.digests import short_digest
 from ollama_tools.model.steps import Policy, Run, Step, StepKind
 from ollama_tools.progress import Progress
 from ollama_tools.server.client import InstalledModel, Server, find_model
@@ -251,8 +252,8 @@ def _kept_file(
 def _require_pinned(source: HubSource, sha256: str | None, label: str) -> None:
     if source.sha256 is not None and sha256 != source.sha256:
         raise HubError(
-            f"{label} has the sha256 {(sha256 or 'unknown')[:12]}… on the hub, not the pinned "
-            f"{source.sha256[:12]}…",
+            f"{label} has the sha256 {short_digest(sha256 or 'unknown')}… on the hub, not the pinned "
+            f"{short_digest(source.sha256)}…",
             "pin a commit that has it with --revision, or pin what is there now",
         )
 
@@ -364,7 +365,9 @@ def _sent(run: Run, spec: Spec, path: Path, sha256: str | None) -> str:
     own, new = rewritten.digests(run.progress)
     if sha256 is not None:
         if own != sha256:
-            raise FileProblem(f"{path} is not the file of sha256 {sha256[:12]}…", "fetch it again")
+            raise FileProblem(
+                f"{path} is not the file of sha256 {short_digest(sha256)}…", "fetch it again"
+            )
         state.remember_digest(*_derived(spec, sha256), new)
     if not run.server.has_blob(f"sha256:{new}"):
         _check_room(run, rewritten.size)
@@ -504,8 +507,8 @@ class Pull(Step):
         own = (shown.weights or "").removeprefix("sha256:")
         if self.expected is not None and own != self.expected:
             raise PullFailed(
-                f"the server pulled weights of the sha256 {own[:12]}…, not the pinned "
-                f"{self.expected[:12]}…",
+                f"the server pulled weights of the sha256 {short_digest(own)}…, not the pinned "
+                f"{short_digest(self.expected)}…",
                 "a server pulls what its registry has now: use --via upload",
             )
         run.origin = Origin(source.repository, source.filename, None, source.commit, own)

@@ -18,6 +18,7 @@ from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import BuildLost, ModelNotFound, Overtaken, ServerError, UsageError
+from ollama_tools.files.digests import short_digest
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import (
@@ -34,8 +35,6 @@ from ollama_tools.server.origin import Origin, parse_origin
 _UNLOAD_SECONDS = 10.0
 _DOUBTFUL_SECONDS = 0.5
 _SHORTEST_MARK = 4
-SHOWN_DIGITS = 12
-"""How many digits of a digest are shown, as the ollama command line does."""
 
 SPARED = timedelta(hours=1)
 """How long a build that never served is left alone: another run may be about to switch to it."""
@@ -72,7 +71,7 @@ class Build:
         """The build as JSON has it."""
         return {
             "name": self.name,
-            "digest": self.digest[:SHOWN_DIGITS],
+            "digest": short_digest(self.digest),
             "serving": self.serving,
             "since": self.since,
             "weights": self.weights,
@@ -315,7 +314,7 @@ def _kept(server: Server, models: list[InstalledModel], name: str) -> str | None
             continue
     if current is None:
         return None
-    kept = build_name(name, current.digest.removeprefix("sha256:")[:SHOWN_DIGITS])
+    kept = build_name(name, short_digest(current.digest))
     try:
         # The end of one manifest behind another has a digest of its own, and is read as the other.
         shown = server.show(name)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tools.errors import ModelNotFound
-from ollama_tools.model.builds import SHOWN_DIGITS, Build, builds_of, with_weights
+from ollama_tools.files.digests import short_digest
+from ollama_tools.model.builds import Build, builds_of, with_weights
 from ollama_tools.model.leftovers import Leftover, find_leftovers
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import own_name, same_name
@@ -67,7 +68,7 @@ class Entry:
         )
         for each in self.builds:
             state = "serving" if each.serving else "kept for rollback"
-            yield f"  {each.name}", each.digest[:SHOWN_DIGITS], "", "", "", state
+            yield f"  {each.name}", short_digest(each.digest), "", "", "", state
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def _whole_list(server: Server) -> list[InstalledModel]:
 def _entry(model: InstalledModel, shown: Shown, builds: list[Build], *, loaded: bool) -> Entry:
     return Entry(
         name=model.name,
-        digest=model.digest[:SHOWN_DIGITS],
+        digest=short_digest(model.digest),
         bytes=model.bytes,
         context=shown.context,
         carrier=shown.carrier,

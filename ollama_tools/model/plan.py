@@ -12,6 +12,7 @@ from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.system_prompt import SystemOrigin
 from ollama_tools.errors import HubError, ServerError, UsageError
+from ollama_tools.files.digests import SHOWN_DIGITS, short_digest
 from ollama_tools.model.bring import (
     Pull,
     RemoveBase,
@@ -22,7 +23,7 @@ from ollama_tools.model.bring import (
     hub_facts,
     meets_pin,
 )
-from ollama_tools.model.builds import SHOWN_DIGITS, builds_of, own_models, surplus
+from ollama_tools.model.builds import builds_of, own_models, surplus
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, differences
 from ollama_tools.model.steps import (
@@ -105,7 +106,7 @@ class Comparison:
         served = _builds_with(self.models, self.name, self.current.digest)
         if served and not self._is_unsound(served[0]):
             return served[0]
-        return build_name(self.name, _short(self.current.digest))
+        return build_name(self.name, short_digest(self.current.digest))
 
     def _is_unsound(self, build: str) -> bool:
         """Whether a build has something else than its name says, so that the name is made anew."""
@@ -245,7 +246,9 @@ def _weights_difference(found: Shown, other: Shown | None, wanted: tuple[str, ..
 
 def _weights_text(shown: Shown | None, blobs: tuple[str, ...]) -> str:
     """Weights by the digest of their blob and where they came from."""
-    digests = [f"sha256:{_short(each)}" if each.startswith("sha256:") else each for each in blobs]
+    digests = [
+        f"sha256:{short_digest(each)}" if each.startswith("sha256:") else each for each in blobs
+    ]
     origin = f" ({shown.origin})" if shown and shown.origin else ""
     return f"{' '.join(digests)}{origin}"
 
@@ -462,7 +465,3 @@ def _models_afterwards(compared: Comparison, to_come: str | None) -> list[Instal
         models = [each for each in models if not same_name(each.name, to_come)]
         models.append(InstalledModel(to_come, digest, 0, _LATEST))
     return [*models, InstalledModel(name, digest, 0, _LATEST)]
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:SHOWN_DIGITS]
