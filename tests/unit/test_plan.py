@@ -163,7 +163,7 @@ def test_a_name_that_stands_for_no_build_is_switched() -> None:
 
 
 def test_the_nearest_candidate_says_what_differs() -> None:
-    other = HUB.with_system(system_prompt("Be brief.", SystemOrigin.FILE, "x"))
+    other = replace(HUB, system=system_prompt("Be brief.", SystemOrigin.FILE, "x"))
     fake = Fake({NAME: "d", other.build(BLOBS): "d"}, shown(other))
     plan = plan_on(fake, MODELFILE, HUB)
     assert [each.field for each in plan.compared.differences] == ["system prompt", "build"]
