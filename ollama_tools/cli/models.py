@@ -290,20 +290,13 @@ def prune(
     with Server(host) as server:
         removed, kept = remove(server, name, keep, dry_run=dry_run)
         left = remove_leftovers(server, name, dry_run=dry_run)
-    lines = [f"- {each.name}" for each in removed]
-    lines += [f"- {each.name} ({each.why})" for each in left]
-    names = [each.name for each in removed] + [each.name for each in left]
-    verb = "would be removed" if dry_run else "removed"
-    output.result(
-        {
-            "removed": [each.as_json() for each in removed],
-            "kept": [each.as_json() for each in kept],
-            "leftovers": [each.as_json() for each in left],
-            "dry_run": dry_run,
-        },
-        "\n".join([*lines, f"{len(names)} {verb}, {len(kept)} kept"]),
-        names,
-    )
+    document = {
+        "removed": [each.as_json() for each in removed],
+        "kept": [each.as_json() for each in kept],
+        "leftovers": [each.as_json() for each in left],
+    }
+    gone = {each.name: "" for each in removed} | {each.name: f" ({each.why})" for each in left}
+    _print_removal(output, document, gone, f", {len(kept)} kept", dry_run=dry_run)
 
 
 @command(commands, "remove", panel=_PANEL)
@@ -321,13 +314,18 @@ def remove(
 
     with Server(host) as server:
         gone = remove_model(server, name, dry_run=dry_run)
-    lines = [f"- {each}" for each in gone.names]
+    names = dict.fromkeys(gone.names, "")
+    _print_removal(output, gone.as_json(), names, dry_run=dry_run)
+
+
+def _print_removal(
+    output: Output, document: dict[str, Any], gone: dict[str, str], rest: str = "", *, dry_run: bool
+) -> None:
+    """Print what is gone, or would be: each name with a remark, then how many."""
+    lines = [f"- {name}{remark}" for name, remark in gone.items()]
     verb = "would be removed" if dry_run else "removed"
-    output.result(
-        gone.as_json() | {"dry_run": dry_run},
-        "\n".join([*lines, f"{len(gone.names)} {verb}"]),
-        gone.names,
-    )
+    text = "\n".join([*lines, f"{len(gone)} {verb}{rest}"])
+    output.result(document | {"dry_run": dry_run}, text, list(gone))
 
 
 @command(commands, "render", panel=_PANEL)

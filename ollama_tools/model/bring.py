@@ -252,8 +252,8 @@ def _kept_file(
 def _require_pinned(source: HubSource, sha256: str | None, label: str) -> None:
     if source.sha256 is not None and sha256 != source.sha256:
         raise HubError(
-            f"{label} has the sha256 {short_digest(sha256 or 'unknown')}… on the hub, not the pinned "
-            f"{short_digest(source.sha256)}…",
+            f"{label} has the sha256 {short_digest(sha256 or 'unknown')}… on the hub, not the "
+            f"pinned {short_digest(source.sha256)}…",
             "pin a commit that has it with --revision, or pin what is there now",
         )
 
