@@ -68,7 +68,8 @@ def create(
     upgrade: Annotated[
         bool,
         typer.Option(
-            "--upgrade", help="Take the hub's newest file, where what serves is an older one."
+            "--upgrade",
+            help="Take the newest file of the hub or the mirror, where what serves is older.",
         ),
     ] = False,
     keep: Annotated[
@@ -174,7 +175,10 @@ def status(
     ],
     host: HostOption = None,
     upstream: Annotated[
-        bool, typer.Option("--upstream", help="Ask the hub as well whether it has a newer file.")
+        bool,
+        typer.Option(
+            "--upstream", help="Ask the hub or the mirror as well whether it has a newer file."
+        ),
     ] = False,
 ) -> ExitCode | None:
     """Compare a server with what create would make; nothing is changed. Exit code 3 on drift.

@@ -15,6 +15,7 @@ from ollama_tools.devstral.reference import QuantReference, guess_release, parse
 from ollama_tools.errors import ModelNotFound, UsageError
 from ollama_tools.model.apply import Outcome, apply
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
+from ollama_tools.model.published import Publisher, publisher
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import Server, find_model
@@ -61,7 +62,8 @@ def ensure_model(
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Pull and build again even where nothing differs.
         keep: How many builds of the name to keep, the one that serves among them; None for all.
-        upgrade: Take what the hub has now, where what serves is an older file of the same name.
+        upgrade: Take what the hub (or the mirror that is named) has now, where what serves is an
+            older file of the same name.
         progress: Hears of each step; None for silence.
         **wish: Everything else that may be said of the model (``name``, ``context``, ``carrier``,
             …): the fields of :class:`ollama_tools.wanted.wish.Wish`.
@@ -150,12 +152,14 @@ class Wanted:
         version: The server's version.
         via: How the bytes would come.
         registry: Where the server would pull from.
+        publisher: Who says what is published.
     """
 
     compared: Comparison
     version: Version
     via: Via
     registry: Registry
+    publisher: Publisher
 
 
 def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Wanted:
@@ -178,7 +182,9 @@ def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress)
         _require_dedicated(server, offline.release)
     via = choose_via(wish, offline.via, local=server.is_local)
     wanted = candidates(source, offline, wish, version, via)
-    return Wanted(compare(server, models, wanted, policy, progress), version, via, offline.registry)
+    asked = publisher(via, offline.registry, progress)
+    compared = compare(server, models, wanted, policy, asked)
+    return Wanted(compared, version, via, offline.registry, asked)
 
 
 def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Plan:
@@ -197,6 +203,7 @@ def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> 
         policy,
         via=wanted.via,
         registry=wanted.registry,
+        publisher=wanted.publisher,
         progress=progress,
     )
     return replace(plan, again=partial(plan_for, server, wish, policy, progress))

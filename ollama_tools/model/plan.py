@@ -20,12 +20,11 @@ from ollama_tools.model.bring import (
     UseWeights,
     base_steps,
     bring_steps,
-    hub_facts,
-    meets_pin,
 )
 from ollama_tools.model.builds import builds_of, own_models, surplus
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, differences
+from ollama_tools.model.published import Publisher, meets_pin
 from ollama_tools.model.steps import (
     Check,
     Compare,
@@ -123,7 +122,7 @@ def compare(
     models: Sequence[InstalledModel],
     candidates: Sequence[Spec],
     policy: Policy,
-    progress: Progress,
+    publisher: Publisher,
 ) -> Comparison:
     """Look whether a name stands for what is wanted.
 
@@ -136,11 +135,11 @@ def compare(
         models: Its models.
         candidates: The specs that would do, the best first.
         policy: How the wish is to be met.
-        progress: Hears where the hub is asked.
+        publisher: Who says what is published.
 
     Raises:
-        UsageError: Another model has the name in other letters.
-        HubError: The hub has to say which file is meant, and does not.
+        UsageError: Another model has the name in other letters, or nobody can know a commit.
+        HubError: The publisher has to say which file is meant, and does not.
     """
     name = candidates[0].name
     current = find_model(list(models), name)
@@ -150,20 +149,20 @@ def compare(
         return replace(bare, differences=(Difference("build", None, "one made anew (--force)"),))
     if current is None:
         missing = (Difference("model", None, name),)
-        return _with_standing(replace(bare, differences=missing), server, policy, progress)
+        return _with_standing(replace(bare, differences=missing), server, policy, publisher)
     shown = server.show(current.name)
     bare = replace(bare, known={current.name: shown})
     for spec in candidates:
         different = differences(spec, shown)
         served = _builds_with(models, name, current.digest)
         if not different and any(same_name(each, spec.build(shown.blobs)) for each in served):
-            if _is_right(spec, shown, policy, progress):
+            if _is_right(spec, shown, policy, publisher):
                 return replace(bare, nearest=spec)
             continue
         earlier = next((each for each in spec.earlier_builds if each in served), None)
-        if not different and earlier and _is_right(spec, shown, policy, progress):
+        if not different and earlier and _is_right(spec, shown, policy, publisher):
             return replace(bare, nearest=spec, earlier=earlier)
-    found = _with_standing(bare, server, policy, progress)
+    found = _with_standing(bare, server, policy, publisher)
     return _with_differences(found, current, shown)
 
 
@@ -179,22 +178,21 @@ def _builds_with(models: Sequence[InstalledModel], name: str, digest: str) -> li
     return [each.name for each in builds_of(models, name) if each.digest == digest]
 
 
-def _is_right(spec: Spec, shown: Shown, policy: Policy, progress: Progress) -> bool:
+def _is_right(spec: Spec, shown: Shown, policy: Policy, publisher: Publisher) -> bool:
     """Whether weights are those that a person pinned, and the hub's newest where that is asked."""
     source = spec.source
     if not isinstance(source, HubSource):
         return True
-    if not meets_pin(shown, source, progress):
+    if not meets_pin(shown, source, publisher):
         return False
     if not policy.upgrade or source.sha256 or source.commit:
         return True
-    progress.step(f"asking the hub for {source}")
     published = shown.origin.sha256 if shown.origin else None
-    return published == hub_facts(source)[1].sha256
+    return published == publisher.sha256(source)
 
 
 def _with_standing(
-    found: Comparison, server: Server, policy: Policy, progress: Progress
+    found: Comparison, server: Server, policy: Policy, publisher: Publisher
 ) -> Comparison:
     """Look at every build of the name, for one that is what is wanted."""
     known = dict(found.known)
@@ -213,7 +211,7 @@ def _with_standing(
             if (
                 same_name(name, spec.build(shown.blobs))
                 and not differences(spec, shown)
-                and _is_right(spec, shown, policy, progress)
+                and _is_right(spec, shown, policy, publisher)
             ):
                 return replace(found, standing=(spec, shown.blobs))
     return found
@@ -306,6 +304,7 @@ def make_plan(
     *,
     via: Via,
     registry: Registry,
+    publisher: Publisher,
     progress: Progress,
 ) -> Plan:
     """Turn what differs into steps.
@@ -317,14 +316,15 @@ def make_plan(
         policy: How the wish is to be met.
         via: How the bytes reach the server.
         registry: Where the server pulls from.
-        progress: Hears of warnings, and where the hub is asked.
+        publisher: Who says what is published.
+        progress: Hears of warnings.
 
     Raises:
-        HubError: The hub has to say which file it has, and does not.
+        HubError: The publisher has to say which file it has, and does not.
         UsageError: The file cannot be had.
     """
     around = Surroundings(
-        server, version, compared.models, compared.known, via, registry, policy, progress
+        server, version, compared.models, compared.known, via, registry, policy, publisher, progress
     )
     steps: list[Step] = []
     if compared.unchanged is None:

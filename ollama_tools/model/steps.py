@@ -48,7 +48,7 @@ class Policy:
         check: Whether a new build must pass the smoke checks before the name is switched to it.
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Bring and build again even where nothing differs.
-        upgrade: Take what the hub has now, where what serves is an older file.
+        upgrade: Take what is published now, where what serves is an older file.
         keep: How many builds of the name stay, the one that serves among them; None for all.
 
     Raises:

@@ -52,6 +52,16 @@ class Registry:
     host: str = "hf.co"
     insecure: bool = False
 
+    @property
+    def is_hub(self) -> bool:
+        """Whether it is the hub's own, and no mirror."""
+        return self.host.casefold() in ("hf.co", "huggingface.co")
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http{'' if self.insecure else 's'}://{self.host}"
+
 
 @dataclass(frozen=True, slots=True)
 class Offline:

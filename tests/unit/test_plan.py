@@ -16,6 +16,7 @@ from ollama_tools.files.packaged import data_path
 from ollama_tools.model.bring import base_name
 from ollama_tools.model.modelfile import Difference
 from ollama_tools.model.plan import Plan, compare, make_plan
+from ollama_tools.model.published import Hub
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import InstalledModel, RunningModel, Server
@@ -85,7 +86,7 @@ def plan_on(
 ) -> Plan:
     policy = Policy(check=check, force=force, keep=keep)
     server = cast("Server", fake)
-    compared = compare(server, fake.listed, candidates, policy, Silence())
+    compared = compare(server, fake.listed, candidates, policy, Hub(Silence()))
     return make_plan(
         compared,
         server,
@@ -93,6 +94,7 @@ def plan_on(
         policy,
         via=via,
         registry=Registry(),
+        publisher=Hub(Silence()),
         progress=Silence(),
     )
 
