@@ -228,7 +228,7 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
             short_digest(each.digest),
             short_digest(each.weights or ""),
             each.since.partition(".")[0].replace("T", " "),
-            "serving" if each.serving else "",
+            each.state,
         )
         for each in kept
     ]

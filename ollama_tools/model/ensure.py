@@ -162,8 +162,17 @@ class Wanted:
     publisher: Publisher
 
 
-def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Wanted:
+def compare_with(
+    server: Server, wish: Wish, policy: Policy, progress: Progress, *, doubtful: bool = False
+) -> Wanted:
     """Compare what a server has with what is wished.
+
+    Args:
+        server: The server.
+        wish: What is wished.
+        policy: How the wish is to be met.
+        progress: Hears of long steps.
+        doubtful: Whether a layer of what serves may be gone, so that the server has to look.
 
     Raises:
         UsageError: What was asked for cannot be.
@@ -183,19 +192,21 @@ def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress)
     via = choose_via(wish, offline.via, local=server.is_local)
     wanted = candidates(source, offline, wish, version, via)
     asked = publisher(via, offline.registry, progress)
-    compared = compare(server, models, wanted, policy, asked)
+    compared = compare(server, models, wanted, policy, asked, doubtful=doubtful)
     return Wanted(compared, version, via, offline.registry, asked)
 
 
-def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Plan:
-    """The steps from what a server has to what is wished.
+def plan_for(
+    server: Server, wish: Wish, policy: Policy, progress: Progress, *, doubtful: bool = False
+) -> Plan:
+    """The steps from what a server has to what is wished; see :func:`compare_with`.
 
     Raises:
         UsageError: What was asked for cannot be.
         ServerError: The server does not answer, or cannot serve Devstral.
         HubError: The hub has to say which file it has, and does not.
     """
-    wanted = compare_with(server, wish, policy, progress)
+    wanted = compare_with(server, wish, policy, progress, doubtful=doubtful)
     plan = make_plan(
         wanted.compared,
         server,
@@ -206,7 +217,7 @@ def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> 
         publisher=wanted.publisher,
         progress=progress,
     )
-    return replace(plan, again=partial(plan_for, server, wish, policy, progress))
+    return replace(plan, again=partial(plan_for, server, wish, policy, progress, doubtful=True))
 
 
 def _require_dedicated(server: Server, release: Release) -> None:

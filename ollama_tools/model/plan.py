@@ -11,7 +11,15 @@ from typing import Any
 from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.system_prompt import SystemOrigin
-from ollama_tools.errors import HubError, ServerError, UsageError
+from ollama_tools.errors import (
+    HubError,
+    LayerLost,
+    ModelNotFound,
+    NotOllama,
+    ServerError,
+    ServerUnreachable,
+    UsageError,
+)
 from ollama_tools.files.digests import SHOWN_DIGITS, short_digest
 from ollama_tools.model.bring import (
     Pull,
@@ -21,7 +29,7 @@ from ollama_tools.model.bring import (
     base_steps,
     bring_steps,
 )
-from ollama_tools.model.builds import builds_of, own_models, surplus
+from ollama_tools.model.builds import builds_of, own_models, surplus, whole
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, differences
 from ollama_tools.model.published import Publisher, meets_pin
@@ -123,6 +131,8 @@ def compare(
     candidates: Sequence[Spec],
     policy: Policy,
     publisher: Publisher,
+    *,
+    doubtful: bool = False,
 ) -> Comparison:
     """Look whether a name stands for what is wanted.
 
@@ -136,6 +146,7 @@ def compare(
         candidates: The specs that would do, the best first.
         policy: How the wish is to be met.
         publisher: Who says what is published.
+        doubtful: Whether a layer of what serves may be gone, so that the server has to look.
 
     Raises:
         UsageError: Another model has the name in other letters, or nobody can know a commit.
@@ -150,7 +161,10 @@ def compare(
     if current is None:
         missing = (Difference("model", None, name),)
         return _with_standing(replace(bare, differences=missing), server, policy, publisher)
-    shown = server.show(current.name)
+    shown = _shown(server, current.name)
+    if shown is None or (doubtful and not whole(server, current.name)):
+        holed = (Difference("model", "one that has lost a layer", "a whole one"),)
+        return _with_standing(replace(bare, differences=holed), server, policy, publisher)
     bare = replace(bare, known={current.name: shown})
     for spec in candidates:
         different = differences(spec, shown)
@@ -164,6 +178,23 @@ def compare(
             return replace(bare, nearest=spec, earlier=earlier)
     found = _with_standing(bare, server, policy, publisher)
     return _with_differences(found, current, shown)
+
+
+def _shown(server: Server, name: str) -> Shown | None:
+    """A model that the server lists; None where it lists it, and a layer of it is gone.
+
+    Raises:
+        ModelNotFound: Another run has removed it.
+    """
+    try:
+        return server.show(name)
+    except LayerLost:
+        return None
+    except ModelNotFound:
+        # So it answers for a text that is gone, too (0.34.4).
+        if server.model(name) is None:
+            raise
+        return None
 
 
 def _refuse_other_case(name: str, current: InstalledModel | None) -> None:
@@ -200,6 +231,8 @@ def _with_standing(
         if own.kind in (Kind.BUILD, Kind.TRIAL, Kind.FAILED):
             try:
                 known[each.name] = server.show(each.name)
+            except (ServerUnreachable, NotOllama):
+                raise
             except ServerError:
                 # One that cannot be shown is none that could be used.
                 continue
@@ -212,6 +245,7 @@ def _with_standing(
                 same_name(name, spec.build(shown.blobs))
                 and not differences(spec, shown)
                 and _is_right(spec, shown, policy, publisher)
+                and whole(server, name)
             ):
                 return replace(found, standing=(spec, shown.blobs))
     return found

@@ -20,8 +20,8 @@ from ollama_tools.files.digests import short_digest
 from ollama_tools.progress import Progress
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.spec import HubSource
 from ollama_tools.wanted.draft import Registry
+from ollama_tools.wanted.spec import HubSource
 from ollama_tools.wanted.wish import Via
 
 

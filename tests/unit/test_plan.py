@@ -70,7 +70,11 @@ class Fake:
     def running(self) -> list[RunningModel]:
         return []
 
-    def show(self, name: str) -> Shown:
+    def has_blob(self, _digest: str) -> bool:
+        return True
+
+    def show(self, name: str, *, anew: bool = False) -> Shown:
+        del anew
         self.asked.append(name)
         assert self._answer is not None
         return Shown(name, self._answer)
