@@ -76,6 +76,26 @@ def judge_weights(
     return Status.FAIL, saw, _AGAIN
 
 
+def vouches(shown: Shown, build: InstalledModel | None, name: str) -> bool:
+    """Whether the name of a build of a public name fits what the build is made of.
+
+    Args:
+        shown: The build, as its server shows it.
+        build: The same in the server's list.
+        name: The public name.
+    """
+    own = own_name(build.name) if build is not None else None
+    if build is None or own is None:
+        return False
+    if own.mark == short_digest(build.digest):
+        return True
+    specs = list(_possible_specs(shown, name))
+    earlier = {each.casefold() for spec in specs for each in spec.earlier_builds}
+    return build.name.casefold() in earlier or own.mark in {
+        each.mark(shown.blobs) for each in specs
+    }
+
+
 def _weights(shown: Shown) -> str:
     if shown.weights is None:
         return ""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
+from ollama_tools.checks.vouching import vouches
 from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.system_prompt import SystemOrigin
@@ -49,7 +49,7 @@ from ollama_tools.progress import Progress
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import Kind, build_name, full_name, new_served_name, same_name
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.versions import Version
+from ollama_tools.server.versions import UNQUOTED_FILES, Version
 from ollama_tools.wanted.draft import Registry
 from ollama_tools.wanted.spec import HubSource, Spec
 from ollama_tools.wanted.wish import Via
@@ -296,6 +296,7 @@ class Plan:
         around: What the ways of the bytes depend on.
         steps: What is done, in order; empty where nothing is.
         removed: Builds that are removed in the end, as far as they are there or known already.
+        at_most: Whether fewer may be removed, since nobody knows yet which build will be made.
         again: Plans anew from what the server has then; None where nobody can.
     """
 
@@ -305,6 +306,7 @@ class Plan:
     around: Surroundings
     steps: tuple[Step, ...]
     removed: tuple[str, ...] = ()
+    at_most: bool = False
     again: Callable[[], Plan] | None = None
 
     @property
@@ -326,6 +328,7 @@ class Plan:
             "previous": compared.previous,
             "differences": [each.as_json() for each in compared.differences],
             "removed": list(self.removed),
+            "removed_at_most": self.at_most,
             "steps": [each.as_json() for each in self.steps],
         }
 
@@ -367,11 +370,11 @@ def make_plan(
         steps += base_steps(compared.candidates[0], around, pulled=pulled)
     bases = [each.base for each in steps if isinstance(each, RemoveBase)]
     steps += stopped_runs(server, compared.models, compared.name, but=bases)
-    removed = _removed(compared, policy, server.now, _build_to_come(steps))
+    removed, at_most = _removed(compared, around, steps)
     if removed:
         assert policy.keep is not None  # noqa: S101 - else there would be none
-        steps.append(RemoveBuilds(removed, policy.keep))
-    return Plan(compared, version, policy, around, tuple(steps), removed)
+        steps.append(RemoveBuilds(removed, policy.keep, at_most))
+    return Plan(compared, version, policy, around, tuple(steps), removed, at_most)
 
 
 def _making_steps(compared: Comparison, around: Surroundings) -> list[Step]:
@@ -453,32 +456,64 @@ def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple
     )
 
 
-def _build_to_come(steps: Sequence[Step]) -> str | None:
-    """The name of the build that is made, where its weights are known before they are brought."""
-    weights = next((each.weights for each in steps if isinstance(each, UseWeights)), None)
-    spec = next((each.spec for each in steps if isinstance(each, Create)), None)
-    if spec is None or weights is None or isinstance(weights, str):
-        return None
-    return spec.build(tuple(weights.values()))
-
-
 def _removed(
-    compared: Comparison, policy: Policy, now: datetime, to_come: str | None
-) -> tuple[str, ...]:
+    compared: Comparison, around: Surroundings, steps: Sequence[Step]
+) -> tuple[tuple[str, ...], bool]:
     """The builds that are over ``keep`` once the plan has been carried out.
 
-    Args:
-        compared: What the server has, beside what is wanted.
-        policy: How the wish is to be met.
-        now: The server's time.
-        to_come: The name of the build that is made; None where nobody knows it yet.
+    Returns:
+        Their names, and whether it may be fewer: where nobody knows the weights to come, the build
+        to come may be one that is there.
     """
-    if policy.keep is None:
-        return ()
-    models = list(compared.models)
-    if compared.unchanged is None and compared.earlier is None:
-        models = _models_afterwards(compared, to_come)
-    return tuple(each.name for each in surplus(models, compared.name, policy.keep, now))
+    keep = around.policy.keep
+    if keep is None:
+        return (), False
+
+    def over(models: Sequence[InstalledModel]) -> tuple[str, ...]:
+        return tuple(each.name for each in surplus(models, compared.name, keep, around.server.now))
+
+    if compared.unchanged is not None or compared.earlier is not None:
+        return over(compared.models), False
+    found = over(_models_afterwards(compared, None))
+    if not found or compared.standing is not None:
+        return found, False
+    spec = next(each.spec for each in steps if isinstance(each, Create))
+    weights = _weights_to_come(steps, around)
+    if weights is not None:
+        return over(_models_afterwards(compared, spec.build(weights))), False
+    names = [each.name for each in builds_of(compared.models, compared.name)]
+    possible = [each for each in names if _may_come(each, compared, around)]
+    fewer = {over(_models_afterwards(compared, each)) for each in possible}
+    return found, bool(fewer - {found})
+
+
+def _weights_to_come(steps: Sequence[Step], around: Surroundings) -> tuple[str, ...] | None:
+    """The blobs that the build to come will have; None where nobody knows them yet."""
+    if around.rewrites:
+        return None
+    for step in steps:
+        if isinstance(step, UseWeights):
+            return None if isinstance(step.weights, str) else tuple(step.weights.values())
+        if isinstance(step, Pull) and around.version >= UNQUOTED_FILES:
+            assert isinstance(step.spec.source, HubSource)  # noqa: S101 - nothing else is pulled
+            if step.pull:
+                return around.publisher.blobs(step.spec.source)
+            return around.server.show(step.base).blobs or None
+    return None
+
+
+def _may_come(build: str, compared: Comparison, around: Surroundings) -> bool:
+    """Whether a build that is there may be the one that is to be made.
+
+    It is where it has what is wanted, or has not what its name says, so that it is made anew.
+    """
+    try:
+        shown = compared.known.get(build) or around.server.show(build)
+    except (ModelNotFound, LayerLost):
+        return True
+    if not all(differences(each, shown) for each in compared.candidates):
+        return True
+    return not vouches(shown, find_model(list(compared.models), build), compared.name)
 
 
 def _models_afterwards(compared: Comparison, to_come: str | None) -> list[InstalledModel]:

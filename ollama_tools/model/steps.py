@@ -519,17 +519,22 @@ class RemoveBuilds(Step):
     Attributes:
         names: The builds, as far as they are there already.
         keep: How many stay.
+        at_most: Whether it may be fewer.
     """
 
     kind = StepKind.REMOVE
     sign = "-"
     names: tuple[str, ...]
     keep: int
+    at_most: bool = False
 
     @property
     def text(self) -> str:
         """See :class:`Step`."""
-        return f"remove all builds but {self.keep}: {', '.join(self.names)}"
+        names = ", ".join(self.names)
+        # The weights to come may be those of a build that is there, and then there is none more.
+        limit = f"at most {names}" if self.at_most else names
+        return f"remove all builds but {self.keep}: {limit}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
