@@ -86,6 +86,10 @@ class ModelNotFound(ServerError):
     """The server has no model of that name."""
 
 
+class LayerLost(ServerError):
+    """A model stands on the server, and a file that it is made of does not."""
+
+
 class PullFailed(ServerError):
     """The server could not bring the bytes from the hub."""
 

@@ -71,7 +71,8 @@ def create(
     upgrade: Annotated[
         bool,
         typer.Option(
-            "--upgrade", help="Take the hub's newest file, where what serves is an older one."
+            "--upgrade",
+            help="Take the newest file of the hub or the mirror, where what serves is older.",
         ),
     ] = False,
     keep: Annotated[
@@ -86,6 +87,7 @@ def create(
 ) -> ExitCode | None:
     """Make a Devstral on a server: bring it, build it, check it, then switch the name to it."""
     from ollama_tools.devstral.context import AGENT_PROMPT
+    from ollama_tools.files.digests import short_digest
     from ollama_tools.model.apply import apply
     from ollama_tools.model.ensure import plan_for
     from ollama_tools.model.steps import Policy
@@ -110,7 +112,7 @@ def create(
             return None
         model = apply(plan, server, output)
     where = f"on {model.server} (Ollama {model.version})"
-    facts = f"{model.digest[:12]}, carrier {model.carrier.value}, context {model.context}"
+    facts = f"{short_digest(model.digest)}, carrier {model.carrier.value}, context {model.context}"
     if not model.changed:
         text = f"{model.name} is unchanged {where}: {facts}"
     elif model.report is not None:
@@ -176,7 +178,10 @@ def status(
     ],
     host: HostOption = None,
     upstream: Annotated[
-        bool, typer.Option("--upstream", help="Ask the hub as well whether it has a newer file.")
+        bool,
+        typer.Option(
+            "--upstream", help="Ask the hub or the mirror as well whether it has a newer file."
+        ),
     ] = False,
 ) -> ExitCode | None:
     """Compare a server with what create would make; nothing is changed. Exit code 3 on drift.
@@ -184,6 +189,7 @@ def status(
     Settings that are named are compared with the environment of the server's process, which shows
     on its own machine only.
     """
+    from ollama_tools.files.digests import short_digest
     from ollama_tools.model.status import model_status
     from ollama_tools.server.client import Server
     from ollama_tools.settings.environment import asked_environment
@@ -196,7 +202,9 @@ def status(
     lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
     if found.build and found.weights:
         origin = f" of {found.origin}" if found.origin else ""
-        lines.insert(1, f"build {found.build}, weights {found.weights[:19]}{origin}")
+        lines.insert(
+            1, f"build {found.build}, weights sha256:{short_digest(found.weights)}{origin}"
+        )
     if found.upstream:
         lines.append(str(found.upstream))
     lines += [
@@ -213,8 +221,9 @@ def status(
 @command(commands, "history", panel=_PANEL)
 def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     """Show the builds that are kept of a model, the one that began to serve last first."""
-    from ollama_tools.model.builds import SHOWN_DIGITS, with_weights
+    from ollama_tools.files.digests import short_digest
     from ollama_tools.model.builds import history as kept_builds
+    from ollama_tools.model.builds import with_weights
     from ollama_tools.server.client import Server
 
     with Server(host) as server:
@@ -222,8 +231,8 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     rows = [
         (
             each.name,
-            each.digest[:SHOWN_DIGITS],
-            (each.weights or "").removeprefix("sha256:")[:SHOWN_DIGITS],
+            short_digest(each.digest),
+            short_digest(each.weights or ""),
             each.since.partition(".")[0].replace("T", " "),
             each.state,
         )
@@ -291,20 +300,13 @@ def prune(
     with Server(host) as server:
         removed, kept = remove(server, name, keep, dry_run=dry_run)
         left = remove_leftovers(server, name, dry_run=dry_run)
-    lines = [f"- {each.name}" for each in removed]
-    lines += [f"- {each.name} ({each.why})" for each in left]
-    names = [each.name for each in removed] + [each.name for each in left]
-    verb = "would be removed" if dry_run else "removed"
-    output.result(
-        {
-            "removed": [each.as_json() for each in removed],
-            "kept": [each.as_json() for each in kept],
-            "leftovers": [each.as_json() for each in left],
-            "dry_run": dry_run,
-        },
-        "\n".join([*lines, f"{len(names)} {verb}, {len(kept)} kept"]),
-        names,
-    )
+    document = {
+        "removed": [each.as_json() for each in removed],
+        "kept": [each.as_json() for each in kept],
+        "leftovers": [each.as_json() for each in left],
+    }
+    gone = {each.name: "" for each in removed} | {each.name: f" ({each.why})" for each in left}
+    _print_removal(output, document, gone, f", {len(kept)} kept", dry_run=dry_run)
 
 
 @command(commands, "remove", panel=_PANEL)
@@ -322,13 +324,18 @@ def remove(
 
     with Server(host) as server:
         gone = remove_model(server, name, dry_run=dry_run)
-    lines = [f"- {each}" for each in gone.names]
+    names = dict.fromkeys(gone.names, "")
+    _print_removal(output, gone.as_json(), names, dry_run=dry_run)
+
+
+def _print_removal(
+    output: Output, document: dict[str, Any], gone: dict[str, str], rest: str = "", *, dry_run: bool
+) -> None:
+    """Print what is gone, or would be: each name with a remark, then how many."""
+    lines = [f"- {name}{remark}" for name, remark in gone.items()]
     verb = "would be removed" if dry_run else "removed"
-    output.result(
-        gone.as_json() | {"dry_run": dry_run},
-        "\n".join([*lines, f"{len(gone.names)} {verb}"]),
-        gone.names,
-    )
+    text = "\n".join([*lines, f"{len(gone)} {verb}{rest}"])
+    output.result(document | {"dry_run": dry_run}, text, list(gone))
 
 
 @command(commands, "render", panel=_PANEL)

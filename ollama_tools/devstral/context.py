@@ -20,6 +20,19 @@ _SHORTEST_PROMPT = 256
 _CONTEXT = re.compile(r"([0-9]{1,3}(?:_[0-9]{3})+|[0-9]{1,12})([kK])?")
 
 
+def check_smallest_context(context: int) -> None:
+    """Refuse a context in which no agent could do anything.
+
+    Raises:
+        UsageError: It is too small.
+    """
+    if context < SMALLEST_CONTEXT:
+        raise UsageError(
+            f"a context of {context} tokens is too small for any tool call",
+            "agents start with prompts of up to 18,000 tokens: use --context 32768 or more",
+        )
+
+
 def check_prompt_tokens(tokens: int) -> None:
     """Refuse a long prompt that is too short to prove anything.
 

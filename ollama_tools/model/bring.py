@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,14 @@ from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import FileProblem, HubError, PullFailed, ServerError, UsageError
 from ollama_tools.files import gguf, gguf_rewrite, hub
 from ollama_tools.files import remembered as state
+from ollama_tools.files.digests import short_digest
+from ollama_tools.model.published import (
+    Publisher,
+    hub_facts,
+    is_of_source,
+    meets_pin,
+    require_pinned,
+)
 from ollama_tools.model.steps import Policy, Run, Step, StepKind
 from ollama_tools.progress import Progress, size_text
 from ollama_tools.server.client import InstalledModel, Server, find_model
@@ -42,6 +49,7 @@ class Surroundings:
         via: How the bytes shall come.
         registry: Where the server pulls from.
         policy: How the wish is to be met.
+        publisher: Who says what is published.
         progress: Hears of warnings.
     """
 
@@ -52,6 +60,7 @@ class Surroundings:
     via: Via
     registry: Registry
     policy: Policy
+    publisher: Publisher
     progress: Progress
     _asked: dict[HubSource, tuple[hub.HubFile, hub.HubFileFacts]] = field(default_factory=dict)
 
@@ -139,7 +148,7 @@ def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> Us
         if (
             origin is not None
             and is_of_source(origin, source)
-            and meets_pin(shown, source, around.progress)
+            and meets_pin(shown, source, around.publisher)
             and _has_form(spec, shown, origin)
             and all(around.server.has_blob(each) for each in shown.blobs)
         ):
@@ -154,65 +163,13 @@ def _has_form(spec: Spec, shown: Shown, origin: Origin) -> bool:
     return shown.weights == f"sha256:{origin.sha256}"
 
 
-def is_of_source(origin: Origin, source: HubSource) -> bool:
-    """Whether weights came from a quant's file, of whatever commit."""
-    if (origin.repository or "").casefold() != source.repository.casefold():
-        return False
-    if origin.file is None:
-        return (origin.tag or "").casefold() == source.tag.casefold()
-    if source.filename is not None:
-        return fnmatchcase(Path(origin.file).name, Path(source.filename).name)
-    stem, wanted = Path(origin.file).stem.casefold(), source.tag.casefold()
-    return stem == wanted or stem.endswith(f"-{wanted}")
-
-
-def meets_pin(shown: Shown, source: HubSource, progress: Progress) -> bool:
-    """Whether weights are those that a person pinned by digest or commit; true where none did.
-
-    Raises:
-        HubError: The hub has to say which file a commit has, and does not.
-    """
-    if source.sha256 is None and source.commit is None:
-        return True
-    origin = shown.origin
-    published = origin.sha256 if origin else None
-    if source.sha256 is not None and published != source.sha256:
-        return False
-    if source.commit is None or (origin is not None and origin.commit == source.commit):
-        return True
-    return published is not None and published == published_sha256(source, progress)
-
-
-def published_sha256(source: HubSource, progress: Progress) -> str | None:
-    """Hex digest of the file that a source names; that of a commit is asked for once."""
-    key, mark = f"{source} at {source.commit}", ["published"]
-    if source.commit and (known := state.remembered_digest(key, mark)):
-        return known
-    progress.step(f"asking the hub for {source}")
-    sha256 = hub_facts(source)[1].sha256
-    if source.commit and sha256:
-        state.remember_digest(key, mark, sha256)
-    return sha256
-
-
-def hub_facts(source: HubSource) -> tuple[hub.HubFile, hub.HubFileFacts]:
-    """A source's file and what the hub says of it.
-
-    Raises:
-        HubError: The hub does not say it.
-        UsageError: The repository has no such file.
-    """
-    file = hub.HubFile(source.repository, _filename(source), source.revision)
-    return file, hub.facts(file)
-
-
 # Through this machine
 
 
 def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
     file, facts = around.facts(source)
     file, facts = _kept_file(source, file, facts, around)
-    _require_pinned(source, facts.sha256, f"{file}")
+    require_pinned(source, facts.sha256, f"{file}", "the hub")
     origin = Origin(source.repository, file.filename, None, facts.commit, facts.sha256)
     known = _known_digest(spec, facts.sha256)
     if known is not None and around.server.has_blob(f"sha256:{known}"):
@@ -248,15 +205,6 @@ def _kept_file(
         earlier = replace(file, revision=origin.commit)
         return earlier, hub.facts(earlier)
     return file, facts
-
-
-def _require_pinned(source: HubSource, sha256: str | None, label: str) -> None:
-    if source.sha256 is not None and sha256 != source.sha256:
-        raise HubError(
-            f"{label} has the sha256 {(sha256 or 'unknown')[:12]}… on the hub, not the pinned "
-            f"{source.sha256[:12]}…",
-            "pin a commit that has it with --revision, or pin what is there now",
-        )
 
 
 @dataclass(frozen=True)
@@ -367,7 +315,9 @@ def _sent(run: Run, spec: Spec, path: Path, sha256: str | None) -> str:
     own, new = rewritten.digests(run.progress)
     if sha256 is not None:
         if own != sha256:
-            raise FileProblem(f"{path} is not the file of sha256 {sha256[:12]}…", "fetch it again")
+            raise FileProblem(
+                f"{path} is not the file of sha256 {short_digest(sha256)}…", "fetch it again"
+            )
         state.remember_digest(*_derived(spec, sha256), new)
     if not run.server.has_blob(f"sha256:{new}"):
         _check_room(run, rewritten.size)
@@ -402,31 +352,6 @@ def _known_digest(spec: Spec, sha256: str | None) -> str | None:
     return state.remembered_digest(*_derived(spec, sha256))
 
 
-def _filename(source: HubSource) -> str:
-    """The name of the source's GGUF in its repository."""
-    if source.filename is not None and "*" not in source.filename:
-        return source.filename
-    names = hub.gguf_files(source.repository, source.revision)
-    wanted = source.tag.casefold()
-    found = [
-        name
-        for name in names
-        if Path(name).stem.casefold().endswith(f"-{wanted}") or Path(name).stem.casefold() == wanted
-    ]
-    if len(found) == 1:
-        return found[0]
-    if any(f"-{wanted}-0000" in name.casefold() for name in names):
-        raise UsageError(
-            f"{source.repository}:{source.tag} is split into several files, which Ollama cannot "
-            "take from the hub",
-            "merge it with llama-gguf-split --merge, then create from the file",
-        )
-    raise UsageError(
-        f"{source.repository} has no GGUF for {source.tag!r}",
-        "it has: " + ", ".join(sorted(names)[:30]) if names else "it has no GGUF at all",
-    )
-
-
 # By the server itself
 
 
@@ -438,15 +363,32 @@ def base_name(spec: Spec, registry: Registry) -> str | None:
 
 
 def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
-    expected = source.sha256
-    if source.commit is not None:
-        expected = published_sha256(source, around.progress)
-        _require_pinned(source, expected, str(source))
+    expected, commit = source.sha256, None
+    publisher = around.publisher
     base = source.pull_name(around.registry.host)
     is_there = find_model(list(around.models), base) is not None
     pull = not is_there or around.policy.force or around.policy.upgrade
-    insecure, size, estimated = around.registry.insecure, source.bytes, source.estimated
-    return [Pull(spec, base, insecure, size, estimated, expected, pull, not is_there)]
+    if source.commit is not None and (known := publisher.of_commit(source)):
+        require_pinned(source, known, str(source), publisher.label)
+        expected, commit = known, source.commit
+    elif expected is None and source.commit is not None:
+        raise publisher.refuse_commit(source)
+    elif expected is not None and pull and (blobs := publisher.blobs(source)):
+        # Known before gigabytes are brought; what arrives is compared all the same.
+        require_pinned(source, blobs[0].removeprefix("sha256:"), str(source), publisher.label)
+    return [
+        Pull(
+            spec,
+            base,
+            insecure=around.registry.insecure,
+            bytes=source.bytes,
+            estimated=source.estimated,
+            expected=expected,
+            commit=commit,
+            pull=pull,
+            is_ours=not is_there,
+        )
+    ]
 
 
 @dataclass(frozen=True)
@@ -460,6 +402,7 @@ class Pull(Step):
         bytes: Size of the weights, where it is known or estimated.
         estimated: Whether it is not known to the byte.
         expected: Hex digest that they must have; None for whatever the registry has.
+        commit: The commit that has them; None where nobody knows it.
         pull: Whether the registry is asked.
         is_ours: Whether the base comes to the server by this step.
     """
@@ -471,6 +414,7 @@ class Pull(Step):
     bytes: int | None
     estimated: bool
     expected: str | None
+    commit: str | None
     pull: bool
     is_ours: bool
 
@@ -510,11 +454,11 @@ class Pull(Step):
         own = (shown.weights or "").removeprefix("sha256:")
         if self.expected is not None and own != self.expected:
             raise PullFailed(
-                f"the server pulled weights of the sha256 {own[:12]}…, not the pinned "
-                f"{self.expected[:12]}…",
+                f"the server pulled weights of the sha256 {short_digest(own)}…, not the pinned "
+                f"{short_digest(self.expected)}…",
                 "a server pulls what its registry has now: use --via upload",
             )
-        run.origin = Origin(source.repository, source.filename, None, source.commit, own)
+        run.origin = Origin(source.repository, source.filename, None, self.commit, own)
         if run.version < UNQUOTED_FILES or not shown.blobs:
             run.weights = self.base
             return

@@ -15,6 +15,7 @@ from ollama_tools.devstral.reference import QuantReference, guess_release, parse
 from ollama_tools.errors import ModelNotFound, UsageError
 from ollama_tools.model.apply import Outcome, apply
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
+from ollama_tools.model.published import Publisher, publisher
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import Server, find_model
@@ -62,7 +63,8 @@ def ensure_model(
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Pull and build again even where nothing differs.
         keep: How many builds of the name to keep, the one that serves among them; None for all.
-        upgrade: Take what the hub has now, where what serves is an older file of the same name.
+        upgrade: Take what the hub (or the mirror that is named) has now, where what serves is an
+            older file of the same name.
         progress: Hears of each step; None for silence.
         **wish: Everything else that may be said of the model (``name``, ``context``, ``carrier``,
             …): the fields of :class:`ollama_tools.wanted.wish.Wish`.
@@ -151,16 +153,27 @@ class Wanted:
         version: The server's version.
         via: How the bytes would come.
         registry: Where the server would pull from.
+        publisher: Who says what is published.
     """
 
     compared: Comparison
     version: Version
     via: Via
     registry: Registry
+    publisher: Publisher
 
 
-def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Wanted:
+def compare_with(
+    server: Server, wish: Wish, policy: Policy, progress: Progress, *, doubtful: bool = False
+) -> Wanted:
     """Compare what a server has with what is wished.
+
+    Args:
+        server: The server.
+        wish: What is wished.
+        policy: How the wish is to be met.
+        progress: Hears of long steps.
+        doubtful: Whether a layer of what serves may be gone, so that the server has to look.
 
     Raises:
         UsageError: What was asked for cannot be.
@@ -180,18 +193,22 @@ def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress)
         _require_dedicated(server, offline.release)
     via = choose_via(wish, offline.via, local=server.is_local)
     wanted = candidates(source, offline, wish, version, via)
-    return Wanted(compare(server, models, wanted, policy, progress), version, via, offline.registry)
+    asked = publisher(via, offline.registry, progress)
+    compared = compare(server, models, wanted, policy, asked, doubtful=doubtful)
+    return Wanted(compared, version, via, offline.registry, asked)
 
 
-def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Plan:
-    """The steps from what a server has to what is wished.
+def plan_for(
+    server: Server, wish: Wish, policy: Policy, progress: Progress, *, doubtful: bool = False
+) -> Plan:
+    """The steps from what a server has to what is wished; see :func:`compare_with`.
 
     Raises:
         UsageError: What was asked for cannot be.
         ServerError: The server does not answer, or cannot serve Devstral.
         HubError: The hub has to say which file it has, and does not.
     """
-    wanted = compare_with(server, wish, policy, progress)
+    wanted = compare_with(server, wish, policy, progress, doubtful=doubtful)
     plan = make_plan(
         wanted.compared,
         server,
@@ -199,9 +216,10 @@ def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> 
         policy,
         via=wanted.via,
         registry=wanted.registry,
+        publisher=wanted.publisher,
         progress=progress,
     )
-    return replace(plan, again=partial(plan_for, server, wish, policy, progress))
+    return replace(plan, again=partial(plan_for, server, wish, policy, progress, doubtful=True))
 
 
 def _require_dedicated(server: Server, release: Release) -> None:

@@ -47,7 +47,7 @@ _WHY = {
     LeftoverKind.FAILED: "failed its checks, and is kept to be looked at",
     LeftoverKind.TRIAL: "was being made when a run was stopped",
     LeftoverKind.ORPHAN: "a build whose public name is gone",
-    LeftoverKind.MARK: "says when a build served that is gone",
+    LeftoverKind.MARK: "says whether and when a build served that is gone",
     LeftoverKind.BASE: "was pulled for a build, by a run that was stopped",
     LeftoverKind.BROKEN: "has a manifest without content, from a server that was stopped",
     LeftoverKind.DOWNLOAD: "a download that was broken off",
@@ -243,9 +243,11 @@ def _own(server: Server, models: Sequence[InstalledModel]) -> Iterator[Leftover]
             case Kind.TRIAL:
                 young = _is_young(model, server.now)
                 yield Leftover(LeftoverKind.TRIAL, model.name, own.public, model.bytes, young)
-            case Kind.SERVED:
+            case Kind.SERVED | Kind.UNSERVED:
                 if find_model(there, own.build) is None:
-                    yield Leftover(LeftoverKind.MARK, model.name, own.public)
+                    # A build's first mark is there before the build.
+                    young = own.kind is Kind.UNSERVED and _is_young(model, server.now)
+                    yield Leftover(LeftoverKind.MARK, model.name, own.public, None, young)
             case Kind.BUILD:
                 if find_model(there, own.public) is None and _is_ours(model, server):
                     young = _is_young(model, server.now)

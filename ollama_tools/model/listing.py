@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tools.errors import ModelNotFound
-from ollama_tools.model.builds import SHOWN_DIGITS, Build, builds_of, with_weights
+from ollama_tools.errors import NotOllama, ServerError, ServerUnreachable
+from ollama_tools.files.digests import short_digest
+from ollama_tools.model.builds import Build, builds_of, with_weights
 from ollama_tools.model.leftovers import Leftover, find_leftovers
 from ollama_tools.progress import size_text
 from ollama_tools.server.client import InstalledModel, Server, find_model
@@ -25,7 +26,7 @@ class Entry:
         digest: The manifest's digest, shortened as the ollama command line does.
         bytes: Size of all layers.
         context: ``num_ctx`` in tokens; None where the server's default holds.
-        carrier: Where its chat template lives.
+        carrier: Where its chat template lives; ``unreadable`` where the server cannot show it.
         loaded: Whether it is in memory now.
         weights: ``sha256:…`` of the blob that holds its weights.
         origin: Where they came from; None where the manifest does not say.
@@ -67,7 +68,7 @@ class Entry:
             "loaded" if self.loaded else "",
         )
         for each in self.builds:
-            yield f"  {each.name}", each.digest[:SHOWN_DIGITS], "", "", "", each.state
+            yield f"  {each.name}", short_digest(each.digest), "", "", "", each.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,18 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
         if is_grouped(model.name):
             continue
         try:
-            shown = server.show(model.name)
-        except ModelNotFound:
-            # It went while the others were looked at.
-            continue
-        if everything or shown.is_devstral:
+            shown: Shown | None = server.show(model.name)
+        except (ServerUnreachable, NotOllama):
+            raise
+        except ServerError:
+            # One that the server cannot show must hide no other; or it went meanwhile.
+            if server.model(model.name) is None:
+                continue
+            shown = None
+        if shown is None:
+            if everything or builds[model.name] or "devstral" in model.name.casefold():
+                entries.append(_unreadable(model, builds[model.name]))
+        elif everything or shown.is_devstral:
             is_loaded = any(same_name(model.name, each) for each in loaded)
             kept = with_weights(server, builds[model.name])
             entries.append(_entry(model, shown, kept, loaded=is_loaded))
@@ -128,10 +136,25 @@ def _whole_list(server: Server) -> list[InstalledModel]:
     return models
 
 
+def _unreadable(model: InstalledModel, builds: list[Build]) -> Entry:
+    digest = short_digest(model.digest)
+    return Entry(
+        model.name,
+        digest,
+        model.bytes,
+        None,
+        "unreadable",
+        loaded=False,
+        weights=None,
+        origin=None,
+        builds=tuple(builds),
+    )
+
+
 def _entry(model: InstalledModel, shown: Shown, builds: list[Build], *, loaded: bool) -> Entry:
     return Entry(
         name=model.name,
-        digest=model.digest[:SHOWN_DIGITS],
+        digest=short_digest(model.digest),
         bytes=model.bytes,
         context=shown.context,
         carrier=shown.carrier,

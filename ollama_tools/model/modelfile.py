@@ -9,6 +9,7 @@ from typing import Any
 
 from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import UsageError
+from ollama_tools.files.digests import short_digest
 from ollama_tools.files.packaged import data_path
 from ollama_tools.server.parameters import value_text
 from ollama_tools.server.shown import Shown
@@ -178,4 +179,4 @@ def _sha256(text: str) -> str:
 
 def _short(sha256: str, text: str | None = None) -> str | None:
     """A long text by its digest; None for an empty one."""
-    return None if text == "" or sha256 == _sha256("") else f"sha256:{sha256[:12]}"
+    return None if text == "" or sha256 == _sha256("") else f"sha256:{short_digest(sha256)}"

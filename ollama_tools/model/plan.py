@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
+from ollama_tools.checks.vouching import vouches
 from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.system_prompt import SystemOrigin
-from ollama_tools.errors import HubError, ServerError, UsageError
+from ollama_tools.errors import (
+    HubError,
+    LayerLost,
+    ModelNotFound,
+    NotOllama,
+    ServerError,
+    ServerUnreachable,
+    UsageError,
+)
+from ollama_tools.files.digests import SHOWN_DIGITS, short_digest
 from ollama_tools.model.bring import (
     Pull,
     RemoveBase,
@@ -19,12 +28,11 @@ from ollama_tools.model.bring import (
     UseWeights,
     base_steps,
     bring_steps,
-    hub_facts,
-    meets_pin,
 )
-from ollama_tools.model.builds import SHOWN_DIGITS, builds_of, own_models, surplus
+from ollama_tools.model.builds import builds_of, own_models, surplus, whole
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, differences
+from ollama_tools.model.published import Publisher, meets_pin
 from ollama_tools.model.steps import (
     Check,
     Compare,
@@ -41,7 +49,7 @@ from ollama_tools.progress import Progress
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import Kind, build_name, full_name, new_served_name, same_name
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.versions import Version
+from ollama_tools.server.versions import UNQUOTED_FILES, Version
 from ollama_tools.wanted.draft import Registry
 from ollama_tools.wanted.spec import HubSource, Spec
 from ollama_tools.wanted.wish import Via
@@ -105,7 +113,7 @@ class Comparison:
         served = _builds_with(self.models, self.name, self.current.digest)
         if served and not self._is_unsound(served[0]):
             return served[0]
-        return build_name(self.name, _short(self.current.digest))
+        return build_name(self.name, short_digest(self.current.digest))
 
     def _is_unsound(self, build: str) -> bool:
         """Whether a build has something else than its name says, so that the name is made anew."""
@@ -122,7 +130,9 @@ def compare(
     models: Sequence[InstalledModel],
     candidates: Sequence[Spec],
     policy: Policy,
-    progress: Progress,
+    publisher: Publisher,
+    *,
+    doubtful: bool = False,
 ) -> Comparison:
     """Look whether a name stands for what is wanted.
 
@@ -135,11 +145,12 @@ def compare(
         models: Its models.
         candidates: The specs that would do, the best first.
         policy: How the wish is to be met.
-        progress: Hears where the hub is asked.
+        publisher: Who says what is published.
+        doubtful: Whether a layer of what serves may be gone, so that the server has to look.
 
     Raises:
-        UsageError: Another model has the name in other letters.
-        HubError: The hub has to say which file is meant, and does not.
+        UsageError: Another model has the name in other letters, or nobody can know a commit.
+        HubError: The publisher has to say which file is meant, and does not.
     """
     name = candidates[0].name
     current = find_model(list(models), name)
@@ -149,21 +160,41 @@ def compare(
         return replace(bare, differences=(Difference("build", None, "one made anew (--force)"),))
     if current is None:
         missing = (Difference("model", None, name),)
-        return _with_standing(replace(bare, differences=missing), server, policy, progress)
-    shown = server.show(current.name)
+        return _with_standing(replace(bare, differences=missing), server, policy, publisher)
+    shown = _shown(server, current.name)
+    if shown is None or (doubtful and not whole(server, current.name)):
+        holed = (Difference("model", "one that has lost a layer", "a whole one"),)
+        return _with_standing(replace(bare, differences=holed), server, policy, publisher)
     bare = replace(bare, known={current.name: shown})
     for spec in candidates:
         different = differences(spec, shown)
         served = _builds_with(models, name, current.digest)
         if not different and any(same_name(each, spec.build(shown.blobs)) for each in served):
-            if _is_right(spec, shown, policy, progress):
+            if _is_right(spec, shown, policy, publisher):
                 return replace(bare, nearest=spec)
             continue
         earlier = next((each for each in spec.earlier_builds if each in served), None)
-        if not different and earlier and _is_right(spec, shown, policy, progress):
+        if not different and earlier and _is_right(spec, shown, policy, publisher):
             return replace(bare, nearest=spec, earlier=earlier)
-    found = _with_standing(bare, server, policy, progress)
+    found = _with_standing(bare, server, policy, publisher)
     return _with_differences(found, current, shown)
+
+
+def _shown(server: Server, name: str) -> Shown | None:
+    """A model that the server lists; None where it lists it, and a layer of it is gone.
+
+    Raises:
+        ModelNotFound: Another run has removed it.
+    """
+    try:
+        return server.show(name)
+    except LayerLost:
+        return None
+    except ModelNotFound:
+        # So it answers for a text that is gone, too (0.34.4).
+        if server.model(name) is None:
+            raise
+        return None
 
 
 def _refuse_other_case(name: str, current: InstalledModel | None) -> None:
@@ -178,22 +209,21 @@ def _builds_with(models: Sequence[InstalledModel], name: str, digest: str) -> li
     return [each.name for each in builds_of(models, name) if each.digest == digest]
 
 
-def _is_right(spec: Spec, shown: Shown, policy: Policy, progress: Progress) -> bool:
+def _is_right(spec: Spec, shown: Shown, policy: Policy, publisher: Publisher) -> bool:
     """Whether weights are those that a person pinned, and the hub's newest where that is asked."""
     source = spec.source
     if not isinstance(source, HubSource):
         return True
-    if not meets_pin(shown, source, progress):
+    if not meets_pin(shown, source, publisher):
         return False
     if not policy.upgrade or source.sha256 or source.commit:
         return True
-    progress.step(f"asking the hub for {source}")
     published = shown.origin.sha256 if shown.origin else None
-    return published == hub_facts(source)[1].sha256
+    return published == publisher.sha256(source)
 
 
 def _with_standing(
-    found: Comparison, server: Server, policy: Policy, progress: Progress
+    found: Comparison, server: Server, policy: Policy, publisher: Publisher
 ) -> Comparison:
     """Look at every build of the name, for one that is what is wanted."""
     known = dict(found.known)
@@ -201,6 +231,8 @@ def _with_standing(
         if own.kind in (Kind.BUILD, Kind.TRIAL, Kind.FAILED):
             try:
                 known[each.name] = server.show(each.name)
+            except (ServerUnreachable, NotOllama):
+                raise
             except ServerError:
                 # One that cannot be shown is none that could be used.
                 continue
@@ -212,7 +244,8 @@ def _with_standing(
             if (
                 same_name(name, spec.build(shown.blobs))
                 and not differences(spec, shown)
-                and _is_right(spec, shown, policy, progress)
+                and _is_right(spec, shown, policy, publisher)
+                and whole(server, name)
             ):
                 return replace(found, standing=(spec, shown.blobs))
     return found
@@ -245,7 +278,9 @@ def _weights_difference(found: Shown, other: Shown | None, wanted: tuple[str, ..
 
 def _weights_text(shown: Shown | None, blobs: tuple[str, ...]) -> str:
     """Weights by the digest of their blob and where they came from."""
-    digests = [f"sha256:{_short(each)}" if each.startswith("sha256:") else each for each in blobs]
+    digests = [
+        f"sha256:{short_digest(each)}" if each.startswith("sha256:") else each for each in blobs
+    ]
     origin = f" ({shown.origin})" if shown and shown.origin else ""
     return f"{' '.join(digests)}{origin}"
 
@@ -261,6 +296,7 @@ class Plan:
         around: What the ways of the bytes depend on.
         steps: What is done, in order; empty where nothing is.
         removed: Builds that are removed in the end, as far as they are there or known already.
+        at_most: Whether fewer may be removed, since nobody knows yet which build will be made.
         again: Plans anew from what the server has then; None where nobody can.
     """
 
@@ -270,6 +306,7 @@ class Plan:
     around: Surroundings
     steps: tuple[Step, ...]
     removed: tuple[str, ...] = ()
+    at_most: bool = False
     again: Callable[[], Plan] | None = None
 
     @property
@@ -291,6 +328,7 @@ class Plan:
             "previous": compared.previous,
             "differences": [each.as_json() for each in compared.differences],
             "removed": list(self.removed),
+            "removed_at_most": self.at_most,
             "steps": [each.as_json() for each in self.steps],
         }
 
@@ -303,6 +341,7 @@ def make_plan(
     *,
     via: Via,
     registry: Registry,
+    publisher: Publisher,
     progress: Progress,
 ) -> Plan:
     """Turn what differs into steps.
@@ -314,14 +353,15 @@ def make_plan(
         policy: How the wish is to be met.
         via: How the bytes reach the server.
         registry: Where the server pulls from.
-        progress: Hears of warnings, and where the hub is asked.
+        publisher: Who says what is published.
+        progress: Hears of warnings.
 
     Raises:
-        HubError: The hub has to say which file it has, and does not.
+        HubError: The publisher has to say which file it has, and does not.
         UsageError: The file cannot be had.
     """
     around = Surroundings(
-        server, version, compared.models, compared.known, via, registry, policy, progress
+        server, version, compared.models, compared.known, via, registry, policy, publisher, progress
     )
     steps: list[Step] = []
     if compared.unchanged is None:
@@ -330,11 +370,11 @@ def make_plan(
         steps += base_steps(compared.candidates[0], around, pulled=pulled)
     bases = [each.base for each in steps if isinstance(each, RemoveBase)]
     steps += stopped_runs(server, compared.models, compared.name, but=bases)
-    removed = _removed(compared, policy, server.now, _build_to_come(steps))
+    removed, at_most = _removed(compared, around, steps)
     if removed:
         assert policy.keep is not None  # noqa: S101 - else there would be none
-        steps.append(RemoveBuilds(removed, policy.keep))
-    return Plan(compared, version, policy, around, tuple(steps), removed)
+        steps.append(RemoveBuilds(removed, policy.keep, at_most))
+    return Plan(compared, version, policy, around, tuple(steps), removed, at_most)
 
 
 def _making_steps(compared: Comparison, around: Surroundings) -> list[Step]:
@@ -416,32 +456,64 @@ def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple
     )
 
 
-def _build_to_come(steps: Sequence[Step]) -> str | None:
-    """The name of the build that is made, where its weights are known before they are brought."""
-    weights = next((each.weights for each in steps if isinstance(each, UseWeights)), None)
-    spec = next((each.spec for each in steps if isinstance(each, Create)), None)
-    if spec is None or weights is None or isinstance(weights, str):
-        return None
-    return spec.build(tuple(weights.values()))
-
-
 def _removed(
-    compared: Comparison, policy: Policy, now: datetime, to_come: str | None
-) -> tuple[str, ...]:
+    compared: Comparison, around: Surroundings, steps: Sequence[Step]
+) -> tuple[tuple[str, ...], bool]:
     """The builds that are over ``keep`` once the plan has been carried out.
 
-    Args:
-        compared: What the server has, beside what is wanted.
-        policy: How the wish is to be met.
-        now: The server's time.
-        to_come: The name of the build that is made; None where nobody knows it yet.
+    Returns:
+        Their names, and whether it may be fewer: where nobody knows the weights to come, the build
+        to come may be one that is there.
     """
-    if policy.keep is None:
-        return ()
-    models = list(compared.models)
-    if compared.unchanged is None and compared.earlier is None:
-        models = _models_afterwards(compared, to_come)
-    return tuple(each.name for each in surplus(models, compared.name, policy.keep, now))
+    keep = around.policy.keep
+    if keep is None:
+        return (), False
+
+    def over(models: Sequence[InstalledModel]) -> tuple[str, ...]:
+        return tuple(each.name for each in surplus(models, compared.name, keep, around.server.now))
+
+    if compared.unchanged is not None or compared.earlier is not None:
+        return over(compared.models), False
+    found = over(_models_afterwards(compared, None))
+    if not found or compared.standing is not None:
+        return found, False
+    spec = next(each.spec for each in steps if isinstance(each, Create))
+    weights = _weights_to_come(steps, around)
+    if weights is not None:
+        return over(_models_afterwards(compared, spec.build(weights))), False
+    names = [each.name for each in builds_of(compared.models, compared.name)]
+    possible = [each for each in names if _may_come(each, compared, around)]
+    fewer = {over(_models_afterwards(compared, each)) for each in possible}
+    return found, bool(fewer - {found})
+
+
+def _weights_to_come(steps: Sequence[Step], around: Surroundings) -> tuple[str, ...] | None:
+    """The blobs that the build to come will have; None where nobody knows them yet."""
+    if around.rewrites:
+        return None
+    for step in steps:
+        if isinstance(step, UseWeights):
+            return None if isinstance(step.weights, str) else tuple(step.weights.values())
+        if isinstance(step, Pull) and around.version >= UNQUOTED_FILES:
+            assert isinstance(step.spec.source, HubSource)  # noqa: S101 - nothing else is pulled
+            if step.pull:
+                return around.publisher.blobs(step.spec.source)
+            return around.server.show(step.base).blobs or None
+    return None
+
+
+def _may_come(build: str, compared: Comparison, around: Surroundings) -> bool:
+    """Whether a build that is there may be the one that is to be made.
+
+    It is where it has what is wanted, or has not what its name says, so that it is made anew.
+    """
+    try:
+        shown = compared.known.get(build) or around.server.show(build)
+    except (ModelNotFound, LayerLost):
+        return True
+    if not all(differences(each, shown) for each in compared.candidates):
+        return True
+    return not vouches(shown, find_model(list(compared.models), build), compared.name)
 
 
 def _models_afterwards(compared: Comparison, to_come: str | None) -> list[InstalledModel]:
@@ -462,7 +534,3 @@ def _models_afterwards(compared: Comparison, to_come: str | None) -> list[Instal
         models = [each for each in models if not same_name(each.name, to_come)]
         models.append(InstalledModel(to_come, digest, 0, _LATEST))
     return [*models, InstalledModel(name, digest, 0, _LATEST)]
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:SHOWN_DIGITS]

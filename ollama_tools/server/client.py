@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from ollama_tools.errors import (
     MALFORMED,
     FileProblem,
+    LayerLost,
     ModelNotFound,
     NotOllama,
     PullFailed,
@@ -47,6 +48,9 @@ _SECONDS_BETWEEN_TRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 _DISTURBED_SECONDS = 10.0
 _BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
 _DISTURBED = re.compile(r"[/\\]manifests[/\\].*: no such file or directory")
+_BLOB_LOST = re.compile(
+    r"[/\\]blobs[/\\]sha256-[0-9a-f]+: (no such file|the system cannot find)", re.I
+)
 
 _T = TypeVar("_T")
 
@@ -251,13 +255,21 @@ class Server:
             found = self.models()
         return found
 
-    def show(self, name: str) -> Shown:
+    def show(self, name: str, *, anew: bool = False) -> Shown:
         """What a model is made of.
 
+        Args:
+            name: Its name.
+            anew: Whether the server must look at the model's layers, and not answer with what it
+                saw when it was asked before (0.34.4 does, also where a layer is gone since).
+
         Raises:
-            ModelNotFound: There is no such model.
+            ModelNotFound: There is no such model, or a layer of it is gone.
+            LayerLost: Its weights are gone.
         """
-        answer = self._settled("POST", "/api/show", {"model": name})
+        # Options are a request's own, so that no earlier answer fits one that has some.
+        options = {"options": {"num_keep": 0}} if anew else {}
+        answer = self._settled("POST", "/api/show", {"model": name, **options})
         with self._well_formed("/api/show"):
             for key in ("model_info", "details"):
                 dict(answer.get(key) or {})
@@ -522,8 +534,7 @@ class Server:
                 with self._well_formed(path):
                     event = parse_json(text)
                 if message := _error_text(event):
-                    kind = _Disturbed if _DISTURBED.search(message) else ServerError
-                    raise kind(f"{path}: {message}", "check the server's log")
+                    raise _kind_of(message)(f"{path}: {message}", "check the server's log")
                 yield event
 
     def _raise_for_status(self, response: httpx.Response) -> None:
@@ -540,6 +551,8 @@ class Server:
         what = f"{path} answers {response.status_code}: {message}"
         if _DISTURBED.search(message):
             raise _Disturbed(what, "run the command again")
+        if _BLOB_LOST.search(message):
+            raise LayerLost(what, "devstral-ollama create brings it again")
         if response.status_code in (400, 500) and _BEING_WRITTEN.search(message):
             raise _BeingWritten(what, "run the command again")
         if "no space left" in message:
@@ -609,6 +622,13 @@ class Server:
             raise NotOllama(
                 f"{self.url}{path} answers in an unexpected form", "check --host or OLLAMA_HOST"
             ) from error
+
+
+def _kind_of(message: str) -> type[ServerError]:
+    """What kind of error it is that a stream ends with."""
+    if _DISTURBED.search(message):
+        return _Disturbed
+    return LayerLost if _BLOB_LOST.search(message) else ServerError
 
 
 def _again(ask: Callable[[], _T], passing: tuple[type[ServerError], ...]) -> _T:

@@ -224,7 +224,7 @@ def is_quantized(kv_type: KvType) -> bool:
 
 
 def _check(settings: ServerSettings) -> None:
-    from ollama_tools.devstral.context import SMALLEST_CONTEXT
+    from ollama_tools.devstral.context import check_smallest_context
     from ollama_tools.server.client import resolve_host
 
     resolve_host(settings.host)
@@ -234,11 +234,7 @@ def _check(settings: ServerSettings) -> None:
             "up to 0.24 silently uses f16, and later ones fail to load any model",
             "leave flash attention on, or choose f16",
         )
-    if settings.context < SMALLEST_CONTEXT:
-        raise UsageError(
-            f"a context of {settings.context} tokens is too small for any tool call",
-            "agents start with prompts of up to 18,000 tokens: use 32768 or more",
-        )
+    check_smallest_context(settings.context)
     for name, smallest in (("parallel", 1), ("max_loaded_models", 1), ("max_queue", 1)):
         value = getattr(settings, name)
         if value is not None and value < smallest:

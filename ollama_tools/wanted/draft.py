@@ -24,6 +24,7 @@ from ollama_tools.devstral.system_prompt import SystemPrompt
 from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.files import gguf_rewrite
 from ollama_tools.files import remembered as state
+from ollama_tools.files.digests import short_digest
 from ollama_tools.progress import Progress
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import full_name, public_name
@@ -50,6 +51,16 @@ class Registry:
 
     host: str = "hf.co"
     insecure: bool = False
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether it is the hub's own, and no mirror."""
+        return self.host.casefold() in ("hf.co", "huggingface.co")
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http{'' if self.insecure else 's'}://{self.host}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +264,8 @@ def _file_source(path: Path, pin: str | None, progress: Progress, jinja: str | N
         sha256 = digests[0] if len(digests) == 1 else joined
     if pin is not None and pin != sha256:
         raise FileProblem(
-            f"{path} has the sha256 {sha256[:12]}…, not the pinned {pin[:12]}…", "fetch it again"
+            f"{path} has the sha256 {short_digest(sha256)}…, not the pinned {short_digest(pin)}…",
+            "fetch it again",
         )
     return FileSource(path, sha256)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from ollama_tools.devstral.carriers import Carrier, PromptLayers, prompt_layers
 from ollama_tools.devstral.catalog import Release
-from ollama_tools.devstral.context import SMALLEST_CONTEXT
+from ollama_tools.devstral.context import check_smallest_context
 from ollama_tools.devstral.system_prompt import SystemPrompt
 from ollama_tools.errors import CatalogError, UsageError
 from ollama_tools.server.names import build_name
@@ -336,8 +336,4 @@ def check_context(context: int, longest: int, label: str) -> None:
             f"a context of {context} tokens is more than the {longest} of {label}",
             f"use --context {longest} or less",
         )
-    if context < SMALLEST_CONTEXT:
-        raise UsageError(
-            f"a context of {context} tokens is too small for any tool call",
-            "agents start with prompts of up to 18,000 tokens: use --context 32768 or more",
-        )
+    check_smallest_context(context)

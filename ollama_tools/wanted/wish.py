@@ -103,7 +103,11 @@ class Wish:
         default=None,
         metadata=said(
             help="Commit, branch or tag of the repository on the hub; a commit pins the weights.",
-            more=("A server can pull neither a branch nor a tag; by upload both can be had.",),
+            more=(
+                "A server can pull neither a branch nor a tag; by upload both can be had.",
+                "No mirror can say which file a commit has: pin the digest there, as "
+                "UD-Q4_K_XL@sha256:….",
+            ),
             metavar="REVISION",
         ),
     )

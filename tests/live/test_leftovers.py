@@ -23,7 +23,12 @@ from ollama_tools.model.leftovers import (
     remove_model,
 )
 from ollama_tools.server.client import Server
-from ollama_tools.server.names import failed_name, new_served_name, new_trial_name
+from ollama_tools.server.names import (
+    failed_name,
+    new_served_name,
+    new_trial_name,
+    new_unserved_name,
+)
 from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli, unloaded
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer
@@ -70,11 +75,13 @@ def littered(
     failed = failed_name(f"{NAME}-{'a' * 12}")
     trial = new_trial_name(NAME)
     mark = new_served_name(f"{NAME}-{'b' * 12}")
+    unserved = new_unserved_name(f"{NAME}-{'e' * 12}")
     orphan = f"gone:q4-{'c' * 12}"
     empty = f"{NAME}-{'d' * 12}"
-    for name in (failed, trial, mark, orphan, empty):
+    for name in (failed, trial, mark, unserved, orphan, empty):
         server.copy(made.build, name)
     aged(bed, trial)
+    aged(bed, unserved)
     aged(bed, orphan)
     manifest(bed, empty).write_bytes(b"")
     aged(bed, empty)
@@ -93,6 +100,7 @@ def littered(
         failed: LeftoverKind.FAILED,
         trial: LeftoverKind.TRIAL,
         mark: LeftoverKind.MARK,
+        unserved: LeftoverKind.MARK,
         orphan: LeftoverKind.ORPHAN,
         empty: LeftoverKind.BROKEN,
         base: LeftoverKind.BASE,

@@ -188,6 +188,31 @@ def test_what_is_planned_is_what_runs(
     assert not plan(server, **wish).steps
 
 
+@pytest.mark.parametrize(
+    ("wish", "force", "fewer"),
+    [({}, True, True), ({"context": 32768}, False, False), ({"context": 32768}, True, False)],
+    ids=["the same by force", "another", "another by force"],
+)
+@pytest.mark.parametrize("knows", [True, False], ids=["a mirror", "a mirror that does not answer"])
+def test_what_is_promised_to_go_after_a_pull_is_true(
+    server: Server, hub: Hub, knows: bool, wish: dict[str, Any], force: bool, fewer: bool
+) -> None:
+    pull: dict[str, Any] = {"via": "server", "registry": hub.registry, "carrier": "modelfile"}
+    for context in (8192, 16384, 4096):
+        make(server, context=context, **pull)
+    if not knows:
+        hub.fail("/v2/", status=500, times=1)
+    planned = plan(server, Policy(check=False, force=force, keep=2), **pull, **wish)
+    assert planned.at_most == planned.as_json()["removed_at_most"] == (fewer and not knows)
+    outcome = apply(planned, server, Silence())
+    assert planned.steps[-1].text in "\n".join(outcome.steps)
+    if planned.at_most:
+        assert "at most" in planned.steps[-1].text
+        assert set(outcome.removed) < set(planned.removed)
+    else:
+        assert outcome.removed == planned.removed
+
+
 def test_a_build_of_an_earlier_version_is_told_by_its_new_name(server: Server, hub: Hub) -> None:
     made = make(server)
     unchanged = plan(server).compared.unchanged

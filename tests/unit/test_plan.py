@@ -16,6 +16,7 @@ from ollama_tools.files.packaged import data_path
 from ollama_tools.model.bring import base_name
 from ollama_tools.model.modelfile import Difference
 from ollama_tools.model.plan import Plan, compare, make_plan
+from ollama_tools.model.published import Hub
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import InstalledModel, RunningModel, Server
@@ -69,7 +70,11 @@ class Fake:
     def running(self) -> list[RunningModel]:
         return []
 
-    def show(self, name: str) -> Shown:
+    def has_blob(self, _digest: str) -> bool:
+        return True
+
+    def show(self, name: str, *, anew: bool = False) -> Shown:
+        del anew
         self.asked.append(name)
         assert self._answer is not None
         return Shown(name, self._answer)
@@ -85,7 +90,7 @@ def plan_on(
 ) -> Plan:
     policy = Policy(check=check, force=force, keep=keep)
     server = cast("Server", fake)
-    compared = compare(server, fake.listed, candidates, policy, Silence())
+    compared = compare(server, fake.listed, candidates, policy, Hub(Silence()))
     return make_plan(
         compared,
         server,
@@ -93,6 +98,7 @@ def plan_on(
         policy,
         via=via,
         registry=Registry(),
+        publisher=Hub(Silence()),
         progress=Silence(),
     )
 
