@@ -24,6 +24,7 @@ def main() -> int:
     """Run, print, write."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--only", metavar="REGEX", help="cases whose name has this in it")
+    parser.add_argument("--group", action="append", help="cases of this table; repeatable")
     parser.add_argument("--selected", action="store_true", help="those that run with every change")
     parser.add_argument("--sample", type=int, metavar="N", help="so many of them, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the drawing")
@@ -37,7 +38,7 @@ def main() -> int:
     if options.list:
         print(*(each.id for each in cases), sep="\n")
         return 0
-    if options.write and (options.only or options.sample or options.selected):
+    if options.write and len(cases) < len(all_cases()):
         parser.error("--write wants all cases")
     judged = run(cases, options.limit, options.json, verbose=options.verbose)
     print(*summary(judged), sep="\n")
@@ -52,6 +53,7 @@ def chosen(options: argparse.Namespace) -> list[Case]:
         each
         for each in all_cases()
         if (not options.only or re.search(options.only, each.id))
+        and (not options.group or each.group in options.group)
         and (not options.selected or each.is_selected)
     ]
     if options.sample is not None and options.sample < len(cases):

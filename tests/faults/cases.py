@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 
@@ -88,6 +88,11 @@ class Kind:
     harmless: bool = False
     heavy: bool = False
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody listens any more."""
+        return self.fault is None or isinstance(self.fault, Refuse)
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -153,6 +158,7 @@ def _hub(name: str, method: str = ".*", path: str = "", *, by_server: bool = Fal
 
 
 SERVER = _server("server")
+PAST_VERSION = _server("server past version", path="^(?!/api/version)")
 VERSION = _server("version", "GET", "^/api/version", safe=True)
 TAGS = _server("tags", "GET", "^/api/tags", safe=True)
 SHOW = _server("show", "POST", "^/api/show", safe=True)
@@ -179,10 +185,9 @@ LAYER_BYTES = _hub("registry bytes", "GET", "^/blobs/", by_server=True)
 
 _NO_ANSWER = r"answer|time|silen|wait|reach|refus|broke|connection"
 _BROKE = r"broke|reset|closed|connection|cut|incomplete|ended|short|answer|interrupt|EOF"
-_FOREIGN = r"Ollama|unexpected|form|JSON|HTML|page|not as|speak|answer|announced|digest"
+_FOREIGN = r"Ollama|unexpected|form|JSON|HTML|page|not as|speak|answer|announced|digest|size"
 
 TWICE = When(count=2)
-THIRD = When(3, 1)
 
 REFUSED = Kind("refused", None, says=r"no .*server answers|refus|reach|connect")
 GONE = Kind("goes away", Refuse(), ONCE, _NO_ANSWER)
@@ -205,21 +210,23 @@ CUT = Kind("body cut", Cut(), ONCE, _BROKE, passes=True)
 CUTS = Kind("body cut", Cut(), ALWAYS, _BROKE)
 TOO_LONG = Kind("Content-Length too long", Length(100), ONCE, _BROKE, passes=True)
 TOO_SHORT = Kind("Content-Length too short", Length(-10), ONCE, f"{_BROKE}|{_FOREIGN}")
-LOOP = Kind("redirected to itself", Elsewhere(), ALWAYS, r"30[12]|redirect")
+LOOP = Kind("redirected to itself", Elsewhere(), ALWAYS, "redirect")
 HTTPS = Kind(
     "redirected to https",
     Elsewhere(301, "https://127.0.0.1:9{path}"),
     ALWAYS,
-    r"30[12]|redirect|https",
+    r"https://127\.0\.0\.1:9",
 )
-PASSWORD = r"40[13]|credential|password|key|log in|refuse|unauthorized|private|auth"
+_CREDENTIALS = r"credential|password|\bkey\b|log in|private"
 UNAUTHORIZED = Kind(
-    "401", html_answer(401, WWW_Authenticate='Basic realm="planted"'), ALWAYS, PASSWORD
+    "401", html_answer(401, WWW_Authenticate='Basic realm="planted"'), ALWAYS, _CREDENTIALS
 )
-FORBIDDEN = Kind("403", html_answer(403), ALWAYS, PASSWORD)
-NO_PAGE = Kind("404 as a page", html_answer(404), ALWAYS, r"404|Ollama|not found|no file|address")
+FORBIDDEN = Kind("403", html_answer(403), ALWAYS, rf"refuse|forb|{_CREDENTIALS}")
+NO_PAGE = Kind(
+    "404 as a page", html_answer(404), ALWAYS, r"not as|no Ollama|address|no file|answers 404"
+)
 PROXY_ASKS = Kind(
-    "407", html_answer(407, Proxy_Authenticate='Basic realm="planted"'), ALWAYS, r"407|[Pp]roxy"
+    "407", html_answer(407, Proxy_Authenticate='Basic realm="planted"'), ALWAYS, "[Pp]roxy"
 )
 TOO_LARGE = Kind(
     "413",
@@ -271,6 +278,12 @@ RUDE = Kind(
     "boom",
 )
 
+
+def _at(number: int, *kinds: Kind) -> tuple[Kind, ...]:
+    """The same faults, at another request of the route than the first one."""
+    return tuple(replace(each, when=When(number, 1)) for each in kinds)
+
+
 # Every command, when all that a server or a hub says is wrong.
 _WHOLE = (
     REFUSED,
@@ -291,6 +304,22 @@ _WHOLE = (
     RUDE,
 )
 _WHOLE_LONG = (*_WHOLE, LIST_SHAPE, DEEP, HUGE, CUTS, LOSES, UNAVAILABLES, STALL_LATE, RESTARTS)
+_PAST = (
+    STALL,
+    STALL_LATE,
+    LOOP,
+    HTTPS,
+    UNAUTHORIZED,
+    NO_PAGE,
+    BAD_GATEWAYS,
+    PAGE,
+    NOTHING,
+    TYPES,
+    SHAPE,
+    LIST_SHAPE,
+    DEEP,
+    RUDE,
+)
 _WHOLE_SHORT = (REFUSED, STALL, LOOP, UNAUTHORIZED, NO_PAGE, BAD_GATEWAYS, PAGE, TYPES)
 
 # One request of a kind that may be asked again.
@@ -361,11 +390,16 @@ _Table = Sequence[tuple[Command, Sequence[Route], Sequence[Kind]]]
 WHOLE: _Table = (
     (commands.LIST, [SERVER], _WHOLE_LONG),
     (commands.STATUS, [SERVER], _WHOLE_LONG),
-    (commands.UNCHANGED, [SERVER], _WHOLE_LONG),
+    (commands.STATUS, [PAST_VERSION], (*_PAST, HUGE)),
+    (commands.UNCHANGED, [SERVER], _WHOLE_SHORT),
+    (commands.UNCHANGED, [PAST_VERSION], _PAST),
     (commands.UPLOAD_GGUF, [SERVER], _WHOLE),
+    (commands.UPLOAD_GGUF, [PAST_VERSION], _PAST),
     (commands.PULL_HUB, [SERVER], _WHOLE_SHORT),
-    (commands.DOCTOR, [SERVER], _WHOLE),
-    (commands.SMOKE, [SERVER], _WHOLE),
+    (commands.DOCTOR, [SERVER], _WHOLE_SHORT),
+    (commands.DOCTOR, [PAST_VERSION], _PAST),
+    (commands.SMOKE, [SERVER], _WHOLE_SHORT),
+    (commands.SMOKE, [PAST_VERSION], _PAST),
     (commands.HISTORY, [SERVER], _WHOLE_SHORT),
     (commands.ROLLBACK, [SERVER], _WHOLE_SHORT),
     (commands.PRUNE, [SERVER], _WHOLE_SHORT),
@@ -392,6 +426,15 @@ BLIPS: _Table = (
 )
 WRITES: _Table = (
     (commands.UPLOAD_GGUF, [CREATE, COPY, DELETE], _STREAMS),
+    # The second copy is the one to the public name, and then it is looked whether it was done.
+    (
+        commands.UPLOAD_GGUF,
+        [COPY],
+        _at(2, RESET, LOST, CUT, STALL, GONE, UNAVAILABLE, PAGE, NOTHING),
+    ),
+    (commands.UPLOAD_GGUF, [TAGS], (*_at(2, RESET), *_at(3, LOST), *_at(4, BUSY), *_at(5, GONE))),
+    (commands.UPLOAD_GGUF, [SHOW], (*_at(3, RESET), *_at(5, UNAVAILABLE), *_at(7, GONE, CUT))),
+    (commands.UPLOAD_GGUF, [HAS_BLOB], (*_at(2, RESET), *_at(3, FAILS), *_at(4, LOST))),
     (commands.FIRST, [CREATE, COPY], (RESET, LOST, STALL, GONE, UNAVAILABLE)),
     (commands.UPLOAD_MODELFILE, [CREATE], (LOST, RESET_LATE, ENDLESS, RUDE)),
     (commands.UPLOAD_GGUF, [BLOB], (*_WRITES, RESET_BODY, TOO_LARGE)),
@@ -419,11 +462,11 @@ DOWNLOADS: _Table = (
     (commands.PULL_HUB, [LAYER_BYTES], (RESET, CUT, CUTS, UNAVAILABLE, PAGE, STALL)),
 )
 _TABLES = {
-    "whole": WHOLE,
-    "blip": BLIPS,
     "write": WRITES,
-    "chat": CHATS,
     "download": DOWNLOADS,
+    "blip": BLIPS,
+    "chat": CHATS,
+    "whole": WHOLE,
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 _SIGNALLED = {

@@ -145,9 +145,10 @@ def _message(result: Result) -> Iterator[Finding]:
     if kind is not None and not re.search(kind.says, told):
         yield Finding(Wrong.NO_CAUSE, " ".join(errors)[:300])
     for fix in fixes:
-        if re.search(rf"devstral-ollama {case.command.word}\b", fix):
+        # With another option it is another command.
+        if re.search(rf"devstral-ollama {case.command.word}\b(?![^;,]* --)", fix):
             yield Finding(Wrong.CIRCULAR, fix[:200])
-        if _START.search(fix) and (kind is None or kind.fault is not None):
+        if _START.search(fix) and kind is not None and not kind.is_gone:
             yield Finding(Wrong.WRONG_FIX, fix[:200])
 
 
