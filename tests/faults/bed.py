@@ -272,9 +272,11 @@ class Bed:
 @contextlib.contextmanager
 def fault_bed() -> Iterator[Bed]:
     """A bed with all that the cases start from."""
-    # Where a background job of a script starts this, SIGINT would be ignored by all below.
+    # What this process ignores, as a background job or under nohup, all that it starts would.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
     os.environ[CACHE_VARIABLE] = str(cache_root())
     repositories = devstral_repositories(layers=1, heads=1, kv_heads=1, quants=QUANTS)
     with tempfile.TemporaryDirectory(prefix="devstral-faults-") as temporary:

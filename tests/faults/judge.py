@@ -15,6 +15,7 @@ MOST_MEMORY = 1_000_000_000
 
 _DRIFT = 3
 _CHECK_FAILED = 4
+_INTERRUPTED = 130
 _RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 _TOLD = re.compile(r"stands for|serves|is ready|nobody knows what")
 _MARKUP = re.compile(r"<(!DOCTYPE|html|head|body|h1)\b", re.IGNORECASE)
@@ -109,6 +110,8 @@ def _ending(result: Result) -> Iterator[Finding]:
     if case.sent is not None and not as_without_fault:
         if code not in expected_codes(case):
             yield Finding(Wrong.EXIT_CODE, f"{code}")
+        if code == _INTERRUPTED and result.served == "new" and not _TOLD.search(result.ended.text):
+            yield Finding(Wrong.NOT_TOLD)
         return
     if case.group == "secret":
         return
