@@ -30,15 +30,13 @@ class Command:
         arguments: What stands behind the program's name; ``{registry}`` is the hub's address.
         state: What it finds.
         writes: Whether it may change the server.
-        moves: Whether it makes the public name stand for another build.
-        judges: Whether it judges a model or server, so that exit code 4 is an answer.
+        judges: Whether it judges a model or server, so that exit code 4 can be an answer.
     """
 
     name: str
     arguments: tuple[str, ...]
     state: State = State.SERVED
     writes: bool = False
-    moves: bool = False
     judges: bool = False
 
     @property
@@ -54,8 +52,10 @@ def made(context: int) -> tuple[str, ...]:
 
 
 def _create(name: str, carrier: str, *more: str, state: State = State.SERVED) -> Command:
-    arguments = ("create", "2507:Q4_K_M", "--name", NAME, "--template-in", carrier, *more)
-    return Command(name, arguments, state, writes=True, moves=True)
+    wish = ("--name", NAME, "--context", "4096", "--template-in", carrier)
+    arguments = ("create", "2507:Q4_K_M", *wish, *more)
+    judges = "--no-check" not in more
+    return Command(name, arguments, state, writes=True, judges=judges)
 
 
 UPLOAD_GGUF = _create("create gguf", "gguf", "--via", "upload", "--no-check", *_BUNDLED)
@@ -74,7 +74,7 @@ UPSTREAM = Command("status --upstream", (*_STATUS, *_BUNDLED, "--upstream"))
 LIST = Command("list", ("list",))
 DOCTOR = Command("doctor", ("doctor",), judges=True)
 HISTORY = Command("history", ("history", NAME))
-ROLLBACK = Command("rollback", ("rollback", NAME), writes=True, moves=True)
+ROLLBACK = Command("rollback", ("rollback", NAME), writes=True)
 PRUNE = Command("prune", ("prune", "--keep", "1"), writes=True)
 
 CREATES = (

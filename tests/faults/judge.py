@@ -122,12 +122,15 @@ def _ending(result: Result) -> Iterator[Finding]:
         elif said != reference.said and not case.command.writes:
             yield Finding(Wrong.FALSE_SUCCESS, f"says otherwise: {said.strip()[:200]!r}")
         return
-    if code == _DRIFT or (code == _CHECK_FAILED and not case.command.judges):
+    # A model is not wrong because an answer was lost, and nothing is otherwise for that.
+    passing = case.kind is not None and case.kind.passes
+    may_judge = case.command.judges and not passing
+    if code == _DRIFT or (code == _CHECK_FAILED and not may_judge):
         yield Finding(Wrong.FALSE_VERDICT, f"exit code {code}")
     kind, route = case.kind, case.route
     if kind is None or route is None:
         return
-    if kind.harmless or (kind.passes and route.safe and not case.command.judges):
+    if kind.harmless or (kind.passes and route.safe):
         what = "slow is not broken" if kind.harmless else "not asked again"
         yield Finding(Wrong.FALSE_FAILURE, f"{what}, exit code {code}")
     elif result.served == "new" and not _TOLD.search(result.ended.text):

@@ -264,7 +264,7 @@ class _Sender:
 
 def comparable(command: Command, said: str) -> str:
     """What a command says, without what is otherwise in every run."""
-    if command.judges:
+    if command.judges and not command.writes:
         return "\n".join(" ".join(each) for each in _STATUS.findall(said))
     return _TIMES.sub("…", said)
 
