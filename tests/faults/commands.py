@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 NAME = "bed:agent"
@@ -31,6 +31,8 @@ class Command:
         state: What it finds.
         writes: Whether it may change the server.
         judges: Whether it judges a model or server, so that exit code 4 can be an answer.
+        next: The arguments of the run after it; None means the same, and none that there is none,
+            where it would take long and show nothing new.
     """
 
     name: str
@@ -38,6 +40,12 @@ class Command:
     state: State = State.SERVED
     writes: bool = False
     judges: bool = False
+    next: tuple[str, ...] | None = None
+
+    @property
+    def again(self) -> tuple[str, ...]:
+        """The arguments of the run after it."""
+        return self.arguments if self.next is None else self.next
 
     @property
     def word(self) -> str:
@@ -64,10 +72,13 @@ UPLOAD_MODELFILE = _create("create modelfile", "modelfile", "--via", "upload", "
 PULL_HUB = _create("create pulled hub", "hub", *_PULLED, "--no-check", *_BUNDLED)
 PULL_MODELFILE = _create("create pulled modelfile", "modelfile", *_PULLED, "--no-check", *_BUNDLED)
 PULL_AUTO = _create("create pulled auto", "auto", *_PULLED, *_SHORT, *_BUNDLED)
-CHECKED = _create("create checked", "gguf", "--via", "upload", *_SHORT, *_BUNDLED)
+CHECKED = replace(
+    _create("create checked", "gguf", "--via", "upload", *_SHORT, *_BUNDLED),
+    next=UPLOAD_GGUF.arguments,
+)
 FIRST = _create("create first", "gguf", "--no-check", *_BUNDLED, state=State.EMPTY)
 UNCHANGED = Command("create unchanged", made(8192), writes=True)
-SMOKE = Command("smoke", ("smoke", NAME, "--release", "2507", *_SHORT), judges=True)
+SMOKE = Command("smoke", ("smoke", NAME, "--release", "2507", *_SHORT), judges=True, next=())
 _STATUS = ("status", _OLD, "--name", NAME, "--context", "8192", "--template-in", "modelfile")
 STATUS = Command("status", (*_STATUS, *_BUNDLED))
 UPSTREAM = Command("status --upstream", (*_STATUS, *_BUNDLED, "--upstream"))

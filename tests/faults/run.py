@@ -177,9 +177,10 @@ class Runner:
         left: list[str] = []
         unknown: list[str] = []
         if case.group != "secret":
-            if not (command.word == "rollback" and after.get(NAME) == reference.after[NAME]):
-                # A name that was switched is not to be switched back.
-                again = bed.run(command.arguments)
+            # A name that was switched back is not to be switched once more.
+            is_over = command.word == "rollback" and after.get(NAME) == reference.after[NAME]
+            if command.again and not is_over:
+                again = bed.run(command.again)
             healed = bed.names()
             left = self._left(reference)
             if left:
