@@ -12,7 +12,7 @@ LOCKED := pip install --quiet --require-hashes --requirement
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header $(UPGRADE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-exact test-clients test-old test-stress test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
+.PHONY: help setup lock demo test test-exact test-clients test-old test-faults test-stress test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ test-fleet: $(VENV)/fleet  ## Run the tests of the Ansible collection, on hosts 
 
 test-old: setup  ## Run the tests that need a real server of the older generation
 	$(BIN)/python -m pytest tests/live tests/parity -m old_server
+
+test-faults: setup  ## Put a choice of faults between the command line, a real server and the hub
+	$(BIN)/python -m pytest tests/faults
 
 test-stress: setup  ## Let processes fall over each other on one name for about a minute
 	$(BIN)/python -m pytest tests/stress
