@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from ollama_tools.cli.app import app
+from ollama_tools.errors import ExitCode
 from ollama_tools.lint import RULES
 
 _REFERENCE = Path(__file__).parent / "reference"
@@ -58,7 +59,10 @@ def markdown() -> str:
         ]
         lines += ["", f"## devstral-ollama {name}", "", _text(command.help), ""]
         lines += _table(own)
-    lines += ["", "## Options of every command", "", *_table(shared), ""]
+    lines += ["", "## Options of every command", "", *_table(shared)]
+    lines += ["", "## Exit codes", "", "| code | meaning |", "|---|---|"]
+    lines += [f"| {each} | {each.meaning} |" for each in ExitCode]
+    lines += [""]
     return "\n".join(lines)
 
 

@@ -69,5 +69,6 @@ options:
     description:
       - Commit, branch or tag of the repository on the hub; a commit pins the weights.
       - A server can pull neither a branch nor a tag; by upload both can be had.
+      - 'No mirror can say which file a commit has: pin the digest there, as UD-Q4_K_XL@sha256:….'
     type: str
 """
