@@ -82,6 +82,7 @@ class Run:
         progress: Hears of each step.
         weights: What a create request calls the weights.
         origin: Where they came from.
+        license: The license that they came with; empty where there is none.
         spec: The spec that is built, or was found built.
         at: The name under which it can be asked now: a trial, or a build.
         blobs: Digests of its weights on the server.
@@ -103,6 +104,7 @@ class Run:
     progress: Progress
     weights: Weights = ""
     origin: Origin | None = None
+    license: str = ""
     spec: Spec | None = None
     at: str = ""
     blobs: tuple[str, ...] = ()
@@ -286,9 +288,13 @@ class Create(Step):
 
     def _request(self, run: Run) -> dict[str, Any]:
         request = create_request(self.spec, run.at, run.weights)
-        if run.version < UNQUOTED_FILES and run.origin is not None and "files" in request:
-            request["license"] = run.origin.license_line
-        return request
+        if "files" not in request:
+            # What is made from a model has that one's license.
+            return request
+        licenses = [run.license] if run.license else []
+        if run.version < UNQUOTED_FILES and run.origin is not None:
+            licenses.append(run.origin.license_line)
+        return request | ({"license": licenses} if licenses else {})
 
 
 @contextmanager
@@ -311,6 +317,7 @@ class Compare(Step):
         spec: What is compared.
         others: The carriers that are tried where the prompt is not right, the best first.
         otherwise: Gives the steps for the first of them; None where there is none.
+        unloads: What the server lets go for it, in words; empty where it is nothing.
     """
 
     kind = StepKind.COMPARE
@@ -318,6 +325,7 @@ class Compare(Step):
     spec: Spec
     others: tuple[Carrier, ...] = ()
     otherwise: Callable[[], Sequence[Step]] | None = None
+    unloads: str = ""
 
     @property
     def text(self) -> str:
@@ -326,7 +334,7 @@ class Compare(Step):
         if self.others:
             carriers = ", then ".join(each.value for each in self.others)
             line += f"; if it is another, try {carriers}"
-        return line
+        return f"{line}{self.unloads}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
@@ -371,21 +379,19 @@ class Check(Step):
 
     Attributes:
         name: The public name.
-        unloads: Whether another model is loaded, which the server may let go for this one.
+        unloads: What the server lets go for it, in words; empty where it is nothing.
     """
 
     kind = StepKind.CHECK
     sign = "?"
     name: str
-    unloads: str | None = None
+    unloads: str = ""
 
     @property
     def text(self) -> str:
         """See :class:`Step`."""
         line = f"check the build of {self.name}: prompt, context, KV cache, tool calls"
-        if self.unloads:
-            line += f"; the server unloads {self.unloads} meanwhile where memory cannot hold both"
-        return line
+        return f"{line}{self.unloads}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
