@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ollama_tools.errors import MALFORMED, DevstralError, HubError
+from ollama_tools.files.hub_answers import ask, guarded, in_time, is_safe_path
+
+_T = TypeVar("_T")
 
 Advance = Callable[[int, int | None], None]
 """Called with the bytes brought so far, and the bytes of the whole where they are known."""
@@ -26,7 +29,7 @@ class HubFile:
     revision: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.repository}/{self.filename}"
+        return f"{self.repository}/{self.filename}".rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,13 @@ def facts(file: HubFile) -> HubFileFacts:
     """
     import huggingface_hub
 
-    with _explained(file):
+    def question() -> huggingface_hub.HfFileMetadata:
         url = huggingface_hub.hf_hub_url(
             file.repository, file.filename, revision=file.revision, endpoint=None
         )
-        found = huggingface_hub.get_hf_file_metadata(url)
+        return huggingface_hub.get_hf_file_metadata(url)
+
+    found = _asked(file, question)
     etag = found.etag or ""
     sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
     return HubFileFacts(commit=found.commit_hash, sha256=sha256, bytes=found.size)
@@ -70,12 +75,14 @@ def last_change(file: HubFile) -> tuple[str | None, datetime | None]:
     """
     import huggingface_hub
 
-    with _explained(file):
+    def question() -> tuple[str | None, datetime | None]:
         found = huggingface_hub.HfApi().get_paths_info(
             file.repository, [file.filename], expand=True, revision=file.revision
         )
         commit = found[0].last_commit if found else None
-    return (commit.oid, commit.date) if commit else (None, None)
+        return (commit.oid, commit.date) if commit else (None, None)
+
+    return _asked(file, question)
 
 
 def gguf_files(repository: str, revision: str | None) -> list[str]:
@@ -86,9 +93,11 @@ def gguf_files(repository: str, revision: str | None) -> list[str]:
     """
     import huggingface_hub
 
-    with _explained(HubFile(repository, "", revision)):
+    def question() -> list[str]:
         names = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
-    return [name for name in names if name.lower().endswith(".gguf")]
+        return [each for each in names if each.lower().endswith(".gguf") and is_safe_path(each)]
+
+    return _asked(HubFile(repository, "", revision), question)
 
 
 def cached(file: HubFile) -> Path | None:
@@ -121,15 +130,28 @@ def download(file: HubFile, advance: Advance | None = None) -> Path:
     """
     import huggingface_hub
 
-    with _explained(file):
-        return Path(
-            huggingface_hub.hf_hub_download(
-                file.repository,
-                file.filename,
-                revision=file.revision,
-                tqdm_class=_progress(advance),
+    def question() -> Path:
+        with _explained(file), guarded(str(file)):
+            return Path(
+                huggingface_hub.hf_hub_download(
+                    file.repository,
+                    file.filename,
+                    revision=file.revision,
+                    tqdm_class=_progress(advance),
+                )
             )
-        )
+
+    return ask(question)
+
+
+def _asked(file: HubFile, question: Callable[[], _T]) -> _T:
+    """Ask the hub for what is no file: held to bounds, in time, and more than once."""
+
+    def once() -> _T:
+        with _explained(file), guarded(str(file)):
+            return in_time(question, str(file))
+
+    return ask(once)
 
 
 def _progress(advance: Advance | None) -> Any:
@@ -193,11 +215,6 @@ def _explained(file: HubFile) -> Iterator[None]:
         raise HubError(f"{file.repository} has no file {file.filename!r}") from error
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
-        if status == 429:
-            raise HubError(
-                "the hub answers 429: too many requests",
-                "wait a few minutes, or log in: hf auth login",
-            ) from error
         if status in (401, 403):
             raise HubError(f"the hub refuses {file} ({status})", "log in: hf auth login") from error
         raise HubError(f"the hub answers {status or 'with an error'} for {file}") from error
