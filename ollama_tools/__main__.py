@@ -96,12 +96,15 @@ def _report(error: Exception, *, as_json: bool) -> int:
     if as_json:
         import json
 
+        from ollama_tools.safe_text import printable_json
+
         document = {"error": what, "fix": fix, "exit_code": code}
-        sys.stdout.write(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n")
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        sys.stdout.write(f"{printable_json(text)}\n")
         sys.stdout.flush()
     else:
         sys.stderr.write(f"error: {what}\n" + (f"fix: {fix}\n" if fix else ""))
-        sys.stderr.writelines(f"{note}\n" for note in getattr(error, "__notes__", ()))
+        sys.stderr.writelines(f"{_line(note)}\n" for note in getattr(error, "__notes__", ()))
     return code
 
 
@@ -126,7 +129,9 @@ def _explain(error: Exception) -> tuple[str, str, int]:
 
 
 def _line(text: str) -> str:
-    line = " ".join(text.split())
+    from ollama_tools.safe_text import printable, without_secrets
+
+    line = printable(without_secrets(" ".join(text.split())))
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 
@@ -134,7 +139,7 @@ def _report_interrupt(interrupt: KeyboardInterrupt) -> int:
     from ollama_tools.errors import ExitCode
 
     lines = ["interrupted", *getattr(interrupt, "__notes__", ())]
-    sys.stderr.writelines(f"{line}\n" for line in lines)
+    sys.stderr.writelines(f"{_line(line)}\n" for line in lines)
     return int(ExitCode.INTERRUPTED)
 
 
@@ -144,7 +149,9 @@ def _show_traceback(arguments: list[str]) -> None:
     if _has(arguments, "--debug") or os.environ.get(_DEBUG_VARIABLE):
         import traceback
 
-        traceback.print_exc()
+        from ollama_tools.safe_text import printable, without_secrets
+
+        sys.stderr.write(printable(without_secrets(traceback.format_exc()), but="\n"))
 
 
 def _forget_stdout() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from ollama_tools.safe_text import without_secrets
+
 MALFORMED: Final = (
     KeyError,
     IndexError,
@@ -44,9 +46,10 @@ class DevstralError(Exception):
     switched: bool = False
 
     def __init__(self, what: str, fix: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.fix = fix
+        # Messages quote what people typed, and they type passwords into addresses.
+        self.what = without_secrets(what)
+        self.fix = without_secrets(fix)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return f"{self.what} ({self.fix})" if self.fix else self.what
