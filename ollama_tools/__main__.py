@@ -47,6 +47,9 @@ def run(arguments: list[str]) -> int:
         # A name that the terminal cannot show must not end a command.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    import warnings
+
+    warnings.showwarning = _show_warning
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -133,6 +136,11 @@ def _line(text: str) -> str:
 
     line = printable(without_secrets(" ".join(text.split())))
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as a person reads it, without the line of code that gave it."""
+    sys.stderr.write(f"warning: {_line(str(message))}\n")
 
 
 def _report_interrupt(interrupt: KeyboardInterrupt) -> int:
