@@ -107,6 +107,10 @@ class HubError(DevstralError):
     """The Hugging Face hub, or a mirror of it, refused or did not answer."""
 
 
+class HubAway(HubError):
+    """The hub cannot be asked now: offline, not reached, or overloaded; what is here may do."""
+
+
 class FileProblem(UsageError):
     """A local file cannot be read, or is not what it should be."""
 

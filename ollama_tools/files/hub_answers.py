@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ollama_tools.errors import HubError
+from ollama_tools.errors import HubAway, HubError
 
 _T = TypeVar("_T")
 
@@ -31,6 +31,7 @@ METADATA_SECONDS = 90.0
 _IDLE_SECONDS = 30.0
 _MOST_BYTES = 32 * 1024**2
 _MOST_REQUESTS = 200
+_MOST_UNANSWERED = 2
 _TO_ASK_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _WAITS = (0.5, 1.0, 2.0)
 
@@ -41,7 +42,7 @@ _RATE_LIMIT = re.compile(r"\br=0\b.*\bt=(\d+)")
 _MIRROR = "check HF_ENDPOINT, and the proxy in between"
 
 
-class Unavailable(HubError):
+class Unavailable(HubAway):
     """The hub cannot answer now; the same question may be answered later.
 
     Attributes:
@@ -61,6 +62,7 @@ class _Call:
     bytes_left: int = _MOST_BYTES
     requests_left: int = _MOST_REQUESTS
     announced: int | None = None
+    unanswered: int = 0
     ends: float = field(default_factory=lambda: time.monotonic() + METADATA_SECONDS)
 
 
@@ -172,6 +174,13 @@ def _before(request: Any) -> None:
     call = _call.get()
     if call is None:
         return
+    call.unanswered += 1
+    if call.unanswered > _MOST_UNANSWERED:
+        # huggingface_hub would go on for half a minute.
+        raise HubAway(
+            f"no answer comes from the hub for {call.label}",
+            "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
+        )
     call.requests_left -= 1
     if call.requests_left < 0:
         raise HubError(f"the hub sends us from page to page for {call.label}", _MIRROR)
@@ -201,6 +210,7 @@ def _after(response: Any) -> None:
     call = _call.get()
     if call is None:
         return
+    call.unanswered = 0
     _require_available(call, response)
     if response.request.method == "HEAD":
         _require_names(call, response)

@@ -219,7 +219,9 @@ def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list
     known = _known_digest(spec, facts.sha256)
     if known is not None and around.server.has_blob(f"sha256:{known}"):
         return [UseWeights({origin.key(): f"sha256:{known}"}, origin, f"the weights of {origin}")]
-    pinned = replace(file, revision=facts.commit or file.revision)
+    commit = facts.commit or file.revision
+    named = file.revision or "main"
+    pinned = replace(file, revision=commit, named=None if named == commit else named)
     # The hub knows the size; the catalog may only have estimated it.
     return [Download(spec, pinned, origin, facts.bytes or source.bytes, hub.cached(pinned))]
 

@@ -14,7 +14,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from ollama_tools.errors import HubError
+from ollama_tools.errors import HubAway, HubError
 from ollama_tools.files import hub, hub_answers
 from ollama_tools.files.hub import HubFile
 
@@ -287,3 +287,106 @@ def test_headers_that_come_a_byte_at_a_time_end(monkeypatch: pytest.MonkeyPatch)
             hub.facts(FILE)
         over.set()
         thread.join()
+
+
+# What is here already
+
+
+def fill_cache(root: Path, *, named: str | None = "main", filename: str = FILE.filename) -> Path:
+    """A file as ``hf download`` leaves it."""
+    folder = root / "home" / "hub" / "models--me--x-GGUF"
+    blob = folder / "blobs" / SHA256
+    pointer = folder / "snapshots" / COMMIT / filename
+    for each in (blob, pointer, folder / "refs" / "main"):
+        each.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(CONTENT)
+    pointer.symlink_to(blob)
+    if named is not None:
+        (folder / "refs" / named).write_text(COMMIT)
+    return pointer
+
+
+def go_away(way: str, mirror: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    match way:
+        case "offline":
+            monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+        case "refused":
+            with socket.socket() as taken:
+                taken.bind(("127.0.0.1", 0))
+                port = taken.getsockname()[1]
+            point_to(f"http://127.0.0.1:{port}", monkeypatch)
+        case "overloaded":
+            answer_after(mirror, 10**6, 503, {})
+
+
+AWAY = ["offline", "refused", "overloaded"]
+
+
+@pytest.mark.parametrize("filename", ["x-Q4_K_M.gguf", "deep/down/x-Q4_K_M.gguf"])
+@pytest.mark.parametrize("revision", [None, "main", COMMIT])
+@pytest.mark.parametrize("way", AWAY)
+def test_the_cache_answers_where_the_hub_is_away(
+    mirror: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    way: str,
+    revision: str | None,
+    filename: str,
+) -> None:
+    pointer = fill_cache(tmp_path, filename=filename)
+    go_away(way, mirror, monkeypatch)
+    file = HubFile(FILE.repository, filename, revision)
+    found = hub.facts(file)
+    assert (found.commit, found.sha256, found.bytes) == (COMMIT, SHA256, len(CONTENT))
+    assert hub.gguf_files(FILE.repository, revision) == [filename]
+    assert hub.download(HubFile(FILE.repository, filename, found.commit)) == pointer
+
+
+@pytest.mark.parametrize("way", AWAY)
+def test_what_the_cache_lacks_is_one_message(
+    mirror: HTTPServer, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    go_away(way, mirror, monkeypatch)
+    for question in QUESTIONS:
+        with pytest.raises(HubAway) as caught:
+            question()
+        assert caught.value.fix
+        assert ("HF_HUB_OFFLINE is set" in caught.value.what) == (way == "offline")
+
+
+def test_a_download_lies_in_the_cache_as_others_look_for_it(
+    mirror: HTTPServer, tmp_path: Path
+) -> None:
+    import huggingface_hub
+
+    mirror.expect_request(f"/me/x-GGUF/resolve/{COMMIT}/{FILE.filename}").respond_with_data(
+        CONTENT, headers=file_headers()
+    )
+    path = hub.download(HubFile(FILE.repository, FILE.filename, COMMIT, named="main"))
+    folder = tmp_path / "home" / "hub" / "models--me--x-GGUF"
+    assert (folder / "refs" / "main").read_text() == COMMIT
+    assert list((folder / "refs").iterdir()) == [folder / "refs" / "main"]
+    assert path.resolve() == folder / "blobs" / SHA256
+    assert hub.cached(FILE) == path
+    found = huggingface_hub.try_to_load_from_cache(
+        FILE.repository, FILE.filename, cache_dir=tmp_path / "home" / "hub"
+    )
+    assert found == str(path)
+
+
+def test_what_a_killed_download_left_is_removed_but_not_what_is_under_way(
+    mirror: HTTPServer, tmp_path: Path
+) -> None:
+    import filelock
+
+    serve_file(mirror, file_headers())
+    folder = tmp_path / "home" / "hub" / "models--me--x-GGUF"
+    locks = tmp_path / "home" / "hub" / ".locks" / folder.name
+    rests = [folder / "blobs" / f"{digit * 64}.0a1b2c3d.incomplete" for digit in "12"]
+    for each in (*rests, *(locks / f"{digit * 64}.lock" for digit in "12")):
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.write_bytes(b"")
+    with filelock.FileLock(locks / f"{'2' * 64}.lock"):
+        hub.download(FILE)
+    assert [each.exists() for each in rests] == [False, True]
