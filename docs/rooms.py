@@ -28,6 +28,7 @@ ORDER = (
     "json_text",
     "declared",
     "errors",
+    "safe_text",
 )
 """From the street to the cellar: a room uses those below it, never one above."""
 
@@ -97,7 +98,7 @@ never one above; nothing whose name begins with an underscore leaves its module.
 """
 
 _BELOW = """
-`progress`, `json_text`, `declared` and `errors` are used by all of them.
+`progress`, `json_text`, `declared`, `errors` and `safe_text` are used by all of them.
 """
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, Self
 
+from ollama_tools.safe_text import without_secrets
+
 MALFORMED: Final = (
     KeyError,
     IndexError,
@@ -57,9 +59,10 @@ class DevstralError(Exception):
     switched: bool = False
 
     def __init__(self, what: str, fix: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.fix = fix
+        # Messages quote what people typed, and they type passwords into addresses.
+        self.what = without_secrets(what)
+        self.fix = without_secrets(fix)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return f"{self.what} ({self.fix})" if self.fix else self.what
@@ -119,6 +122,10 @@ class Overtaken(ServerError):
 
 class HubError(DevstralError):
     """The Hugging Face hub, or a mirror of it, refused or did not answer."""
+
+
+class HubAway(HubError):
+    """The hub cannot be asked now: offline, not reached, or overloaded; what is here may do."""
 
 
 class FileProblem(UsageError):

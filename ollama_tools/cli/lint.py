@@ -114,7 +114,7 @@ def _is_path(text: str) -> bool:
 
 
 def _print(findings: Sequence[Finding], output: Output) -> None:
-    from ollama_tools.cli.table import printable
+    from ollama_tools.safe_text import printable
 
     for each in findings:
         place, message = printable(each.place), printable(each.message)

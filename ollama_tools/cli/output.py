@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ollama_tools.progress import size_text
+from ollama_tools.safe_text import printable, printable_json, without_secrets
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,6 +25,11 @@ _LINE_SHARE = 0.1
 def is_terminal(stream: TextIO) -> bool:
     """Whether a stream is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _shown(text: str) -> str:
+    """One line beside the result: of strange hands, perhaps with an address in it."""
+    return printable(without_secrets(text))
 
 
 class Output:
@@ -71,9 +77,11 @@ class Output:
         if self.json:
             import json as codec
 
-            self.write(codec.dumps(json, indent=2, ensure_ascii=False))
+            document = codec.dumps(json, indent=2, ensure_ascii=False)
+            sys.stdout.write(f"{printable_json(document)}\n")
         elif self.quiet:
-            for line in [quiet] if isinstance(quiet, str) else quiet:
+            # A text stands for itself, as a Modelfile; of several each is one line.
+            for line in [quiet] if isinstance(quiet, str) else map(printable, quiet):
                 self.write(line)
         elif isinstance(human, str):
             self.write(human)
@@ -81,8 +89,8 @@ class Output:
             human()
 
     def write(self, text: str) -> None:
-        """Write a text and a line end to stdout."""
-        sys.stdout.write(f"{text}\n")
+        """Write a text of any number of lines, and a line end, to stdout."""
+        sys.stdout.write(printable(text, but="\n\t") + "\n")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to stdout: as wide as the terminal, or whole where there is none."""
@@ -110,6 +118,7 @@ class Output:
         self._close_bar(finished=True)
         if self.quiet:
             return
+        text = _shown(text)
         if is_terminal(sys.stderr):
             self._bar = self._new_bar(text)
         else:
@@ -120,6 +129,7 @@ class Output:
         """Show how far a transfer is: a moving bar, or now and then a line."""
         if self.quiet:
             return
+        label = _shown(label)
         if is_terminal(sys.stderr):
             if self._bar is None:
                 self._bar = self._new_bar(label)
@@ -148,7 +158,7 @@ class Output:
             mark = f"{mark}: "
         if self._bar is not None:
             self._bar.clear()
-        sys.stderr.write(f"{mark}{text}\n")
+        sys.stderr.write(f"{mark}{_shown(text)}\n")
         if self._bar is not None:
             self._bar.redraw()
 

@@ -38,6 +38,7 @@ _MAX_TENSORS = 1 << 16
 _MAX_LAYOUT_BYTES = 256 << 20
 """Of a header that is to be held in memory; those of the largest vocabularies have 20 MiB."""
 _MAX_TENSOR_DIMENSIONS = 4
+_TELLING_BYTES = 64
 _DEFAULT_ALIGNMENT = 32
 _MAX_ALIGNMENT = 1 << 20
 _CHUNK_BYTES = 256 << 10
@@ -367,9 +368,32 @@ def _read_tensor(reader: _Reader, names: set[bytes]) -> int:
     return offset + math.prod(shape) // elements * size
 
 
+def _other_kind(start: bytes) -> str:
+    """What a file is that is no GGUF, by its first bytes."""
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, which stands for the file: run git lfs pull"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<script")):
+        return "it is a saved web page: download the file itself, from its address with /resolve/"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < _MAX_LAYOUT_BYTES:
+        return "it is a safetensors file, for training: take a GGUF of that model"
+    if start.startswith(b"PK\x03\x04"):
+        return "it is a ZIP archive or a PyTorch checkpoint"
+    if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")):
+        return "it is compressed: unpack it first"
+    if start.startswith((b"ggml", b"lmgg", b"fmgg", b"tjgg", b"algg", b"ggla")):
+        return "it is of a format before GGUF, which nothing reads any more"
+    if text.startswith(b"{"):
+        return "it is JSON"
+    if not start.strip(b"\x00"):
+        return "it begins with zeros, as a download that was only set out for"
+    return f"it begins with {start[:4]!r}"
+
+
 def _read_preamble(reader: _Reader) -> tuple[int, int, int]:
     if (magic := reader.take(len(_MAGIC))) != _MAGIC:
-        raise _HeaderError(f"it begins with {magic!r}")
+        rest = reader.take(min(reader.size, _TELLING_BYTES) - len(magic))
+        raise _HeaderError(_other_kind(magic + rest))
     version = reader.number(_U32)
     if version not in _VERSIONS:
         big_endian = int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS

@@ -190,7 +190,9 @@ def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list
     if known is not None and around.server.has_blob(f"sha256:{known}"):
         weights = {origin.key(): f"sha256:{known}"}
         return [UseWeights(weights, origin, f"the weights of {origin}", published=source)]
-    pinned = replace(file, revision=facts.commit or file.revision)
+    commit = facts.commit or file.revision
+    named = file.revision or "main"
+    pinned = replace(file, revision=commit, named=None if named == commit else named)
     # The hub knows the size; the catalog may only have estimated it.
     estimated = source.estimated and not facts.bytes
     size = facts.bytes or source.bytes

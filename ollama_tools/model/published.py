@@ -13,6 +13,8 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.reference import guess_release
 from ollama_tools.errors import HubError, UsageError
 from ollama_tools.files import hub, registry
 from ollama_tools.files import remembered as state
@@ -212,8 +214,15 @@ def _filename(source: HubSource) -> str:
         )
     raise UsageError(
         f"{source.repository} has no GGUF for {source.tag!r}",
-        "it has: " + ", ".join(sorted(names)[:30]) if names else "it has no GGUF at all",
+        "it has: " + ", ".join(sorted(names)[:30]) if names else _gguf_elsewhere(source.repository),
     )
+
+
+def _gguf_elsewhere(repository: str) -> str:
+    """What to take instead of a repository whose weights are for training or other engines."""
+    catalog = load_catalog()
+    release = guess_release(repository, catalog) or catalog.default
+    return f"it has no GGUF at all: use {release.slug}, from {release.repository}"
 
 
 def _is_quant(file: str, tag: str) -> bool:

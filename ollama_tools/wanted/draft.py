@@ -11,6 +11,7 @@ from pathlib import Path
 from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog import Catalog, Release
+from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.context import parse_context
 from ollama_tools.devstral.reference import (
     FileReference,
@@ -18,6 +19,7 @@ from ollama_tools.devstral.reference import (
     QuantReference,
     Reference,
     ServerReference,
+    explain_library_name,
     guess_release,
 )
 from ollama_tools.devstral.system_prompt import SystemPrompt
@@ -107,6 +109,11 @@ def choose_release(
     found = known or guess_release(text, catalog)
     if found is None:
         names = ", ".join(each.aliases[0] for each in catalog.releases)
+        if explained := explain_library_name(text, catalog):
+            what, fix = explained
+            raise UsageError(
+                what, f"{fix}; where the server has it, name its --release as well ({names})"
+            )
         raise UsageError(
             f"nothing tells which Devstral {text!r} is", f"name it by --release ({names})"
         )
@@ -118,11 +125,16 @@ def default_name(reference: Reference) -> str:
     match reference:
         case QuantReference(release=release, quant=quant):
             return f"{release.slug}:{quant.name}"
-        case HubReference(repository=repository, tag=tag):
-            stem = re.sub(r"-gguf$", "", repository.rsplit("/", 1)[-1].lower())
-            return f"{stem}:{tag or 'latest'}"
+        case HubReference(repository=repository, release=release, label=label):
+            owner, _, stem = repository.lower().rpartition("/")
+            stem = re.sub(r"-gguf$", "", stem)
+            tag = re.sub(r"[^A-Za-z0-9_.-]", "-", label or "latest").lstrip(".-")
+            if release is not None and release.repository.lower() == repository.lower():
+                return f"{stem}:{tag}"
+            # Two owners may call their repositories the same.
+            return f"{re.sub('[^a-z0-9_-]', '-', owner).lstrip('-')}/{stem}:{tag}"
         case FileReference(path=path):
-            return re.sub(r"[^a-z0-9_.-]", "-", path.stem.lower()).lstrip(".-")
+            return re.sub(r"[^a-z0-9_.-]", "-", path.stem.lower()).lstrip(".-") or "devstral"
         case ServerReference(name=name):
             return full_name(name)
 
@@ -218,7 +230,9 @@ def find_source(
                 pin,
                 quant.estimated,
             )
-        case HubReference(repository=repository, tag=tag, revision=revision, sha256=pin):
+        case HubReference(
+            repository=repository, tag=tag, revision=revision, sha256=pin, filename=filename
+        ):
             if tag is None:
                 raise UsageError(
                     f"{wish.reference!r} names no quant", f"as in hf.co/{repository}:Q4_K_M"
@@ -228,18 +242,24 @@ def find_source(
                     f"the revision is given twice: {revision} and {wish.revision}",
                     "give it once, by --revision",
                 )
-            return HubSource(repository, tag, None, revision or wish.revision, None, pin)
+            name = Path(tag).name
+            return HubSource(repository, name, filename, revision or wish.revision, None, pin)
         case FileReference(path=path, sha256=pin):
             _refuse_revision(wish)
-            return _file_source(path.expanduser(), pin, progress, jinja)
+            return _file_source(path, pin, progress, jinja)
         case ServerReference(name=name):
             _refuse_revision(wish)
+            explained = explain_library_name(name, load_catalog())
             if find_model(list(models), name) is None:
+                if explained:
+                    raise ModelNotFound(f"{explained[0]}, and not on the server", explained[1])
                 raise ModelNotFound(
                     f"{name!r} is no quant, no file, and no model on the server",
                     "see: devstral-ollama create --help, devstral-ollama list",
                 )
             digests = server.show(name).blobs
+            if not digests and explained:
+                raise UsageError(*explained)
             if not digests:
                 raise FileProblem(f"the server does not say which weights {name!r} has")
             return ServerSource(name, digests)

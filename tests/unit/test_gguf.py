@@ -153,7 +153,7 @@ def test_stray_bytes_in_a_text_are_replaced() -> None:
     [
         (b"", "ends after 0 bytes"),
         (b"GGU", "ends after 3 bytes"),
-        (b"PK\x03\x04" + bytes(100), r"begins with b'PK"),
+        (b"PK\x03\x04" + bytes(100), r"a ZIP archive"),
         (file(version=1), "its version is 1"),
         (file(version=4), "its version is 4"),
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
@@ -314,3 +314,27 @@ def test_many_keys_with_arrays_of_arrays_end_soon() -> None:
     started = time.process_time()
     assert "is too long" in refusal(data)
     assert time.process_time() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:5f\nsize 9\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "saved web page"),
+        (b"\n  <html lang=en>", "saved web page"),
+        (b"\x40\x00\x00\x00\x00\x00\x00\x00" + b'{"__metadata__":{}}', "safetensors"),
+        (b"PK\x03\x04rest", "ZIP archive"),
+        (b"\x1f\x8b\x08rest", "compressed"),
+        (b"ggml" + bytes(20), "before GGUF"),
+        (b'{"error": "no"}', "JSON"),
+        (bytes(64), "zeros"),
+        (b"What is this?", "begins with b'What'"),
+    ],
+)
+def test_a_file_that_is_none_is_said_to_be_what_it_is(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(content)
+    with pytest.raises(FileProblem, match=said):
+        read_header(path)

@@ -202,3 +202,65 @@ def test_a_report_on_a_terminal_is_wrapped_and_escapes_nothing_to_it(
     assert "\x1b[2J" not in text
     assert text.count("x") >= 200
     assert all(len(line) <= 60 for line in text.splitlines() if "\x1b" not in line)
+
+
+HOSTILE = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0)))) + "\u202e\u2066\u200f\u2028\udcff"
+
+
+def is_harmless(text: str, but: str = "\n") -> bool:
+    return all(each.isprintable() or each in but for each in text)
+
+
+@pytest.mark.parametrize("mode", ["human", "quiet", "json"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_control_character_gets_to_stdout(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, mode: str, terminal: bool
+) -> None:
+    stream = to_terminal(monkeypatch, "stdout") if terminal else None
+    with Output(json=mode == "json", quiet=mode == "quiet", color=False) as output:
+        output.result({"name": HOSTILE, HOSTILE: 1}, f"first\n{HOSTILE}", [HOSTILE, HOSTILE])
+    said = stream.getvalue() if stream else capsys.readouterr().out
+    assert is_harmless(said, "\n\t" if mode == "human" else "\n")
+    if mode == "quiet":
+        assert len(said.splitlines()) == 2, "a name cannot pretend to be two"
+    if mode == "json":
+        assert json.loads(said) == {"name": HOSTILE, HOSTILE: 1}
+
+
+def test_no_control_character_gets_into_a_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Output().table(["name"], [[HOSTILE]])
+    assert is_harmless(capsys.readouterr().out)
+    terminal = to_terminal(monkeypatch, "stdout")
+    Output(color=False).table(["name"], [[HOSTILE]])
+    assert is_harmless(terminal.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", ""))
+
+
+def test_no_control_character_and_no_password_gets_to_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = f"{HOSTILE} http://user:s3cret@gpu1"
+    output = Output()
+    output.step(text)
+    output.transfer(text, 50, 100)
+    output.warn(text)
+    output.note(text)
+    output.hint(text)
+    said = capsys.readouterr().err
+    assert is_harmless(said)
+    assert len(said.splitlines()) == 5
+    assert "s3cret" not in said
+
+
+def test_a_moving_bar_shows_no_control_character_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = to_terminal(monkeypatch)
+    hostile = "\x1b]0;title\x07\x9b31m\u202e http://user:s3cret@gpu1"
+    with Output() as output:
+        output.step(hostile)
+        output.transfer(hostile, 50, 100)
+        output.warn(hostile)
+    said = terminal.getvalue()
+    assert not {"\x1b]", "\x07", "\x9b", "\u202e", "s3cret"} & {
+        each for each in ("\x1b]", "\x07", "\x9b", "\u202e", "s3cret") if each in said
+    }
