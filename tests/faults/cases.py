@@ -202,7 +202,7 @@ RESET_LATE = Kind("reset after 300 bytes", ResetAnswer(300), ONCE, _BROKE, passe
 LOST = Kind("answer lost", Lost(), ONCE, _BROKE, passes=True)
 LOSES = Kind("answer lost", Lost(), ALWAYS, _BROKE)
 STALL = Kind("no byte comes", Stall(), ALWAYS, _NO_ANSWER)
-STALL_ONCE = Kind("no byte comes", Stall(), ONCE, _NO_ANSWER, passes=True)
+STALL_ONCE = Kind("no byte comes", Stall(), ONCE, _NO_ANSWER)
 STALL_LATE = Kind("stands still after 250 bytes", Stall(250), ALWAYS, _NO_ANSWER)
 SLOW_HEAD = Kind("head takes 4 s", Slow(head=4.0), ONCE, harmless=True)
 SLOW_BODY = Kind("body takes 5 s", Slow(body=5.0), ONCE, harmless=True)
