@@ -44,6 +44,21 @@ class HubFileFacts:
     bytes: int | None
 
 
+def endpoint() -> str:
+    """The hub's base URL."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def headers() -> dict[str, str]:
+    """What tells the hub who asks; empty for a person who has not logged in."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def facts(file: HubFile) -> HubFileFacts:
     """Ask the hub for a file's digest and size (one HEAD request).
 

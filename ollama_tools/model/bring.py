@@ -17,6 +17,7 @@ from ollama_tools.files.digests import short_digest
 from ollama_tools.model.published import (
     Publisher,
     hub_facts,
+    hub_license,
     is_of_source,
     meets_pin,
     require_pinned,
@@ -105,18 +106,28 @@ def bring_steps(spec: Spec, around: Surroundings) -> list[Step]:
             if around.rewrites:
                 return [UseWeights(name, shown.origin, f"the weights of {name}")]
             origin = shown.origin or Origin(file=name, sha256=digests[0].removeprefix("sha256:"))
-            return [_use(digests, origin, f"the weights of {name}")]
+            return [_use(digests, origin, f"the weights of {name}", shown.license)]
 
 
 @dataclass(frozen=True)
 class UseWeights(Step):
-    """Weights that the server has already."""
+    """Weights that the server has already.
+
+    Attributes:
+        weights: What a create request calls them.
+        origin: Where they came from.
+        label: What they are, in words.
+        license: The license that they came with.
+        published: Where they were published, if the license has yet to be asked for.
+    """
 
     kind = StepKind.BRING
     sign = "="
     weights: str | Mapping[str, str]
     origin: Origin | None
     label: str
+    license: str = ""
+    published: HubSource | None = None
 
     @property
     def text(self) -> str:
@@ -125,15 +136,19 @@ class UseWeights(Step):
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
-        run.weights, run.origin = self.weights, self.origin
+        run.weights, run.origin, run.license = self.weights, self.origin, self.license
+        if self.published is not None:
+            run.license = hub_license(self.published, run.progress)
 
 
-def _use(digests: tuple[str, ...], origin: Origin, label: str) -> UseWeights:
+def _use(
+    digests: tuple[str, ...], origin: Origin, label: str, license_text: str = ""
+) -> UseWeights:
     """The blobs of a model as files: the first has the name of where it came from."""
     first, *others = digests
     files = {origin.key(): first}
     files |= {origin.key(f"{number}.gguf"): each for number, each in enumerate(others, 1)}
-    return UseWeights(files, origin, label)
+    return UseWeights(files, origin, label, license_text)
 
 
 def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> UseWeights | None:
@@ -152,7 +167,7 @@ def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> Us
             and _has_form(spec, shown, origin)
             and all(around.server.has_blob(each) for each in shown.blobs)
         ):
-            return _use(shown.blobs, origin, f"the weights of {origin}")
+            return _use(shown.blobs, origin, f"the weights of {origin}", shown.license)
     return None
 
 
@@ -173,7 +188,8 @@ def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list
     origin = Origin(source.repository, file.filename, None, facts.commit, facts.sha256)
     known = _known_digest(spec, facts.sha256)
     if known is not None and around.server.has_blob(f"sha256:{known}"):
-        return [UseWeights({origin.key(): f"sha256:{known}"}, origin, f"the weights of {origin}")]
+        weights = {origin.key(): f"sha256:{known}"}
+        return [UseWeights(weights, origin, f"the weights of {origin}", published=source)]
     pinned = replace(file, revision=facts.commit or file.revision)
     # The hub knows the size; the catalog may only have estimated it.
     estimated = source.estimated and not facts.bytes
@@ -248,6 +264,8 @@ class Download(Step):
                 "run the command again",
             ) from error
         run.origin = self.origin
+        if isinstance(self.spec.source, HubSource):
+            run.license = hub_license(self.spec.source, run.progress)
 
 
 def _file_step(spec: Spec, source: FileSource, around: Surroundings) -> Step:
@@ -463,6 +481,7 @@ class Pull(Step):
             run.weights = self.base
             return
         run.weights = _use(shown.blobs, run.origin, self.base).weights
+        run.license = shown.license
 
 
 @dataclass(frozen=True)

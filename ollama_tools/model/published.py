@@ -179,6 +179,23 @@ def hub_facts(source: HubSource) -> tuple[hub.HubFile, hub.HubFileFacts]:
     return file, hub.facts(file)
 
 
+def hub_license(source: HubSource, progress: Progress) -> str:
+    """The license that the hub's registry puts beside a quant; empty where it has none.
+
+    By upload nothing else would bring it. It is no reason for a model not to be made.
+    """
+    where = registry.Registry(hub.endpoint(), hub.headers())
+    try:
+        try:
+            licenses = where.manifest(source.repository, source.tag).licenses
+        except registry.NotInRegistry:
+            return ""
+        return "\n".join(where.text(source.repository, each) for each in licenses)
+    except HubError as error:
+        progress.warn(f"{source} is made without the license of its weights: {error.what}")
+        return ""
+
+
 def _filename(source: HubSource) -> str:
     """The name of the source's GGUF in its repository."""
     if source.filename is not None and "*" not in source.filename:

@@ -82,6 +82,7 @@ class Run:
         progress: Hears of each step.
         weights: What a create request calls the weights.
         origin: Where they came from.
+        license: The license that they came with; empty where there is none.
         spec: The spec that is built, or was found built.
         at: The name under which it can be asked now: a trial, or a build.
         blobs: Digests of its weights on the server.
@@ -103,6 +104,7 @@ class Run:
     progress: Progress
     weights: Weights = ""
     origin: Origin | None = None
+    license: str = ""
     spec: Spec | None = None
     at: str = ""
     blobs: tuple[str, ...] = ()
@@ -286,9 +288,13 @@ class Create(Step):
 
     def _request(self, run: Run) -> dict[str, Any]:
         request = create_request(self.spec, run.at, run.weights)
-        if run.version < UNQUOTED_FILES and run.origin is not None and "files" in request:
-            request["license"] = run.origin.license_line
-        return request
+        if "files" not in request:
+            # What is made from a model has that one's license.
+            return request
+        licenses = [run.license] if run.license else []
+        if run.version < UNQUOTED_FILES and run.origin is not None:
+            licenses.append(run.origin.license_line)
+        return request | ({"license": licenses} if licenses else {})
 
 
 @contextmanager

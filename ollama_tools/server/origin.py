@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 _UNKNOWN = "unknown"
 _LICENSE = re.compile(r"^weights: (\S+)$", re.MULTILINE)
+_OUR_LINE = re.compile(r"\n*^weights: \S+\Z", re.MULTILINE)
 _HUB_KEY = re.compile(
     r"hf\.co/(?P<repository>[^/]+/[^/]+)/resolve/(?P<commit>[^/]+)/sha256-(?P<sha256>[^/]+)/"
     r"(?P<file>.+)"
@@ -75,6 +76,11 @@ class Origin:
         where = f"{self.repository}/" if self.repository else ""
         commit = f" at {self.commit[:12]}" if self.commit else ""
         return f"{where}{self.file or self.tag}{commit}"
+
+
+def bare_license(text: str) -> str:
+    """A license as it was published, without our line at its end."""
+    return _OUR_LINE.sub("", text)
 
 
 def parse_origin(parent: str, license_text: str = "") -> Origin | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ollama_tools.errors import MALFORMED
 from ollama_tools.server.modelfile_text import Modelfile, parse_modelfile
-from ollama_tools.server.origin import Origin, parse_origin
+from ollama_tools.server.origin import Origin, bare_license, parse_origin
 
 # A model's own words: the header's names, and the file or model it was made of.
 _LABELS = ("general.name", "general.basename", "general.base_model.0.name")
@@ -141,6 +141,11 @@ class Shown:
             # What a server pulls is the file as published, and its blob is named by its digest.
             return replace(found, sha256=self.weights.removeprefix("sha256:"))
         return found
+
+    @property
+    def license(self) -> str:
+        """The license that the weights came with; empty where there is none."""
+        return bare_license(str(self._answer.get("license") or ""))
 
     @property
     def weights(self) -> str | None:
