@@ -47,7 +47,14 @@ from ollama_tools.model.steps import (
 )
 from ollama_tools.progress import Progress
 from ollama_tools.server.client import InstalledModel, Server, find_model
-from ollama_tools.server.names import Kind, build_name, full_name, new_served_name, same_name
+from ollama_tools.server.names import (
+    Kind,
+    build_name,
+    full_name,
+    new_served_name,
+    own_name,
+    same_name,
+)
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import UNQUOTED_FILES, Version
 from ollama_tools.wanted.draft import Registry
@@ -394,12 +401,53 @@ def _making_steps(compared: Comparison, around: Surroundings) -> list[Step]:
     else:
         steps += _made(_with_system_text(compared.candidates, around.progress), around)
     if policy.check:
-        running = [each.name for each in around.server.running()]
-        steps.append(Check(compared.name, running[0] if running else None))
+        steps.append(Check(compared.name))
+    _say_what_is_unloaded(steps, around)
     if compared.standing is None:
         steps.append(Keep(compared.name))
     steps.append(Switch(compared.name, is_new=compared.current is None))
     return steps
+
+
+def _say_what_is_unloaded(steps: list[Step], around: Surroundings) -> None:
+    """Let the first step that loads the build say what the server lets go for it.
+
+    How much memory a server has it does not tell; that engines are kept by weights is known.
+    """
+    first = next((i for i, each in enumerate(steps) if isinstance(each, Compare | Check)), None)
+    loaded = around.server.running()
+    if first is None or not loaded:
+        return
+    spec = next(each.spec for each in steps if isinstance(each, UseBuild | Create))
+    weights = next((each.weights for each in steps if isinstance(each, UseBuild)), None)
+    weights = weights or _weights_known(steps, around)
+    by_weights, by_memory = [], []
+    for each in loaded:
+        # An engine has the name that it was loaded under, which may be that of a trial long gone.
+        same = [model.name for model in around.models if model.digest == each.digest]
+        name = next((known for known in same if own_name(known) is None), each.name)
+        try:
+            shown = around.server.show(same[0] if same else name)
+            shares = weights is not None and shown.weights == weights[0]
+        except (ModelNotFound, LayerLost):
+            shares = False
+        if not shares:
+            by_memory.append(name)
+        elif each.context != spec.context or spec.carrier is Carrier.HUB:
+            by_weights.append(name)
+    words = ""
+    if by_weights:
+        names = ", ".join(by_weights)
+        words += f"; the server unloads {names} for it, since both are on the same weights"
+    if by_memory:
+        cause = "" if weights is not None else "it is on the same weights, or "
+        words += (
+            f"; the server unloads {', '.join(by_memory)} for it where {cause}its memory cannot "
+            "hold both, which only the server knows"
+        )
+    step = steps[first]
+    assert isinstance(step, Compare | Check)  # noqa: S101 - so it was chosen
+    steps[first] = replace(step, unloads=words)
 
 
 def _made_anew(candidates: Sequence[Spec], around: Surroundings) -> list[Step]:
@@ -491,15 +539,23 @@ def _weights_to_come(steps: Sequence[Step], around: Surroundings) -> tuple[str, 
     """The blobs that the build to come will have; None where nobody knows them yet."""
     if around.rewrites:
         return None
+    if (known := _weights_known(steps, around)) is not None:
+        return known
     for step in steps:
-        if isinstance(step, UseWeights):
-            return None if isinstance(step.weights, str) else tuple(step.weights.values())
         if isinstance(step, Pull) and around.version >= UNQUOTED_FILES:
             assert isinstance(step.spec.source, HubSource)  # noqa: S101 - nothing else is pulled
             if step.pull:
                 return around.publisher.blobs(step.spec.source)
             return around.server.show(step.base).blobs or None
     return None
+
+
+def _weights_known(steps: Sequence[Step], around: Surroundings) -> tuple[str, ...] | None:
+    """The blobs of weights that are used as they are; None where some have yet to come."""
+    if around.rewrites:
+        return None
+    weights = next((each.weights for each in steps if isinstance(each, UseWeights)), None)
+    return None if weights is None or isinstance(weights, str) else tuple(weights.values())
 
 
 def _may_come(build: str, compared: Comparison, around: Surroundings) -> bool:

@@ -317,6 +317,7 @@ class Compare(Step):
         spec: What is compared.
         others: The carriers that are tried where the prompt is not right, the best first.
         otherwise: Gives the steps for the first of them; None where there is none.
+        unloads: What the server lets go for it, in words; empty where it is nothing.
     """
 
     kind = StepKind.COMPARE
@@ -324,6 +325,7 @@ class Compare(Step):
     spec: Spec
     others: tuple[Carrier, ...] = ()
     otherwise: Callable[[], Sequence[Step]] | None = None
+    unloads: str = ""
 
     @property
     def text(self) -> str:
@@ -332,7 +334,7 @@ class Compare(Step):
         if self.others:
             carriers = ", then ".join(each.value for each in self.others)
             line += f"; if it is another, try {carriers}"
-        return line
+        return f"{line}{self.unloads}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
@@ -377,21 +379,19 @@ class Check(Step):
 
     Attributes:
         name: The public name.
-        unloads: Whether another model is loaded, which the server may let go for this one.
+        unloads: What the server lets go for it, in words; empty where it is nothing.
     """
 
     kind = StepKind.CHECK
     sign = "?"
     name: str
-    unloads: str | None = None
+    unloads: str = ""
 
     @property
     def text(self) -> str:
         """See :class:`Step`."""
         line = f"check the build of {self.name}: prompt, context, KV cache, tool calls"
-        if self.unloads:
-            line += f"; the server unloads {self.unloads} meanwhile where memory cannot hold both"
-        return line
+        return f"{line}{self.unloads}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""

@@ -290,12 +290,57 @@ def test_a_failure_after_the_switch_is_said_as_that(
     assert make(server, Policy(check=False, keep=1), context=8192).removed == (first.build,)
 
 
-def test_the_check_says_which_model_it_may_unload(server: Server, hub: Hub) -> None:
-    make(server)
+def unloading(planned: Plan) -> list[tuple[str, str]]:
+    """The steps that speak of unloading, each with what it says."""
+    return [
+        (each.kind, each.text.partition("; the server unloads ")[2])
+        for each in planned.steps
+        if "unloads" in each.text
+    ]
+
+
+def load(server: Server) -> None:
     server.chat({"model": NAME, "messages": [{"role": "user", "content": "Hi"}]})
-    planned = plan(server, Policy(prompt_tokens=300), context=8192)
-    (check,) = [each for each in planned.steps if each.kind == "check"]
-    assert f"unloads {NAME}" in check.text
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_on_the_same_weights_is_said_to_be_unloaded_and_is(
+    server: Server, hub: Hub, check: bool
+) -> None:
+    policy = Policy(check=check, prompt_tokens=300)
+    make(server)
+    load(server)
+    planned = plan(server, policy, context=8192)
+    # The first that asks the build something, whether it is checked or not.
+    assert unloading(planned) == [("compare", f"{NAME} for it, since both are on the same weights")]
+    apply(planned, server, Silence())
+    # The old one would be there still with its own context.
+    assert 4096 not in [each.context for each in server.running()]
+
+
+def test_what_only_memory_decides_about_is_said_as_that(server: Server, hub: Hub) -> None:
+    make(server)
+    load(server)
+    other: dict[str, Any] = {"reference": "UD-IQ1_S", "carrier": "modelfile"}
+    planned = plan(server, Policy(prompt_tokens=300), **other)
+    assert unloading(planned) == [
+        (
+            "check",
+            f"{NAME} for it where it is on the same weights, or its memory cannot hold both, "
+            "which only the server knows",
+        )
+    ]
+    make(server, **other)
+    planned = plan(server, Policy(prompt_tokens=300), context=8192, **other)
+    assert [words.partition(" where ")[2] for _, words in unloading(planned)] == [
+        "its memory cannot hold both, which only the server knows"
+    ]
+
+
+def test_an_engine_that_is_used_on_is_not_said_to_be_unloaded(server: Server, hub: Hub) -> None:
+    make(server)
+    load(server)
+    assert unloading(plan(server, parameters={"temperature": 0.7})) == []
 
 
 def test_an_upgrade_is_planned_as_a_download(server: Server, hub: Hub) -> None:
