@@ -13,6 +13,7 @@ import typer
 
 from ollama_tools.cli.app import app
 from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.errors import ExitCode
 from ollama_tools.files.packaged import data_path
 from ollama_tools.lint import RULES
 from ollama_tools.model.render import default_modelfiles, write_modelfiles
@@ -66,7 +67,10 @@ def markdown() -> str:
         ]
         lines += ["", f"## devstral-ollama {name}", "", _text(command.help), ""]
         lines += _table(own)
-    lines += ["", "## Options of every command", "", *_table(shared), ""]
+    lines += ["", "## Options of every command", "", *_table(shared)]
+    lines += ["", "## Exit codes", "", "| code | meaning |", "|---|---|"]
+    lines += [f"| {each} | {each.meaning} |" for each in ExitCode]
+    lines += [""]
     return "\n".join(lines)
 
 

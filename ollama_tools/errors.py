@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, Self
 
 MALFORMED: Final = (
     KeyError,
@@ -19,15 +19,28 @@ code, pydantic in the official client, or huggingface_hub."""
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command line, documented in the README."""
+    """Exit codes of the command line.
 
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    DRIFT = 3
-    CHECK_FAILED = 4
-    OVERTAKEN = 5
-    INTERRUPTED = 130
+    Attributes:
+        meaning: What it says, in a few words.
+    """
+
+    OK = 0, "done, or unchanged"
+    FAILED = 1, "failed"
+    USAGE = 2, "wrong usage"
+    DRIFT = 3, "drift found"
+    CHECK_FAILED = 4, "a check failed"
+    OVERTAKEN = 5, "another run switched the name in the same moment"
+    INTERRUPTED = 130, "interrupted"
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """A code with its meaning; as a number it is the code alone."""
+        found = int.__new__(cls, code)
+        found._value_ = code
+        found.meaning = meaning
+        return found
 
 
 class DevstralError(Exception):

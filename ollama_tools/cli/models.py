@@ -85,7 +85,11 @@ def create(
         bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
 ) -> ExitCode | None:
-    """Make a Devstral on a server: bring it, build it, check it, then switch the name to it."""
+    """Make a Devstral on a server: bring it, build it, check it, then switch the name to it.
+
+    Exit code 4 where the build fails a check, 5 where another run switched the name in the same
+    moment; the name serves as before, or what that run made.
+    """
     from ollama_tools.devstral.context import AGENT_PROMPT
     from ollama_tools.files.digests import short_digest
     from ollama_tools.model.apply import apply
@@ -260,7 +264,10 @@ def rollback(
         bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
 ) -> None:
-    """Let a model's name stand for the build that served before; only metadata moves."""
+    """Let a model's name stand for the build that served before; only metadata moves.
+
+    Exit code 5 where another run switched the name in the same moment.
+    """
     from ollama_tools.model.builds import rollback as roll_back
     from ollama_tools.server.client import Server
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from docs.generate import QUANTS_TARGET, TARGET, markdown, quants_markdown
 from ollama_tools.cli.app import app
@@ -79,7 +80,14 @@ def test_the_readme_lists_every_command() -> None:
 
 def test_the_readme_lists_every_exit_code() -> None:
     table = README.split("### Exit codes")[1].split("##")[0]
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)} == {*ExitCode}
+    found = {int(code): text for code, text in re.findall(r"^\| (\d+) \| (.+) \|$", table, re.M)}
+    assert found == {each: each.meaning for each in ExitCode}
+
+
+def test_the_help_lists_every_exit_code() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "1000"}).output
+    for each in ExitCode:
+        assert f"{each} {each.meaning}" in shown
 
 
 def test_the_readme_lists_every_carrier() -> None:
