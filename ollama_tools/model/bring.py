@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
-from ollama_tools.errors import FileProblem, HubError, PullFailed, ServerError, UsageError
+from ollama_tools.errors import (
+    BuildLost,
+    FileProblem,
+    HubError,
+    LayerLost,
+    ModelNotFound,
+    PullFailed,
+    ServerError,
+    UsageError,
+)
 from ollama_tools.files import gguf, gguf_rewrite, hub
 from ollama_tools.files import remembered as state
 from ollama_tools.files.digests import short_digest
@@ -460,7 +469,14 @@ class Pull(Step):
         if self.pull:
             run.server.pull(self.base, insecure=self.insecure, advance=run.progress.transfer)
         try:
-            self._take(run, run.server.show(self.base))
+            shown = run.server.show(self.base)
+        except (ModelNotFound, LayerLost) as error:
+            raise BuildLost(
+                f"{self.base} is gone: another run that pulled it too has removed it",
+                "wait for the other run, then run the command again",
+            ) from error
+        try:
+            self._take(run, shown)
         except (UsageError, PullFailed):
             if self.is_ours:
                 run.server.delete(self.base)

@@ -216,6 +216,15 @@ def own_models(
             yield each, own
 
 
+def settled_models(server: Server) -> list[InstalledModel]:
+    """All models; looks again for a public name whose builds are there, see ``models_with``."""
+    models = server.models()
+    for public in {own.public for each in models if (own := own_name(each.name))}:
+        if find_model(models, public) is None:
+            models = server.models_with(public)
+    return models
+
+
 def moment(text: str) -> float:
     """Seconds since 1970; a server's clock may change its offset between two builds."""
     try:
@@ -544,7 +553,7 @@ def prune(
         ModelNotFound: The server has no build of the name.
     """
     check_keep(keep)
-    models = server.models() if name is None else server.models_with(name)
+    models = settled_models(server) if name is None else server.models_with(name)
     if name is None:
         names = [each.name for each in models if builds_of(models, each.name)]
     elif any(own_models(models, name)):

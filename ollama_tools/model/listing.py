@@ -8,10 +8,10 @@ from typing import Any
 
 from ollama_tools.errors import NotOllama, ServerError, ServerUnreachable
 from ollama_tools.files.digests import short_digest
-from ollama_tools.model.builds import Build, builds_of, with_weights
+from ollama_tools.model.builds import Build, builds_of, settled_models, with_weights
 from ollama_tools.model.leftovers import Leftover, find_leftovers
 from ollama_tools.progress import size_text
-from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.client import InstalledModel, Server
 from ollama_tools.server.names import own_name, same_name
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
@@ -91,7 +91,7 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
         server: The server.
         everything: Whether other models are listed as well.
     """
-    models = _whole_list(server)
+    models = settled_models(server)
     builds = {model.name: builds_of(models, model.name) for model in models}
     public = {model.name for model in models if builds[model.name]}
     left = find_leftovers(server, models)
@@ -125,15 +125,6 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
             kept = with_weights(server, builds[model.name])
             entries.append(_entry(model, shown, kept, loaded=is_loaded))
     return Listing(tuple(entries), tuple(left))
-
-
-def _whole_list(server: Server) -> list[InstalledModel]:
-    """All models; looks again for a public name whose builds are there, see ``models_with``."""
-    models = server.models()
-    for public in {own.public for each in models if (own := own_name(each.name))}:
-        if find_model(models, public) is None:
-            models = server.models_with(public)
-    return models
 
 
 def _unreadable(model: InstalledModel, builds: list[Build]) -> Entry:

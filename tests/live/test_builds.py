@@ -174,6 +174,25 @@ def test_a_build_that_another_run_removes_before_its_switch_is_made_again(
     assert not [each for each in model_names(server) if ".try-" in each]
 
 
+def test_a_base_that_another_run_removes_after_its_pull_is_pulled_again(
+    server: Server, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Server.pull
+    pulled: list[str] = []
+
+    def pull(self: Server, name: str, **options: Any) -> None:
+        real(self, name, **options)
+        pulled.append(name)
+        if len(pulled) == 1:
+            self.delete(name)
+
+    monkeypatch.setattr(Server, "pull", pull)
+    assert make(server, hub, 4096).changed
+    assert len(pulled) == 2
+    assert serving(server) == 4096
+    assert not [each for each in model_names(server) if "GGUF" in each]
+
+
 class Stopper(Silence):
     """A person who stops a run just before a step."""
 

@@ -154,6 +154,32 @@ def test_a_build_that_another_run_may_be_checking_is_spared(make: Make, server: 
     assert trial in model_names(server)
 
 
+@pytest.mark.parametrize("hidden", ["for a moment", "for a while"])
+def test_a_build_whose_name_is_just_being_switched_is_no_orphan(
+    make: Make, server: Server, bed: OllamaServer, monkeypatch: pytest.MonkeyPatch, hidden: str
+) -> None:
+    made = make()
+    aged(bed, made.build)
+    path = manifest(bed, NAME)
+    whole = path.read_bytes()
+    real = Server.models_with
+    looked: list[str] = []
+
+    def models_with(self: Server, name: str) -> Any:
+        if hidden == "for a moment":
+            path.write_bytes(whole)
+        looked.append(name)
+        return real(self, name)
+
+    # As a copy does that another run has begun, and has not ended yet.
+    path.write_bytes(b"")
+    monkeypatch.setattr(Server, "models_with", models_with)
+    assert remove_leftovers(server, None) == []
+    assert looked
+    path.write_bytes(whole)
+    assert model_names(server) == [NAME, made.build]
+
+
 def test_a_persons_model_with_such_a_name_is_none(server: Server, make: Make) -> None:
     make()
     name = f"mine:tag-{'0' * 12}"

@@ -159,7 +159,10 @@ differences:
   type: list
   elements: dict
 removed:
-  description: Names that were removed, or in check mode would be.
+  description:
+    - Names that were removed, or in check mode would be.
+    - Where nobody can know the weights before they were pulled, check mode names those that are
+      removed at most, and the step says so.
   returned: success
   type: list
   elements: str
