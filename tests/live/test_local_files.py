@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,6 +177,33 @@ def test_a_file_whose_digest_is_pinned_is_read_once_for_both(
     assert first.hashed == pytest.approx(2, abs=0.1)
     assert first.read == pytest.approx(2, abs=0.25)
     assert worked(lambda: make(pinned, carrier="gguf")).read == pytest.approx(0, abs=0.02)
+
+
+HEAVY = {"rich", "pygments", "click", "ollama", "huggingface_hub", "jinja2", "asyncio"}
+
+_WHAT_IS_IMPORTED = f"""
+import atexit, sys
+
+atexit.register(lambda: print(*{HEAVY} & {{name for name, it in sys.modules.items() if it}}))
+from ollama_tools.__main__ import main
+
+main()
+"""
+
+
+def test_a_command_that_has_nothing_to_do_imports_nothing_heavy(
+    make: Callable[..., Outcome], bed: OllamaServer, file: Path
+) -> None:
+    make(carrier="gguf")
+    options = ["--context", "4096", "--system", "bundled", "--template-in", "gguf", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-c", _WHAT_IS_IMPORTED, "create", str(file), *options],
+        env={**os.environ, "OLLAMA_HOST": bed.url},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [NAME]
 
 
 # Which file it is
