@@ -66,9 +66,9 @@ def judge_weights(
     if short in marks:
         return Status.PASS, f"{text}; kept as somebody made it by hand", ""
     if {each.casefold() for each in served} & {
-        each.casefold() for spec in possible for each in spec.earlier_builds
+        each.casefold() for spec in possible for each in spec.earlier_builds(shown.blobs)
     }:
-        saw = f"{text}; the name is of an earlier version and says nothing of the weights"
+        saw = f"{text}; the name is of an earlier version, whose marks were of other facts"
         return Status.WARN, saw, _AGAIN
     if shown.origin is None or shown.origin.tag:
         return Status.UNKNOWN, f"{text}; nothing tells where its weights came from", _AGAIN
@@ -90,7 +90,7 @@ def vouches(shown: Shown, build: InstalledModel | None, name: str) -> bool:
     if own.mark == short_digest(build.digest):
         return True
     specs = list(_possible_specs(shown, name))
-    earlier = {each.casefold() for spec in specs for each in spec.earlier_builds}
+    earlier = {each.casefold() for spec in specs for each in spec.earlier_builds(shown.blobs)}
     return build.name.casefold() in earlier or own.mark in {
         each.mark(shown.blobs) for each in specs
     }
@@ -139,8 +139,7 @@ def _possible_sources(shown: Shown, name: str, catalog: Catalog) -> Iterator[Sou
     if origin is None:
         return
     if origin.repository is None:
-        if origin.sha256:
-            yield FileSource(Path(origin.file or ""), origin.sha256)
+        yield FileSource(Path(origin.file or ""), origin.sha256)
         return
     for tag in _possible_tags(origin, name, catalog):
         yield HubSource(origin.repository, tag)

@@ -173,13 +173,17 @@ def file_sha256(path: Path, progress: Progress) -> str:
 
 
 def known_sha256(path: Path) -> str | None:
-    """Hex SHA-256 of a file, where an earlier run found it out; nothing of the file is read."""
+    """Hex SHA-256 of a file, where an earlier run found it out; nothing of the file is read.
+
+    Raises:
+        FileProblem: There is no such file, or nobody may look at it.
+    """
     try:
         found = path.stat()
-        mark = [found.st_size, found.st_mtime_ns, found.st_ino]
-        return remembered_digest(str(path.resolve()), mark)
-    except OSError:
-        return None
+        key = str(path.resolve())
+    except OSError as error:
+        raise FileProblem(f"cannot read {path}: {error.strerror}", "check the path") from error
+    return remembered_digest(key, [found.st_size, found.st_mtime_ns, found.st_ino])
 
 
 def remembered_digest(key: str, mark: list[Any]) -> str | None:

@@ -38,7 +38,7 @@ from ollama_tools.server.names import is_build_of, same_name
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.versions import NATIVE_JINJA, UNQUOTED_FILES, Version
+from ollama_tools.server.versions import NATIVE_JINJA, UNQUOTED_FILES, Version, rewrites_files
 from ollama_tools.wanted.draft import Registry
 from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, check_context
 from ollama_tools.wanted.wish import Via
@@ -86,11 +86,6 @@ class Surroundings:
             self._asked[source] = hub_facts(source)
         return self._asked[source]
 
-    @property
-    def rewrites(self) -> bool:
-        """Whether the server makes files of its own out of those that it is given (measured)."""
-        return NATIVE_JINJA <= self.version < UNQUOTED_FILES
-
 
 def bring_steps(spec: Spec, around: Surroundings) -> list[Step]:
     """The steps after which a server has the weights of a spec.
@@ -112,7 +107,7 @@ def bring_steps(spec: Spec, around: Surroundings) -> list[Step]:
         case ServerSource(name=name, digests=digests):
             shown = around.server.show(name)
             check_architecture(spec, name, shown.architecture, shown.longest_context)
-            if around.rewrites:
+            if rewrites_files(around.version):
                 return [UseWeights(name, shown.origin, f"the weights of {name}")]
             origin = shown.origin or Origin(file=name, sha256=digests[0].removeprefix("sha256:"))
             return [_use(digests, origin, f"the weights of {name}", shown.license)]
@@ -165,7 +160,7 @@ def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> Us
 
     What serves stays even where the hub has another file now; a new file is asked for.
     """
-    if around.policy.force or around.policy.upgrade or around.rewrites:
+    if around.policy.force or around.policy.upgrade or rewrites_files(around.version):
         return None
     for shown in around.known.values():
         origin = shown.origin
@@ -266,7 +261,8 @@ class Download(Step):
         )
         check_header(self.spec, gguf.read_header(path))
         try:
-            run.weights = _uploaded(run, self.spec, path, self.origin)
+            digest = _sha256_of_published(self.spec, path, self.origin, run.progress)
+            _send(run, path, f"sha256:{digest}", self.spec.layers.jinja)
         except FileProblem as error:
             # huggingface_hub compares sizes only, and would give the same file again.
             path.resolve().unlink(missing_ok=True)
@@ -274,33 +270,83 @@ class Download(Step):
                 f"what arrived of {self.file} is not what the hub announced",
                 "run the command again",
             ) from error
-        run.origin = self.origin
+        run.weights, run.origin = {self.origin.key(): f"sha256:{digest}"}, self.origin
         if isinstance(self.spec.source, HubSource):
             run.license = hub_license(self.spec.source, run.progress)
 
 
+def _sha256_of_published(spec: Spec, path: Path, origin: Origin, progress: Progress) -> str:
+    """Hex digest of what is sent of a file from the hub.
+
+    Raises:
+        FileProblem: It is another file than the hub announced.
+    """
+    jinja, published = spec.layers.jinja, origin.sha256
+    if jinja is None:
+        return published or state.file_sha256(path, progress)
+    # The server checks what is sent to it, but not what that was made of.
+    own, new = gguf_rewrite.rewrite(path, jinja).digests(progress)
+    if published is not None:
+        if own != published:
+            raise FileProblem(
+                f"{path} is not the file of sha256 {short_digest(published)}…", "fetch it again"
+            )
+        state.remember_digest(*_derived(spec, published), new)
+    return new
+
+
+def is_of_file(
+    spec: Spec, shown: Shown, source: FileSource, version: Version, progress: Progress
+) -> bool:
+    """Whether weights are what a file is sent as, with the template that a spec wants in it.
+
+    Raises:
+        FileProblem: The file has to be read, and cannot be.
+    """
+    jinja = spec.layers.jinja
+    if rewrites_files(version):
+        own = gguf_rewrite.own_sha256(source.path, progress, jinja)
+        return shown.origin is not None and shown.origin.sha256 == own
+    sent = gguf_rewrite.sent_sha256s(source.path, jinja, progress)
+    return sorted(shown.blobs) == sorted(f"sha256:{each}" for each in sent)
+
+
 def _file_step(spec: Spec, source: FileSource, around: Surroundings) -> Step:
     check_header(spec, gguf.read_header(source.path))
-    origin = Origin(file=source.path.name, sha256=source.sha256)
-    first, *others = gguf_rewrite.parts(source.path)
-    known = source.sha256
-    if spec.layers.jinja is not None:
-        known = gguf_rewrite.known_sha256(first, spec.layers.jinja) or ""
-    if not others and known and around.server.has_blob(f"sha256:{known}"):
-        weights = {origin.key(): f"sha256:{known}"}
+    jinja = spec.layers.jinja
+    own = source.sha256
+    if rewrites_files(around.version):
+        # Nothing else will tell which file it was.
+        own = gguf_rewrite.own_sha256(source.path, around.progress, jinja)
+    sent = gguf_rewrite.sent_sha256s(source.path, jinja, around.progress)
+    others = gguf_rewrite.parts(source.path)[1:]
+    if jinja is None and not others:
+        (own,) = sent
+    origin = Origin(file=source.path.name, sha256=own)
+    keys = [origin.key(), *(origin.key(part.name) for part in others)]
+    weights = {key: f"sha256:{each}" for key, each in zip(keys, sent, strict=True)}
+    if all(around.server.has_blob(each) for each in weights.values()):
         return UseWeights(weights, origin, f"the weights of {source.path}")
-    return Upload(spec, source, origin)
+    return Upload(spec, source, origin, weights)
 
 
 @dataclass(frozen=True)
 class Upload(Step):
-    """Send a file of this machine."""
+    """Send a file of this machine, with every part of it where it is split.
+
+    Attributes:
+        spec: What it is for.
+        source: The file.
+        origin: Where its weights come from.
+        weights: What a create request calls its parts, with their digests as they are sent.
+    """
 
     kind = StepKind.BRING
     sign = "+"
     spec: Spec
     source: FileSource
     origin: Origin
+    weights: Mapping[str, str]
 
     @property
     def text(self) -> str:
@@ -310,62 +356,36 @@ class Upload(Step):
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
-        run.weights = _uploaded(run, self.spec, self.source.path, self.origin)
-        run.origin = self.origin
+        first, *others = gguf_rewrite.parts(self.source.path)
+        digest, *digests = self.weights.values()
+        _send(run, first, digest, self.spec.layers.jinja)
+        for part, digest in zip(others, digests, strict=True):
+            _send(run, part, digest)
+        run.weights, run.origin = self.weights, self.origin
 
 
-def _uploaded(run: Run, spec: Spec, path: Path, origin: Origin) -> dict[str, str]:
-    """Send a file, with every part of it where it is split."""
-    first, *others = gguf_rewrite.parts(path)
-    sha256 = None if others else origin.sha256
-    sent = {origin.key(): _sent(run, spec, first, sha256)}
-    for part in others:
-        sent[origin.key(part.name)] = _sent_as_it_is(run, part, None)
-    return sent
-
-
-def _sent(run: Run, spec: Spec, path: Path, sha256: str | None) -> str:
-    """Send a file, or the first part of one, with the template that its spec wants in it.
+def _send(run: Run, path: Path, digest: str, jinja: str | None = None) -> None:
+    """Send a file, unless the server has it.
 
     Args:
         run: What is being done.
-        spec: What the file is for.
         path: The file.
-        sha256: Hex digest of the file as it lies here, where somebody has said it.
+        digest: ``sha256:…`` of what is sent.
+        jinja: The template that is put into its header; None where it stays as it is.
 
     Raises:
-        FileProblem: It is another file.
+        FileProblem: It is no file of that digest (any more).
     """
-    jinja = spec.layers.jinja
+    if run.server.has_blob(digest):
+        return
+    advance = run.progress.transfer
     if jinja is None:
-        return _sent_as_it_is(run, path, sha256)
-    rewritten = gguf_rewrite.rewrite(path, jinja)
-    # The server checks what is sent to it, but not what that was made of.
-    own, new = rewritten.digests(run.progress)
-    if sha256 is not None:
-        if own != sha256:
-            raise FileProblem(
-                f"{path} is not the file of sha256 {short_digest(sha256)}…", "fetch it again"
-            )
-        state.remember_digest(*_derived(spec, sha256), new)
-    if not run.server.has_blob(f"sha256:{new}"):
-        _check_room(run, rewritten.size)
-        run.server.upload_stream(
-            rewritten.chunks(),
-            rewritten.size,
-            f"sha256:{new}",
-            run.progress.transfer,
-            label=str(path),
-        )
-    return f"sha256:{new}"
-
-
-def _sent_as_it_is(run: Run, path: Path, sha256: str | None) -> str:
-    digest = f"sha256:{sha256 or state.file_sha256(path, run.progress)}"
-    if not run.server.has_blob(digest):
         _check_room(run, path.stat().st_size)
-        run.server.upload(path, digest, run.progress.transfer)
-    return digest
+        run.server.upload(path, digest, advance)
+        return
+    rewritten = gguf_rewrite.rewrite(path, jinja)
+    _check_room(run, rewritten.size)
+    run.server.upload_stream(rewritten.chunks(), rewritten.size, digest, advance, label=str(path))
 
 
 def _derived(spec: Spec, sha256: str) -> tuple[str, list[Any]]:

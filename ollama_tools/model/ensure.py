@@ -194,7 +194,7 @@ def compare_with(
     via = choose_via(wish, offline.via, local=server.is_local)
     wanted = candidates(source, offline, wish, version, via)
     asked = publisher(via, offline.registry, progress)
-    compared = compare(server, models, wanted, policy, asked, doubtful=doubtful)
+    compared = compare(server, models, wanted, policy, asked, progress, version, doubtful=doubtful)
     return Wanted(compared, version, via, offline.registry, asked)
 
 

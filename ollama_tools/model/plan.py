@@ -21,13 +21,16 @@ from ollama_tools.errors import (
     UsageError,
 )
 from ollama_tools.files.digests import SHOWN_DIGITS, short_digest
+from ollama_tools.files.gguf_rewrite import own_sha256
 from ollama_tools.model.bring import (
     Pull,
     RemoveBase,
     Surroundings,
+    Upload,
     UseWeights,
     base_steps,
     bring_steps,
+    is_of_file,
 )
 from ollama_tools.model.builds import builds_of, own_models, surplus, whole
 from ollama_tools.model.leftovers import stopped_runs
@@ -56,9 +59,9 @@ from ollama_tools.server.names import (
     same_name,
 )
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.versions import UNQUOTED_FILES, Version
+from ollama_tools.server.versions import UNQUOTED_FILES, Version, rewrites_files
 from ollama_tools.wanted.draft import Registry
-from ollama_tools.wanted.spec import HubSource, Spec
+from ollama_tools.wanted.spec import FileSource, HubSource, Spec
 from ollama_tools.wanted.wish import Via
 
 _LATEST = "9999-01-01T00:00:00+00:00"
@@ -77,7 +80,7 @@ class Comparison:
         known: Models that were looked at, as the server shows them.
         nearest: The spec that the current model is, or comes nearest to; None without a model.
         differences: What the current model has otherwise; empty where nothing is to do.
-        earlier: The name of the current build from before marks vouched for weights.
+        earlier: The name that an earlier version of this package gave to the current build.
         standing: A build that is what is wanted, with its weights.
     """
 
@@ -107,7 +110,7 @@ class Comparison:
         if self.current is None:
             return "it is not on the server"
         if self.earlier:
-            return f"{self.earlier} has a name that says nothing of its weights"
+            return f"{self.earlier} has the name that an earlier version gave it"
         return "; ".join(map(str, self.differences))
 
     @property
@@ -138,6 +141,8 @@ def compare(
     candidates: Sequence[Spec],
     policy: Policy,
     publisher: Publisher,
+    progress: Progress,
+    version: Version,
     *,
     doubtful: bool = False,
 ) -> Comparison:
@@ -153,38 +158,56 @@ def compare(
         candidates: The specs that would do, the best first.
         policy: How the wish is to be met.
         publisher: Who says what is published.
+        progress: Hears where a file is hashed.
+        version: The server's version.
         doubtful: Whether a layer of what serves may be gone, so that the server has to look.
 
     Raises:
         UsageError: Another model has the name in other letters, or nobody can know a commit.
         HubError: The publisher has to say which file is meant, and does not.
+        FileProblem: A file cannot be read.
     """
     name = candidates[0].name
     current = find_model(list(models), name)
     _refuse_other_case(name, current)
     bare = Comparison(name, tuple(candidates), tuple(models), current, {})
+    is_right = partial(
+        _is_right, policy=policy, publisher=publisher, progress=progress, version=version
+    )
     if policy.force:
         return replace(bare, differences=(Difference("build", None, "one made anew (--force)"),))
     if current is None:
         missing = (Difference("model", None, name),)
-        return _with_standing(replace(bare, differences=missing), server, policy, publisher)
+        return _with_standing(replace(bare, differences=missing), server, is_right)
     shown = _shown(server, current.name)
     if shown is None or (doubtful and not whole(server, current.name)):
         holed = (Difference("model", "one that has lost a layer", "a whole one"),)
-        return _with_standing(replace(bare, differences=holed), server, policy, publisher)
+        return _with_standing(replace(bare, differences=holed), server, is_right)
     bare = replace(bare, known={current.name: shown})
+    served = _builds_with(models, name, current.digest)
     for spec in candidates:
-        different = differences(spec, shown)
-        served = _builds_with(models, name, current.digest)
-        if not different and any(same_name(each, spec.build(shown.blobs)) for each in served):
-            if _is_right(spec, shown, policy, publisher):
+        if not served or differences(spec, shown):
+            continue
+        if any(same_name(each, spec.build(shown.blobs)) for each in served):
+            if is_right(spec, shown):
                 return replace(bare, nearest=spec)
             continue
-        earlier = next((each for each in spec.earlier_builds if each in served), None)
-        if not different and earlier and _is_right(spec, shown, policy, publisher):
+        earlier = _earlier_build(spec, shown, served, progress)
+        if earlier and is_right(spec, shown):
             return replace(bare, nearest=spec, earlier=earlier)
-    found = _with_standing(bare, server, policy, publisher)
+    found = _with_standing(bare, server, is_right)
     return _with_differences(found, current, shown)
+
+
+def _earlier_build(
+    spec: Spec, shown: Shown, served: Sequence[str], progress: Progress
+) -> str | None:
+    """The one of some builds that has the name which an earlier version gave to a spec."""
+    if isinstance(source := spec.source, FileSource):
+        # Those names say which file it was, and so does all but the eldest of their models.
+        sha256 = shown.origin.sha256 if shown.origin else own_sha256(source.path, progress)
+        spec = replace(spec, source=replace(source, sha256=sha256))
+    return next((each for each in spec.earlier_builds(shown.blobs) if each in served), None)
 
 
 def _shown(server: Server, name: str) -> Shown | None:
@@ -216,9 +239,22 @@ def _builds_with(models: Sequence[InstalledModel], name: str, digest: str) -> li
     return [each.name for each in builds_of(models, name) if each.digest == digest]
 
 
-def _is_right(spec: Spec, shown: Shown, policy: Policy, publisher: Publisher) -> bool:
-    """Whether weights are those that a person pinned, and the hub's newest where that is asked."""
+def _is_right(
+    spec: Spec,
+    shown: Shown,
+    policy: Policy,
+    publisher: Publisher,
+    progress: Progress,
+    version: Version,
+) -> bool:
+    """Whether weights are those that are wished, as far as the mark of a build does not say it.
+
+    They are those that a person pinned, the hub's newest where that is asked, and of a file what
+    the file is now.
+    """
     source = spec.source
+    if isinstance(source, FileSource):
+        return is_of_file(spec, shown, source, version, progress)
     if not isinstance(source, HubSource):
         return True
     if not meets_pin(shown, source, publisher):
@@ -230,7 +266,7 @@ def _is_right(spec: Spec, shown: Shown, policy: Policy, publisher: Publisher) ->
 
 
 def _with_standing(
-    found: Comparison, server: Server, policy: Policy, publisher: Publisher
+    found: Comparison, server: Server, is_right: Callable[[Spec, Shown], bool]
 ) -> Comparison:
     """Look at every build of the name, for one that is what is wanted."""
     known = dict(found.known)
@@ -251,7 +287,7 @@ def _with_standing(
             if (
                 same_name(name, spec.build(shown.blobs))
                 and not differences(spec, shown)
-                and _is_right(spec, shown, policy, publisher)
+                and is_right(spec, shown)
                 and whole(server, name)
             ):
                 return replace(found, standing=(spec, shown.blobs))
@@ -537,7 +573,7 @@ def _removed(
 
 def _weights_to_come(steps: Sequence[Step], around: Surroundings) -> tuple[str, ...] | None:
     """The blobs that the build to come will have; None where nobody knows them yet."""
-    if around.rewrites:
+    if rewrites_files(around.version):
         return None
     if (known := _weights_known(steps, around)) is not None:
         return known
@@ -551,10 +587,10 @@ def _weights_to_come(steps: Sequence[Step], around: Surroundings) -> tuple[str, 
 
 
 def _weights_known(steps: Sequence[Step], around: Surroundings) -> tuple[str, ...] | None:
-    """The blobs of weights that are used as they are; None where some have yet to come."""
-    if around.rewrites:
+    """The blobs of weights that are there or about to be sent; None where nobody knows them."""
+    if rewrites_files(around.version):
         return None
-    weights = next((each.weights for each in steps if isinstance(each, UseWeights)), None)
+    weights = next((each.weights for each in steps if isinstance(each, UseWeights | Upload)), None)
     return None if weights is None or isinstance(weights, str) else tuple(weights.values())
 
 

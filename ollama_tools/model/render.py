@@ -78,7 +78,7 @@ def render_wish(wish: Wish, catalog: Catalog, filename: str | None = None) -> st
                 "FROM takes a repository and a quant, as hf.co/owner/name-GGUF:Q4_K_M",
             )
         case FileReference(path=path):
-            source = FileSource(path, "")
+            source = FileSource(path)
         case server:
             source = ServerSource(server.name, ())
     prompt = facts.systems[0]

@@ -142,7 +142,7 @@ def model_status(
     compared, shown = wanted.compared, wanted.compared.shown
     different = compared.differences
     if compared.earlier is not None:
-        different = (Difference("build", compared.earlier, "a name that vouches for its weights"),)
+        different = (Difference("build", compared.earlier, compared.previous),)
     return ModelStatus(
         name=compared.name,
         server=server.url,

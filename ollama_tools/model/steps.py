@@ -220,7 +220,7 @@ class UseBuild(Step):
 
 @dataclass(frozen=True)
 class RenameBuild(Step):
-    """A build of an earlier version of this package gets the name that vouches for its weights."""
+    """A build of an earlier version of this package gets the name that it has now."""
 
     kind = StepKind.BUILD
     sign = "~"

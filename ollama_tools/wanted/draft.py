@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -211,8 +210,9 @@ def find_source(
         server: The server.
         models: Its models.
         wish: What else was said.
-        progress: Hears of the hashing of a file.
-        jinja: The template that a file may be sent with; its digest is then found out on the way.
+        progress: Hears of the hashing of a file that is pinned.
+        jinja: The template that such a file may be sent with; the digest of what is sent is then
+            found out on the way.
 
     Raises:
         UsageError: The reference does not say enough.
@@ -274,15 +274,12 @@ def _refuse_revision(wish: Wish) -> None:
 
 
 def _file_source(path: Path, pin: str | None, progress: Progress, jinja: str | None) -> FileSource:
-    """A file on this machine, with every part of it where it is split."""
-    parts = gguf_rewrite.parts(path)
-    if len(parts) == 1 and jinja is not None and state.known_sha256(path) is None:
-        sha256 = gguf_rewrite.rewrite(path, jinja).digests(progress)[0]
-    else:
-        digests = [state.file_sha256(part, progress) for part in parts]
-        joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
-        sha256 = digests[0] if len(digests) == 1 else joined
-    if pin is not None and pin != sha256:
+    """A file on this machine, which is read only where somebody pinned it."""
+    if pin is None:
+        known = state.known_sha256(path)
+        return FileSource(path, known if gguf_rewrite.parts(path) == (path,) else None)
+    sha256 = gguf_rewrite.own_sha256(path, progress, jinja)
+    if pin != sha256:
         raise FileProblem(
             f"{path} has the sha256 {short_digest(sha256)}…, not the pinned {short_digest(pin)}…",
             "fetch it again",

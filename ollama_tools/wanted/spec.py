@@ -84,16 +84,25 @@ class FileSource:
 
     Attributes:
         path: Where it lies.
-        sha256: Hex digest of the whole file.
+        sha256: Hex digest of the whole file, where it is known without reading it.
     """
 
     path: Path
-    sha256: str
+    sha256: str | None = None
 
     @property
     def identity(self) -> str:
-        """What tells this source from others, wherever the bytes come from."""
-        return f"sha256:{self.sha256}"
+        """What tells this source from others, wherever the bytes come from.
+
+        The weights are in the mark of a build by themselves, and a file is nothing else; its own
+        digest would be a second one to find out where it is sent with another template.
+        """
+        return "file"
+
+    @property
+    def earlier_identity(self) -> str | None:
+        """The same before 0.2, where the digest of the file is known."""
+        return None if self.sha256 is None else f"sha256:{self.sha256}"
 
     def __str__(self) -> str:
         return str(self.path)
@@ -171,16 +180,20 @@ class Spec:
         """The name under which a build of this spec is kept beside the public one."""
         return build_name(self.name, self.mark(weights))
 
-    @property
-    def earlier_builds(self) -> tuple[str, ...]:
-        """The names that this build may have from before 0.2, whose marks say nothing of weights.
+    def earlier_builds(self, weights: Sequence[str]) -> tuple[str, ...]:
+        """The names that this build may have from before 0.2, whose marks were of other facts.
 
-        A whole number that a parameter wants as a fraction made another mark then where it came
-        from Python or YAML.
+        They said nothing of weights at first, and a whole number that a parameter wants as a
+        fraction made another mark where it came from Python or YAML.
+
+        Args:
+            weights: As :meth:`mark` takes them.
         """
-        facts = self._facts
-        if isinstance(self.source, HubSource):
-            facts["source"] = self.source.earlier_identity
+        source = self.source
+        earlier = source.identity if isinstance(source, ServerSource) else source.earlier_identity
+        if earlier is None:
+            return ()
+        facts = {**self._facts, "source": earlier}
         recommended = self.release.parameters
         whole = {
             key: int(value)
@@ -188,7 +201,9 @@ class Spec:
             else value
             for key, value in self.parameters.items()
         }
-        spelled = ({**facts, "parameters": each} for each in (self.parameters, whole))
+        spelled = [{**facts, "parameters": dict(each)} for each in (self.parameters, whole)]
+        if isinstance(source, FileSource):
+            spelled.append({**facts, "weights": list(weights)})
         return tuple(dict.fromkeys(build_name(self.name, _mark(each)) for each in spelled))
 
     @property

@@ -556,7 +556,7 @@ def test_a_file_is_uploaded_once_and_its_digest_remembered(
     assert made.name == "my-devstral-2507-tune:latest"
     assert tool_calls(server, made.name) == [cases.TOOL]
     assert [each for each in heard.steps if each.startswith("hashing")] == [
-        f"hashing {path}, once as it is and once with our template"
+        f"hashing {path}, with our template in it"
     ]
 
     heard = Heard()

@@ -329,7 +329,7 @@ def earlier(make: Make, server: Server, hub: Hub) -> tuple[Outcome, str]:
     wish = Wish(reference=QUANT, context=4096, via="upload", system="bundled")
     compared = compare_with(server, wish, Policy(check=False), Silence()).compared
     assert compared.unchanged is not None
-    name = compared.unchanged.earlier_builds[0]
+    name = compared.unchanged.earlier_builds((made.weights or "",))[0]
     server.copy(made.build, name)
     server.delete(made.build)
     return made, name
