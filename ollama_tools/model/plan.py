@@ -461,9 +461,12 @@ def _say_what_is_unloaded(steps: list[Step], around: Surroundings) -> None:
     for each in loaded:
         # An engine has the name that it was loaded under, which may be that of a trial long gone.
         same = [model.name for model in around.models if model.digest == each.digest]
-        name = next((known for known in same if own_name(known) is None), each.name)
+        if not same:
+            # What nobody can ask any more is missed by nobody.
+            continue
+        name = next((known for known in same if own_name(known) is None), same[0])
         try:
-            shown = around.server.show(same[0] if same else name)
+            shown = around.server.show(name)
             shares = weights is not None and shown.weights == weights[0]
         except (ModelNotFound, LayerLost):
             shares = False
