@@ -14,6 +14,8 @@ from ollama_tools.devstral.carriers import AUTO, Carrier
 Scalar: TypeAlias = int | float | bool | str
 Parameters: TypeAlias = Mapping[str, Scalar | tuple[str, ...]]
 
+_WEIGHTS = "How the weights come"
+
 
 class Via(StrEnum):
     """How the bytes reach the server."""
@@ -55,7 +57,7 @@ class Wish:
     parameters: Parameters = field(
         default_factory=dict,
         metadata=said(
-            help="A model parameter over the recommended one, as temperature=0.3; repeatable.",
+            help="A model parameter over the recommended one, as temperature=0.3.",
             more=("A number may be quoted: 1, 1.0 and '1' are the same. stop may be a list.",),
             flags=("--parameter", "-p"),
             metavar="NAME=VALUE",
@@ -89,6 +91,7 @@ class Wish:
             help="upload: download here, then upload; server: the server pulls. upload if absent "
             "and the server is on this machine, else server.",
             metavar="WAY",
+            panel=_WEIGHTS,
             choices=tuple(sorted(Via)),
         ),
     )
@@ -97,6 +100,7 @@ class Wish:
         metadata=said(
             help="Mirror that the server pulls from instead of hf.co; http://HOST for plain HTTP.",
             metavar="HOST",
+            panel=_WEIGHTS,
         ),
     )
     revision: str | None = field(
@@ -109,6 +113,7 @@ class Wish:
                 "UD-Q4_K_XL@sha256:….",
             ),
             metavar="REVISION",
+            panel=_WEIGHTS,
         ),
     )
     vision: bool | None = field(

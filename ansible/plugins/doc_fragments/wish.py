@@ -33,7 +33,7 @@ options:
     type: str
   parameters:
     description:
-      - A model parameter over the recommended one, as temperature=0.3; repeatable.
+      - A model parameter over the recommended one, as temperature=0.3.
       - 'A number may be quoted: 1, 1.0 and ''1'' are the same. stop may be a list.'
     type: dict
   system:
