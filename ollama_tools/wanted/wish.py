@@ -85,6 +85,12 @@ class Wish:
             choices=(AUTO, *sorted(Carrier)),
         ),
     )
+    vision: bool | None = field(
+        default=None,
+        metadata=said(
+            help="Whether the model sees images; refused so far, as no projector is brought yet."
+        ),
+    )
     via: str | None = field(
         default=None,
         metadata=said(
@@ -116,13 +122,6 @@ class Wish:
             panel=_WEIGHTS,
         ),
     )
-    vision: bool | None = field(
-        default=None,
-        metadata=said(
-            help="Whether the model sees images; no where nothing is said.",
-            more=("A projector cannot be brought yet, so yes is refused.",),
-        ),
-    )
 
 
 class WishOptions(TypedDict, total=False):
@@ -134,7 +133,7 @@ class WishOptions(TypedDict, total=False):
     parameters: Parameters
     system: str | Path | None
     carrier: str
+    vision: bool | None
     via: str | None
     registry: str | None
     revision: str | None
-    vision: bool | None
