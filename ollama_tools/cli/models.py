@@ -417,6 +417,13 @@ def render(
         raise UsageError(
             "render takes one of REFERENCE, --all, --check and --target", "as in render UD-Q4_K_XL"
         )
+    unheard = set(said) - ({"context"} if target else set())
+    if unheard and reference is None:
+        raise UsageError(
+            f"without a REFERENCE there is no model of which {', '.join(sorted(unheard))} could "
+            "be said",
+            "name one, as in render UD-Q4_K_XL",
+        )
     if target is not None:
         _render_settings(output, target, settings, said.get("context"), ollama_version)
         return None

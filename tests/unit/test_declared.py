@@ -94,6 +94,14 @@ def test_what_cannot_be_honoured_yet_is_refused_and_never_ignored(
     )
 
 
+@pytest.mark.parametrize("what", [["--all"], ["--check"], ["--target", "systemd"]])
+def test_nothing_can_be_said_of_a_model_that_is_not_named(
+    what: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["render", *what, "--directory", "/nowhere", "--vision", "--carrier", "hub"]) == 2
+    assert "no model of which carrier, vision could be said" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("vision", [True, False])
 def test_python_is_refused_the_same(vision: bool) -> None:
     for function in (ensure_model, render):
