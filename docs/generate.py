@@ -31,7 +31,7 @@ def _text(value: str | None) -> str:
 
 
 def _row(parameter: Any) -> str:
-    names = ", ".join(f"`{each}`" for each in parameter.opts)
+    names = ", ".join(f"`{each}`" for each in (*parameter.opts, *parameter.secondary_opts))
     metavar = getattr(parameter, "metavar", None)
     if parameter.param_type_name == "argument":
         names = f"`{metavar or parameter.name}`"
@@ -66,7 +66,7 @@ def markdown() -> str:
             if each.name not in _GLOBAL | {"help"} and not getattr(each, "hidden", False)
         ]
         lines += ["", f"## devstral-ollama {name}", "", _text(command.help), ""]
-        lines += _table(own)
+        lines += _table(sorted(own, key=lambda each: each.param_type_name != "argument"))
     lines += ["", "## Options of every command", "", *_table(shared)]
     lines += ["", "## Exit codes", "", "| code | meaning |", "|---|---|"]
     lines += [f"| {each} | {each.meaning} |" for each in ExitCode]

@@ -20,7 +20,6 @@ from ollama_tools.model.listing import list_models
 from ollama_tools.model.status import model_status, settings_differences
 from ollama_tools.model.steps import Policy
 from ollama_tools.server.client import Server
-from ollama_tools.server.names import public_name
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import require_supported
 from ollama_tools.settings.environment import (
@@ -30,7 +29,7 @@ from ollama_tools.settings.environment import (
     template_file,
 )
 from ollama_tools.settings.targets import Target, render_settings
-from ollama_tools.wanted.draft import choose_release, default_name
+from ollama_tools.wanted.draft import offline_facts
 from ollama_tools.wanted.wish import Wish
 
 __all__ = [
@@ -40,8 +39,6 @@ __all__ = [
     "Target",
     "Wish",
     "apply",
-    "choose_release",
-    "default_name",
     "environment",
     "find_server_process",
     "fleet_report",
@@ -52,9 +49,9 @@ __all__ = [
     "list_models",
     "load_catalog",
     "model_status",
+    "offline_facts",
     "parse_reference",
     "plan_for",
-    "public_name",
     "remove_model",
     "render_settings",
     "require_possible",

@@ -23,6 +23,7 @@ class Choice:
         flags: Its options on the command line; none for ``--`` and the field's name.
         formerly: Options that mean the same and are shown no longer.
         metavar: What stands for its value.
+        panel: The heading of its options in the help, where it is not that of the whole.
         choices: The words that it may be.
         written: Whether people write it in a form of their own, which the dataclass reads.
         off: An option that gives it the empty text, and the help of that.
@@ -34,6 +35,7 @@ class Choice:
     flags: tuple[str, ...] = ()
     formerly: tuple[str, ...] = ()
     metavar: str | None = None
+    panel: str | None = None
     choices: tuple[str, ...] = ()
     written: bool = False
     off: tuple[str, str] | None = None

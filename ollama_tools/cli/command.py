@@ -42,7 +42,8 @@ class FieldsOf(NamedTuple):
 
     Written as ``Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]``; the function
     gets those fields that were given. What is declared of a field
-    (:class:`ollama_tools.declared.Choice`) makes its options. Fields in ``without`` have none here.
+    (:class:`ollama_tools.declared.Choice`) makes its options, under ``panel`` where the field has
+    no heading of its own. Fields in ``without`` have none here.
     """
 
     dataclass: type[Any]
@@ -66,7 +67,7 @@ class FieldsOf(NamedTuple):
                 yield _parameter(_formerly(each.name), Annotated[str | None, hidden])
             if told.off is not None:
                 flag, text = told.off
-                off = typer.Option(flag, help=text, rich_help_panel=self.panel)
+                off = typer.Option(flag, help=text, rich_help_panel=told.panel or self.panel)
                 yield _parameter(_off(each.name), Annotated[bool, off], default=False)
 
     def take(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -82,10 +83,9 @@ class FieldsOf(NamedTuple):
             other = arguments.pop(_formerly(each.name), None)
             off = arguments.pop(_off(each.name), False)
             if (value is not None and other is not None) or (off and (value or other)):
-                spellings = [f"--{each.name.replace('_', '-')}", *told.formerly, *(told.off or ())]
-                raise UsageError(
-                    f"{' and '.join(spellings[:2])} contradict each other", "give one of them"
-                )
+                flag = (*told.flags, f"--{each.name.replace('_', '-')}")[0]
+                instead = told.off[0] if off and told.off else told.formerly[0]
+                raise UsageError(f"{flag} and {instead} contradict each other", "give one of them")
             value = "" if off else other if value is None else value
             if value is not None and value != []:
                 given[each.name] = tuple(value) if isinstance(value, list) else value
@@ -101,12 +101,13 @@ def field_option(dataclass: type[Any], name: str, *, panel: str | None = None) -
     # What a help text of its own says already is not said twice.
     if "variable" in each.metadata and not isinstance(each.default, bool):
         text += f" ({each.default} if absent)" if each.default not in (None, ()) else ""
-    metavar = told.metavar or name.rpartition("_")[2].upper()
+    if kind == list[str]:
+        text += " (repeatable)"
     option = typer.Option(
         *told.flags,
         help=text,
-        metavar=None if kind is bool else metavar,
-        rich_help_panel=panel,
+        metavar=None if kind is bool else told.metavar or name.upper(),
+        rich_help_panel=told.panel or panel,
     )
     return Annotated[kind | None, option]
 

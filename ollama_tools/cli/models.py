@@ -21,29 +21,30 @@ if TYPE_CHECKING:
     from ollama_tools.devstral.catalog import Catalog
 
 _PANEL = "Models"
+_MODEL = "The model"
+_RUN = "What is done"
 
 commands = typer.Typer()
 
 _Reference: TypeAlias = Annotated[
     str, typer.Argument(metavar="REFERENCE", help=choice(fields(Wish)[0]).help)
 ]
-_Wish: TypeAlias = Annotated[dict[str, Any], FieldsOf(Wish, "The model", without=("reference",))]
+_Wish: TypeAlias = Annotated[dict[str, Any], FieldsOf(Wish, _MODEL, without=("reference",))]
 _ModelfileWish: TypeAlias = Annotated[
-    dict[str, Any], FieldsOf(Wish, "The model", without=("reference", "via", "revision"))
+    dict[str, Any], FieldsOf(Wish, _MODEL, without=("reference", "via", "revision"))
 ]
-_PromptTokens: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "--prompt-tokens",
-        metavar="TOKENS",
-        help="Size of the long prompt of the checks; 18500 if absent, as a coding agent's first.",
-    ),
-]
-
-
 _PublicName: TypeAlias = Annotated[
     str, typer.Argument(metavar="NAME", help="A model's public name, as list shows it.")
 ]
+
+
+def _prompt_tokens(panel: str | None = None) -> Any:
+    return typer.Option(
+        "--prompt-tokens",
+        metavar="TOKENS",
+        help="Size of the long prompt of the checks; 18500 if absent, as a coding agent's first.",
+        rich_help_panel=panel,
+    )
 
 
 def _values(said: dict[str, Any]) -> dict[str, Any]:
@@ -61,29 +62,42 @@ def create(
     reference: _Reference,
     said: _Wish,
     host: HostOption = None,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Switch to the new build without checking it.")
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would be done, and do nothing.", rich_help_panel=_RUN
+        ),
     ] = False,
-    prompt_tokens: _PromptTokens = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Pull and build again even if nothing differs.")
+        bool,
+        typer.Option(
+            "--force", help="Pull and build again even if nothing differs.", rich_help_panel=_RUN
+        ),
     ] = False,
     upgrade: Annotated[
         bool,
         typer.Option(
             "--upgrade",
             help="Take the newest file of the hub or the mirror, where what serves is older.",
+            rich_help_panel=_RUN,
         ),
     ] = False,
+    no_check: Annotated[
+        bool,
+        typer.Option(
+            "--no-check", help="Switch to the new build without checking it.", rich_help_panel=_RUN
+        ),
+    ] = False,
+    prompt_tokens: Annotated[int | None, _prompt_tokens(_RUN)] = None,
     keep: Annotated[
         int | None,
         typer.Option(
-            "--keep", metavar="N", help="Then remove all builds of the name but the newest N."
+            "--keep",
+            metavar="N",
+            help="Then remove all builds of the name but the newest N.",
+            rich_help_panel=_RUN,
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
-    ] = False,
 ) -> ExitCode | None:
     """Make a Devstral on a server: bring it, build it, check it, then switch the name to it.
 
@@ -136,7 +150,7 @@ def smoke(
     ],
     host: HostOption = None,
     release: Annotated[str | None, field_option(Wish, "release")] = None,
-    prompt_tokens: _PromptTokens = None,
+    prompt_tokens: Annotated[int | None, _prompt_tokens()] = None,
     log: Annotated[
         Path | None,
         typer.Option(
@@ -402,6 +416,13 @@ def render(
     if sum((reference is not None, everything or check, target is not None)) != 1:
         raise UsageError(
             "render takes one of REFERENCE, --all, --check and --target", "as in render UD-Q4_K_XL"
+        )
+    unheard = set(said) - ({"context"} if target else set())
+    if unheard and reference is None:
+        raise UsageError(
+            f"without a REFERENCE there is no model of which {', '.join(sorted(unheard))} could "
+            "be said",
+            "name one, as in render UD-Q4_K_XL",
         )
     if target is not None:
         _render_settings(output, target, settings, said.get("context"), ollama_version)

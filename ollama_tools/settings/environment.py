@@ -43,15 +43,13 @@ _PLAIN_TYPES = frozenset({KvType.F32, KvType.F16, KvType.BF16})
 _DURATION = re.compile(r"-?(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)")
 
 
-def _carry(
-    variable: str, why: str, *, negated: bool = False, written: bool = False
-) -> dict[str, Any]:
-    """What carries a setting to the server, and the reason for its default."""
+def _carry(variable: str, why: str, *, negated: bool = False, **words: Any) -> dict[str, Any]:
+    """What carries a setting to the server, the reason for its default, and words of its option."""
     return {
         "variable": variable,
         "why": why,
         "negated": negated,
-        **said(help=f"{variable}: {why}", written=written),
+        **said(help=f"{variable}: {why}", **words),
     }
 
 
@@ -67,6 +65,7 @@ class ServerSettings:
         metadata=_carry(
             "OLLAMA_HOST",
             "no route of Ollama asks for a password, so only this machine may reach it",
+            metavar="ADDRESS",
         ),
     )
     kv_cache_type: KvType = field(
@@ -74,6 +73,7 @@ class ServerSettings:
         metadata=_carry(
             "OLLAMA_KV_CACHE_TYPE",
             "half the memory per token of f16; it holds for every model of the server",
+            metavar="TYPE",
         ),
     )
     flash_attention: bool = field(
@@ -88,13 +88,16 @@ class ServerSettings:
         metadata=_carry(
             "OLLAMA_CONTEXT_LENGTH",
             "tokens for models that set none: Ollama may take 4096, and agents start with 18,000",
+            metavar="TOKENS",
             written=True,
         ),
     )
     parallel: int = field(
         default=1,
         metadata=_carry(
-            "OLLAMA_NUM_PARALLEL", "every further request at a time takes a KV cache of its own"
+            "OLLAMA_NUM_PARALLEL",
+            "every further request at a time takes a KV cache of its own",
+            metavar="N",
         ),
     )
     keep_alive: str = field(
@@ -102,29 +105,38 @@ class ServerSettings:
         metadata=_carry(
             "OLLAMA_KEEP_ALIVE",
             "an agent may wait for its person longer than Ollama's 5 minutes; loading takes long",
+            metavar="DURATION",
         ),
     )
     max_loaded_models: int | None = field(
         default=None,
         metadata=_carry(
-            "OLLAMA_MAX_LOADED_MODELS", "how many models may share the memory at a time"
+            "OLLAMA_MAX_LOADED_MODELS",
+            "how many models may share the memory at a time",
+            metavar="N",
         ),
     )
     max_queue: int | None = field(
         default=None,
         metadata=_carry(
-            "OLLAMA_MAX_QUEUE", "how many requests may wait before the server answers 503"
+            "OLLAMA_MAX_QUEUE",
+            "how many requests may wait before the server answers 503",
+            metavar="N",
         ),
     )
     origins: tuple[str, ...] = field(
         default=(),
         metadata=_carry(
-            "OLLAMA_ORIGINS", "web pages that a browser lets talk to the server, beside local ones"
+            "OLLAMA_ORIGINS",
+            "web pages that a browser lets talk to the server, beside local ones",
+            metavar="ORIGIN",
         ),
     )
     models: Path | None = field(
         default=None,
-        metadata=_carry("OLLAMA_MODELS", "where models lie; a Devstral takes 14 GiB and more"),
+        metadata=_carry(
+            "OLLAMA_MODELS", "where models lie; a Devstral takes 14 GiB and more", metavar="DIR"
+        ),
     )
     cloud: bool = field(
         default=False,
@@ -148,13 +160,15 @@ class ServerSettings:
             TEMPLATE_FILE,
             "the one release, as 2507, that this server serves: its template goes to every model "
             "without a TEMPLATE of its own",
+            metavar="RELEASE",
         ),
     )
     llama_args: tuple[str, ...] = field(
         default=(),
         metadata=_carry(
             "LLAMA_ARG_…",
-            "NAME=VALUE, handed to llama-server as it is",
+            "handed to llama-server as it is",
+            metavar="LLAMA_ARG_…=VALUE",
         ),
     )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from ollama_tools.devstral.context import parse_context
 from ollama_tools.errors import DevstralError, UsageError
 from ollama_tools.server.client import resolve_host
 from ollama_tools.server.versions import Version, parse_version
@@ -65,7 +66,7 @@ def plan_server(
     settings = ServerSettings(**given)
     asked = asked_environment(given)
     variables = [
-        (variable, inherited, FROM_ENVIRONMENT)
+        (variable, _inherited(variable, inherited), FROM_ENVIRONMENT)
         if variable not in asked and (inherited := surroundings.get(variable))
         else (variable, value, why)
         for variable, value, why in explain(settings)
@@ -79,6 +80,18 @@ def plan_server(
     if (version := program_version(path)) is not None:
         require_possible(settings, version)
     return ServePlan((path, "serve"), tuple(variables))
+
+
+def _inherited(variable: str, value: str) -> str:
+    """A variable as the server reads it, where a person may write more than that.
+
+    Raises:
+        UsageError: It says nothing; the server would take its own default with a line in its log.
+    """
+    if variable != "OLLAMA_CONTEXT_LENGTH":
+        return value
+    # Ollama takes quotes off as well (envconfig of its source).
+    return str(parse_context(value.strip(" \"'")))
 
 
 def program_version(path: str) -> Version | None:

@@ -82,10 +82,11 @@ def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline
     Raises:
         UsageError: What was asked for cannot be.
     """
-    if wish.vision:
+    if wish.vision is not None:
+        flag = "--vision" if wish.vision else "--no-vision"
         raise UsageError(
-            "a projector cannot be brought yet, so the model would not see images",
-            "leave out --vision",
+            f"vision is not brought yet: whether a model has a projector cannot be said by {flag}",
+            f"leave out {flag}",
         )
     known = reference.release if isinstance(reference, QuantReference | HubReference) else None
     release = choose_release(wish.release, str(reference), known, catalog)
@@ -329,6 +330,7 @@ def candidates(
             system=prompt,
             parameters=offline.parameters,
             native=version >= NATIVE_JINJA,
+            vision=wish.vision,
         )
         for prompt in offline.systems
         for carrier in possible

@@ -145,6 +145,8 @@ class Spec:
         parameters: Ollama's model parameters, ``num_ctx`` (tokens) always among them.
         native: Whether the server could apply the file's own Jinja. It is part of the spec so that
             a model made before a server's upgrade is looked at again after it.
+        vision: Whether it sees images; None where nobody said it, and then no part of a build's
+            mark, since builds were marked before it could be said.
     """
 
     name: str
@@ -154,6 +156,7 @@ class Spec:
     system: SystemPrompt
     parameters: Parameters
     native: bool = True
+    vision: bool | None = None
 
     @property
     def context(self) -> int:
@@ -209,6 +212,7 @@ class Spec:
     @property
     def _facts(self) -> dict[str, Any]:
         layers = self.layers
+        said = {} if self.vision is None else {"vision": self.vision}
         return {
             "source": self.source.identity,
             "carrier": self.carrier.value,
@@ -219,6 +223,7 @@ class Spec:
             "system": self.system.sha256,
             "parameters": dict(self.parameters),
             "native": self.native,
+            **said,
         }
 
 

@@ -14,6 +14,8 @@ from ollama_tools.devstral.carriers import AUTO, Carrier
 Scalar: TypeAlias = int | float | bool | str
 Parameters: TypeAlias = Mapping[str, Scalar | tuple[str, ...]]
 
+_WEIGHTS = "How the weights come"
+
 
 class Via(StrEnum):
     """How the bytes reach the server."""
@@ -55,7 +57,7 @@ class Wish:
     parameters: Parameters = field(
         default_factory=dict,
         metadata=said(
-            help="A model parameter over the recommended one, as temperature=0.3; repeatable.",
+            help="A model parameter over the recommended one, as temperature=0.3.",
             more=("A number may be quoted: 1, 1.0 and '1' are the same. stop may be a list.",),
             flags=("--parameter", "-p"),
             metavar="NAME=VALUE",
@@ -83,12 +85,19 @@ class Wish:
             choices=(AUTO, *sorted(Carrier)),
         ),
     )
+    vision: bool | None = field(
+        default=None,
+        metadata=said(
+            help="Whether the model sees images; refused so far, as no projector is brought yet."
+        ),
+    )
     via: str | None = field(
         default=None,
         metadata=said(
             help="upload: download here, then upload; server: the server pulls. upload if absent "
             "and the server is on this machine, else server.",
             metavar="WAY",
+            panel=_WEIGHTS,
             choices=tuple(sorted(Via)),
         ),
     )
@@ -97,6 +106,7 @@ class Wish:
         metadata=said(
             help="Mirror that the server pulls from instead of hf.co; http://HOST for plain HTTP.",
             metavar="HOST",
+            panel=_WEIGHTS,
         ),
     )
     revision: str | None = field(
@@ -109,13 +119,7 @@ class Wish:
                 "UD-Q4_K_XL@sha256:….",
             ),
             metavar="REVISION",
-        ),
-    )
-    vision: bool | None = field(
-        default=None,
-        metadata=said(
-            help="Whether the model sees images; no where nothing is said.",
-            more=("A projector cannot be brought yet, so yes is refused.",),
+            panel=_WEIGHTS,
         ),
     )
 
@@ -129,7 +133,7 @@ class WishOptions(TypedDict, total=False):
     parameters: Parameters
     system: str | Path | None
     carrier: str
+    vision: bool | None
     via: str | None
     registry: str | None
     revision: str | None
-    vision: bool | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from docs.collection import ROLES, TARGET, argument_spec, generated, markdown
+from docs.collection import ROLES, TARGET, argument_spec, markdown
 from ollama_tools import __version__
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.model.builds import rollback
@@ -82,11 +81,6 @@ def test_the_info_module_takes_every_wish(arguments: dict[str, dict[str, Any]]) 
     assert wishes | {"settings", "templates"} == set(arguments["devstral_model_info"])
 
 
-def test_what_can_be_said_of_a_model_is_the_wish() -> None:
-    for path, text in generated().items():
-        assert path.read_text(encoding="utf-8") == text, f"{path}: run make docs"
-
-
 def test_choices_are_those_of_the_package(arguments: dict[str, dict[str, Any]]) -> None:
     role = argument_spec("devstral_model")["options"]["devstral_model"]["options"]
     for options in (arguments["devstral_model"], arguments["devstral_model_info"], role):
@@ -140,16 +134,6 @@ def test_a_role_uses_no_variable_that_it_does_not_declare(role: str) -> None:
 
 def test_the_roles_are_described_as_they_are() -> None:
     assert TARGET.read_text(encoding="utf-8") == markdown(), "run: python -m docs.collection"
-
-
-def test_the_collection_imports_its_face_and_nothing_else_of_the_package() -> None:
-    imported = {
-        node.module
-        for path in (COLLECTION / "plugins").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ollama_tools")
-    }
-    assert imported == {"ollama_tools.collection"}
 
 
 def test_the_collections_version_is_the_packages() -> None:

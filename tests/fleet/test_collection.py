@@ -50,7 +50,8 @@ def run(
 
 def template(expression: str, place: Path) -> subprocess.CompletedProcess[str]:
     """What an expression gives on the controller."""
-    module = ("-m", "ansible.builtin.debug", "-a", f"msg={{{{ {expression} }}}}")
+    arguments = json.dumps({"msg": f"{{{{ {expression} }}}}"})
+    module = ("-m", "ansible.builtin.debug", "-a", arguments)
     return run("ansible", "localhost", *module, cwd=place)
 
 
@@ -142,13 +143,65 @@ def test_impossible_settings_are_refused(
     assert why in done.stdout + done.stderr
 
 
+def asked(**said: object) -> dict[str, Any]:
+    return {"devstral_model": {"reference": "UD-Q4_K_XL", **said}}
+
+
+WRONG_MODELS: list[tuple[dict[str, Any], str]] = [
+    (asked(reference="Q4_K_XXL"), "Q4_K_XXL"),
+    ({"devstral_model": {"name": "devstral:agent"}}, "as in devstral_model: {reference"),
+    ({"devstral_model": ["UD-Q4_K_XL"]}, "as in devstral_model: {reference"),
+    (asked(contxt=8192), "contxt"),
+    (asked(context="64x"), "the context '64x' is no number of tokens"),
+    (asked(context="512k"), "more than the 131072"),
+    (asked(carrier="template"), "carrier must be one of"),
+    (asked(parameters={"temprature": 1}), "did you mean temperature"),
+    (asked(name="a b"), "a b"),
+    (
+        {"devstral_model_context": 8192, "devstral_model_via": ""},
+        'as in devstral_model: {"reference": "UD-Q4_K_XL", "context": 8192}',
+    ),
+]
+
+
+@pytest.mark.parametrize("playbook", ["site", "drift"])
+@pytest.mark.parametrize(("wrong", "why"), WRONG_MODELS)
+def test_a_model_that_cannot_be_is_refused_before_any_host_is_asked(
+    playbook: str, wrong: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    done = play(playbook, tmp_path, ["gpu1"], **{**PINNED, **wrong})
+    assert done.returncode != 0
+    # A message of several lines is quoted.
+    assert why in done.stdout.replace('\\"', '"')
+    assert "UNREACHABLE" not in done.stdout
+
+
+@pytest.mark.parametrize("playbook", ["upgrade_server", "smoke", "rollback"])
+def test_every_playbook_refuses_the_variables_of_before(playbook: str, tmp_path: Path) -> None:
+    given = {key: value for key, value in PINNED.items() if key != "devstral_model"}
+    done = play(playbook, tmp_path, ["gpu1"], **given, devstral_model_reference="Q8_0")
+    assert done.returncode != 0
+    assert 'as in devstral_model: {"reference": "Q8_0"}' in done.stdout.replace('\\"', '"')
+    assert "UNREACHABLE" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "{'reference': 'UD-Q4_K_XL', 'release': 2507, 'context': 65536, 'system': '/on/the/host'}",
+        "{'reference': 'UD-Q4_K_XL', 'context': '64k', 'parameters': {'temperature': '0.3'}}",
+        "{'reference': 'UD-Q4_K_XL', 'name': none}",
+    ],
+)
+def test_a_model_is_read_as_yaml_has_it(model: str, tmp_path: Path) -> None:
+    done = template(f"{model} | devstral.ollama.public_name", tmp_path)
+    assert "devstral-small-2507:UD-Q4_K_XL" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("playbook", ["site", "upgrade_server"])
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"devstral_model": {"reference": "Q4_K_XXL"}}, "Q4_K_XXL"),
-        ({"devstral_model": {"name": "devstral:agent"}}, "as in devstral_model: {reference"),
-        ({"devstral_model_context": 8192}, 'as in devstral_model: {"context": 8192}'),
         ({"devstral_model_keep": 1}, "keep 2 or more"),
         ({"ollama_server_sha256": ""}, "missing or not 64 hexadecimal digits"),
         ({"ollama_server_sha256": "0123"}, "missing or not 64 hexadecimal digits"),

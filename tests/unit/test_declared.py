@@ -9,6 +9,9 @@ from typing import Any, get_type_hints
 import pytest
 import typer
 
+from docs.collection import generated
+from ollama_tools import ensure_model, render
+from ollama_tools.__main__ import run
 from ollama_tools.cli.app import app
 from ollama_tools.declared import choice
 from ollama_tools.devstral.context import parse_context
@@ -25,19 +28,85 @@ def test_the_keywords_of_functions_are_the_fields_of_a_wish() -> None:
     assert get_type_hints(WishOptions) == hints
 
 
+def test_what_the_collection_says_of_a_model_is_what_a_wish_declares() -> None:
+    for path, text in generated().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path}: run make docs"
+
+
 @pytest.mark.parametrize("command", ["create", "status"])
 @pytest.mark.parametrize("field", CHOICES, ids=lambda field: field.name)
 def test_a_command_has_an_option_for_every_choice(command: str, field: Any) -> None:
     group: Any = typer.main.get_command(app)
     (found,) = (each for each in group.commands[command].params if each.name == field.name)
-    assert found.help == choice(field).help
+    assert found.help.startswith(choice(field).help)
     assert not found.hidden
+
+
+def rendered(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run(["render", "Q4_K_M", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_an_earlier_spelling_of_an_option_still_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rendered(capsys, "--template-in", "hub") == rendered(capsys, "--carrier", "hub")
+    assert "TEMPLATE" in rendered(capsys, "--template-in", "modelfile")
+    assert run(["render", "--help"]) == 0
+    assert "--template-in" not in capsys.readouterr().out
+
+
+def test_an_option_that_takes_something_away_gives_the_empty_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert rendered(capsys, "--no-system") == rendered(capsys, "--system", "")
+    assert "\nSYSTEM " not in rendered(capsys, "--no-system")
+    assert "\nSYSTEM " in rendered(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--carrier", "hub", "--template-in", "modelfile"], "--carrier and --template-in"),
+        (["--system", "hub", "--no-system"], "--system and --no-system"),
+    ],
+)
+def test_two_words_for_one_choice_are_refused(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["render", "Q4_K_M", *arguments]) == 2
+    assert f"{words} contradict each other" in capsys.readouterr().err
 
 
 def test_every_choice_and_setting_says_what_it_is() -> None:
     for declared in (Wish, ServerSettings):
         for field in dataclasses.fields(declared):
             assert re.search(r"\w{3}", choice(field).help), field.name
+
+
+@pytest.mark.parametrize("flag", ["--vision", "--no-vision"])
+@pytest.mark.parametrize("command", ["create", "status", "render"])
+def test_what_cannot_be_honoured_yet_is_refused_and_never_ignored(
+    command: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, "Q4_K_M", flag]) == 2
+    assert (
+        f"vision is not brought yet: whether a model has a projector cannot be said by {flag}"
+        in (capsys.readouterr().err)
+    )
+
+
+@pytest.mark.parametrize("what", [["--all"], ["--check"], ["--target", "systemd"]])
+def test_nothing_can_be_said_of_a_model_that_is_not_named(
+    what: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["render", *what, "--directory", "/nowhere", "--vision", "--carrier", "hub"]) == 2
+    assert "no model of which carrier, vision could be said" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("vision", [True, False])
+def test_python_is_refused_the_same(vision: bool) -> None:
+    for function in (ensure_model, render):
+        with pytest.raises(UsageError, match="vision is not brought yet"):
+            function("Q4_K_M", vision=vision)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +126,7 @@ def test_a_context_is_taken_as_people_write_it(said: int | str | None, tokens: i
 
 
 @pytest.mark.parametrize(
-    "said", ["", "k", "64 k", "64kb", "-1", "6e4", "64.5k", "٦٤k", "1" * 40, True]
+    "said", ["", "k", "64 k", "64kb", "64Ki", "-1", "6e4", "64.5k", "٦٤k", "1" * 40, True]
 )
 def test_what_is_no_context_is_refused(said: str) -> None:
     with pytest.raises(UsageError, match="is no number of tokens"):

@@ -51,6 +51,8 @@ PLAIN = Spec(
         ),
         (replace(PLAIN, system=NO_SYSTEM), "96dbc8f5e17f"),
         (replace(PLAIN, native=False), "62687cb824f3"),
+        (replace(PLAIN, vision=True), "a4032dd60a4c"),
+        (replace(PLAIN, vision=False), "7ed19d2037b5"),
         (replace(PLAIN, source=FileSource(Path("x.gguf"))), "7c957b96a517"),
         (replace(PLAIN, source=FileSource(Path("y.gguf"), "4" * 64)), "7c957b96a517"),
         (replace(PLAIN, source=ServerSource("x", (DIGEST,))), "65e818814489"),

@@ -6,7 +6,8 @@ import ast
 import graphlib
 from collections import defaultdict
 
-from docs.rooms import ORDER, TARGET, imports, markdown, modules
+from docs.rooms import ORDER, PACKAGE, TARGET, imports, markdown, modules
+from ollama_tools import collection
 
 
 def test_every_module_has_a_room() -> None:
@@ -43,6 +44,17 @@ def test_a_module_is_named_whole_where_it_is_imported() -> None:
         or (isinstance(node, ast.Import) and any("ollama_tools" in a.name for a in node.names))
     ]
     assert other_ways == []
+
+
+def test_the_collection_imports_its_face_and_nothing_else_of_the_package() -> None:
+    taken = set()
+    for path in (PACKAGE.parent / "ansible").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
+                taken |= {f"{node.module}.{each.name}" for each in node.names}
+            elif isinstance(node, ast.Import):
+                taken |= {each.name for each in node.names if each.name.startswith(PACKAGE.name)}
+    assert taken == {f"{collection.__name__}.{each}" for each in collection.__all__}
 
 
 def test_the_page_about_the_rooms_is_what_the_code_says() -> None:

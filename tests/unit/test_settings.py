@@ -125,6 +125,19 @@ def test_the_environment_wins_over_a_default_and_a_wish_over_both(tmp_path: Path
     assert ("OLLAMA_CONTEXT_LENGTH", "8192", FROM_ENVIRONMENT) in plan.variables
 
 
+def test_the_context_of_the_environment_is_handed_on_as_the_server_reads_it(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "ollama"
+    program.touch(mode=0o755)
+    for said in ("64k", "65536", '"65536"'):
+        plan = plan_server({}, str(program), {"OLLAMA_CONTEXT_LENGTH": said})
+        assert ("OLLAMA_CONTEXT_LENGTH", "65536", FROM_ENVIRONMENT) in plan.variables
+    with pytest.raises(UsageError, match="the context 'much' is no number of tokens"):
+        plan_server({}, str(program), {"OLLAMA_CONTEXT_LENGTH": "much"})
+    assert plan_server({"context": 8192}, str(program), {"OLLAMA_CONTEXT_LENGTH": "much"})
+
+
 @pytest.mark.parametrize(
     ("given", "word"),
     [

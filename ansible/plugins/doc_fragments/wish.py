@@ -33,7 +33,7 @@ options:
     type: str
   parameters:
     description:
-      - A model parameter over the recommended one, as temperature=0.3; repeatable.
+      - A model parameter over the recommended one, as temperature=0.3.
       - 'A number may be quoted: 1, 1.0 and ''1'' are the same. stop may be a list.'
     type: dict
   system:
@@ -53,6 +53,10 @@ options:
       - hub
       - modelfile
       - server
+  vision:
+    description:
+      - Whether the model sees images; refused so far, as no projector is brought yet.
+    type: bool
   via:
     description:
       - 'upload: download here, then upload; server: the server pulls. upload if absent and
@@ -71,9 +75,4 @@ options:
       - A server can pull neither a branch nor a tag; by upload both can be had.
       - 'No mirror can say which file a commit has: pin the digest there, as UD-Q4_K_XL@sha256:….'
     type: str
-  vision:
-    description:
-      - Whether the model sees images; no where nothing is said.
-      - A projector cannot be brought yet, so yes is refused.
-    type: bool
 """

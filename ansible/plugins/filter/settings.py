@@ -6,21 +6,22 @@ import functools
 from pathlib import Path
 
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.devstral.ollama.plugins.module_utils.wish import WISH
 
 try:
     from ollama_tools.collection import (
         DevstralError,
         Target,
-        choose_release,
-        default_name,
+        Wish,
         environment,
         fleet_report,
         fleet_text,
         from_mapping,
         junit,
         load_catalog,
+        offline_facts,
         parse_reference,
-        public_name,
         render_settings,
         require_possible,
         require_supported,
@@ -84,20 +85,30 @@ def template_text(release):
     return template_file(str(release)).read_text(encoding="utf-8")
 
 
+def _facts(model):
+    """What ``devstral_model`` means, as far as it can be told, and refused, without its host."""
+    needed = {"reference": {"type": "str", "required": True}}
+    read = ArgumentSpecValidator(WISH | needed).validate(model)
+    if read.error_messages:
+        raise AnsibleFilterError(f"devstral_model: {'; '.join(read.error_messages)}")
+    said = {key: value for key, value in read.validated_parameters.items() if value is not None}
+    # A file of a system prompt lies on the host.
+    if said.get("system") not in ("", "hub", "bundled"):
+        said.pop("system", None)
+    catalog = load_catalog()
+    return offline_facts(parse_reference(said["reference"], catalog), Wish(**said), catalog)
+
+
 @_answering
 def release_of(model):
     """The Devstral whose format holds for what ``devstral_model`` says."""
-    catalog = load_catalog()
-    found = parse_reference(str(model["reference"]), catalog)
-    asked = None if model.get("release") is None else str(model["release"])
-    return choose_release(asked, str(found), getattr(found, "release", None), catalog).name
+    return _facts(model).release.name
 
 
 @_answering
 def public_name_of(model):
-    """The name under which ``devstral_model`` is served; an error where there is no such quant."""
-    found = parse_reference(str(model["reference"]), load_catalog())
-    return public_name(model.get("name") or default_name(found))
+    """The name under which ``devstral_model`` is served; an error where that cannot be."""
+    return _facts(model).name
 
 
 def difference(found):

@@ -13,8 +13,8 @@ WISH = {
     "parameters": {"type": "dict"},
     "system": {"type": "str"},
     "carrier": {"type": "str", "choices": ["auto", "gguf", "hub", "modelfile", "server"]},
+    "vision": {"type": "bool"},
     "via": {"type": "str", "choices": ["server", "upload"]},
     "registry": {"type": "str"},
     "revision": {"type": "str"},
-    "vision": {"type": "bool"},
 }
