@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from ollama_tools.errors import DevstralError, UsageError
-from ollama_tools.server.client import resolve_host
+from ollama_tools.server.address import resolve_host
 from ollama_tools.server.versions import Version, parse_version
 from ollama_tools.settings.environment import (
     ServerSettings,

@@ -22,7 +22,8 @@ from ollama_tools.errors import (
     ServerError,
     UsageError,
 )
-from ollama_tools.server.client import InstalledModel, Server, find_model, resolve_host
+from ollama_tools.server.address import resolve_host
+from ollama_tools.server.client import InstalledModel, Server, find_model
 
 # Beyond what Python's JSON reader takes: each ends in an exception of a kind of its own.
 DEEP = '{"status": ' + "[" * 100_000

@@ -1,0 +1,229 @@
+"""How requests get to a server: connections, certificates, proxies, and asking again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, ServerUnreachable, UsageError
+from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.server.address import is_loopback
+from ollama_tools.server.answers import (
+    BeingWritten,
+    Disturbed,
+    error_text,
+    is_disturbed,
+    raise_for_status,
+    well_formed,
+)
+
+if TYPE_CHECKING:
+    import httpx
+    import ollama
+
+SECONDS_BETWEEN_TRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+_DISTURBED_SECONDS = 10.0
+
+_T = TypeVar("_T")
+
+
+class Transport:
+    """The connections to one server.
+
+    Attributes:
+        url: Base URL, without a slash at its end.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._date = ""
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        """The client for all that the official one cannot say."""
+        import httpx
+
+        with self._surroundings_explained():
+            # A proxy for the outside world must not swallow requests to a server in the next room.
+            return httpx.Client(
+                base_url=self.url,
+                timeout=httpx.Timeout(30.0, read=None),
+                trust_env=not self.is_local,
+                # Reading the certificates takes longer than all requests of an unchanged model.
+                verify=self.url.startswith("https:"),
+            )
+
+    @cached_property
+    def client(self) -> ollama.Client:
+        """The official client, for what it can say."""
+        with self._surroundings_explained():
+            # Upon import it already makes a client of its own, with what the environment names.
+            import ollama
+
+            return ollama.Client(host=self.url, trust_env=not self.is_local)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine, as far as its address tells."""
+        return is_loopback(self.url)
+
+    @property
+    def now(self) -> datetime:
+        """The server's own time, as its last answer said it; ours where it said none."""
+        from email.utils import parsedate_to_datetime
+
+        try:
+            return parsedate_to_datetime(self._date)
+        except ValueError:
+            return datetime.now(UTC)
+
+    def close(self) -> None:
+        """Close connections."""
+        if "http" in self.__dict__:
+            self.http.close()
+        if "client" in self.__dict__:
+            self.client.close()  # type: ignore[no-untyped-call] # its stubs lack it
+
+    def settled(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        passing: tuple[type[ServerError], ...] = (ModelNotFound, BeingWritten),
+    ) -> dict[str, Any]:
+        """Ask for what may be asked for again, until the answer is not one of a passing moment.
+
+        A manifest that is being written has no content, and nearly every request looks at all
+        manifests and ends where one of them goes meanwhile: HTTP 400 or 500 ("EOF", "no such file
+        or directory"), or 404 for a model that is there (0.34.4).
+
+        Args:
+            method: The method.
+            path: The path.
+            body: What is sent.
+            passing: What is taken for an answer of a passing moment, as every disturbed one is.
+        """
+        return again(partial(self.json, method, path, body), passing)
+
+    def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One JSON object; the body of an empty answer is an empty one."""
+        with self.explained(path):
+            response = self.http.request(method, path, json=body)
+        self._date = response.headers.get("Date", self._date)
+        raise_for_status(response)
+        if not response.content:
+            return {}
+        try:
+            answer = parse_json(response.content)
+        except MalformedJson:
+            answer = None
+        if not isinstance(answer, dict):
+            raise NotOllama(f"{self.url}{path} gives no JSON object", "check --host or OLLAMA_HOST")
+        return answer
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer, JSON lines or server-sent events."""
+        with (
+            self.explained(path),
+            self.http.stream("POST", path, json={**body, "stream": True}) as response,
+        ):
+            if response.status_code >= 400:
+                response.read()
+                raise_for_status(response)
+            for line in response.iter_lines():
+                text = line.removeprefix("data:").strip()
+                if not text.startswith("{"):
+                    continue
+                with well_formed(f"{self.url}{path}"):
+                    event = parse_json(text)
+                if message := error_text(event):
+                    kind = Disturbed if is_disturbed(message) else ServerError
+                    raise kind(f"{path}: {message}", "check the server's log")
+                yield event
+
+    @contextmanager
+    def _surroundings_explained(self) -> Iterator[None]:
+        """Say which variable makes a client impossible, and nothing of its value (passwords)."""
+        import httpx
+
+        try:
+            yield
+        except UnicodeError as error:
+            raise self._no_address() from error
+        except ImportError as error:
+            raise UsageError(
+                "the environment names a SOCKS proxy, which needs another package",
+                "pip install 'httpx[socks]', or unset ALL_PROXY",
+            ) from error
+        except OSError as error:
+            raise UsageError(
+                f"the certificates that the environment names cannot be read: "
+                f"{error.strerror or 'none in it'}",
+                "check SSL_CERT_FILE and SSL_CERT_DIR",
+            ) from error
+        except (httpx.InvalidURL, ValueError) as error:
+            raise UsageError(
+                "the environment names a proxy that is no address",
+                "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+            ) from error
+
+    def _no_address(self) -> UsageError:
+        return UsageError(f"{self.url} is not an address of a server", "as in gpu1:11434")
+
+    @contextmanager
+    def explained(self, path: str) -> Iterator[None]:
+        """Say what broke where no answer came."""
+        import httpx
+
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            hint = "start it: devstral-ollama serve" if self.is_local else "check --host"
+            raise ServerUnreachable(f"no Ollama server answers at {self.url}", hint) from error
+        except httpx.TimeoutException as error:
+            raise ServerUnreachable(
+                f"{self.url}{path} does not answer in time", "check the server's log"
+            ) from error
+        except httpx.RemoteProtocolError as error:
+            raise NotOllama(
+                f"{self.url}{path} broke the connection or speaks no HTTP",
+                "check --host or OLLAMA_HOST, and the server's log",
+            ) from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise self._no_address() from error
+        except httpx.HTTPError as error:
+            raise ServerError(
+                f"the connection to {self.url}{path} broke: {error}",
+                "check --host or OLLAMA_HOST, and the server's log",
+            ) from error
+
+
+def again(ask: Callable[[], _T], passing: tuple[type[ServerError], ...]) -> _T:
+    """Ask until the answer is not one of a passing moment.
+
+    Args:
+        ask: Asks once.
+        passing: What a few tries in a second decide about. A disturbed answer says nothing of what
+            was asked, and only that others are busy, so it is given longer.
+    """
+    delays = iter(SECONDS_BETWEEN_TRIES)
+    end = time.monotonic() + _DISTURBED_SECONDS
+    while True:
+        try:
+            return ask()
+        except ServerUnreachable:
+            raise
+        except Disturbed:
+            if time.monotonic() > end:
+                raise
+            time.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - no secret
+        except passing:
+            delay = next(delays, None)
+            if delay is None:
+                raise
+            time.sleep(delay)
