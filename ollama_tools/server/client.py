@@ -25,7 +25,7 @@ from ollama_tools.errors import (
     ServerError,
     ServerUnreachable,
 )
-from ollama_tools.json_text import parse_json
+from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.address import resolve_host
 from ollama_tools.server.answers import (
     Disturbed,
@@ -37,6 +37,7 @@ from ollama_tools.server.answers import (
 from ollama_tools.server.names import own_name, same_name
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.transport import SECONDS_BETWEEN_TRIES, Transport, again
+from ollama_tools.server.waits import Progressing, waits_for
 
 if TYPE_CHECKING:
     import ollama
@@ -80,8 +81,23 @@ class RunningModel:
 class Server:
     """One live Ollama server."""
 
-    def __init__(self, host: str | None = None) -> None:
-        self._transport = Transport(resolve_host(host))
+    def __init__(
+        self,
+        host: str | None = None,
+        *,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """See the class.
+
+        Args:
+            host: Its address; None for ``OLLAMA_HOST``.
+            timeout: Seconds without a byte or progress after which a wait ends; None for
+                ``DEVSTRAL_OLLAMA_TIMEOUT``, or what suits each request.
+            progress: Hears of long silences; None for silence.
+        """
+        waits = waits_for(timeout)
+        self._transport = Transport(resolve_host(host), waits, progress or Silence())
 
     @property
     def url(self) -> str:
@@ -122,16 +138,10 @@ class Server:
             ServerUnreachable: Nothing answers.
             NotOllama: Something else than Ollama answers.
         """
-        with self._transport.explained("/api/version"):
-            response = self._transport.http.get("/api/version", timeout=10.0)
-        try:
-            version = parse_json(response.content)["version"]
-        except MALFORMED:
-            version = None
-        if response.status_code != 200 or not isinstance(version, str):
+        version = self._transport.settled("GET", "/api/version").get("version")
+        if not isinstance(version, str):
             raise NotOllama(
-                f"{self.url} answers, but not as an Ollama server ({response.status_code})",
-                "check --host or OLLAMA_HOST",
+                f"{self.url} answers, but not as an Ollama server", "check --host or OLLAMA_HOST"
             )
         return version
 
@@ -198,7 +208,7 @@ class Server:
         """Whether ``sha256:…`` is among the server's blobs."""
         path = f"/api/blobs/{digest}"
         with self._transport.explained(path):
-            return self._transport.http.head(path, timeout=30.0).status_code == 200
+            return self._transport.http.head(path).status_code == 200
 
     # Changing what it has
 
@@ -298,22 +308,21 @@ class Server:
         done: dict[str, int] = {}
         totals: dict[str, int] = {}
         finished = False
+        progressing = Progressing(f"{self.url}/api/pull", self._transport.waits.transfer)
         try:
             for each in client.pull(name, insecure=insecure, stream=True):
                 finished = each.status == "success"
                 if each.digest and each.total:
                     done[each.digest] = each.completed or 0
                     totals[each.digest] = each.total
+                progressing.saw(each.status, dict(done))
                 advance(each.status or "", sum(done.values()), sum(totals.values()) or None)
         except ollama.ResponseError as error:
             if is_disturbed(error.error):
                 raise Disturbed(error.error, "run the command again") from error
             raise pull_failure(name, error.error) from error
         except (httpx.HTTPError, ConnectionError) as error:
-            raise PullFailed(
-                f"the server broke off while it pulled {name}",
-                "check its log; what it has so far is used by a second run",
-            ) from error
+            raise self._transport.no_answer(error, "/api/pull") from error
         except MALFORMED as error:
             raise NotOllama(
                 f"{self.url}/api/pull answers in an unexpected form", "check --host or OLLAMA_HOST"

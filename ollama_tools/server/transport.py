@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, ServerUnreachable, UsageError
 from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.progress import Progress
 from ollama_tools.server.address import is_loopback
 from ollama_tools.server.answers import (
     BeingWritten,
     Disturbed,
     error_text,
     is_disturbed,
+    no_answer,
     raise_for_status,
     well_formed,
 )
+from ollama_tools.server.proxies import Way, proxy_for
+from ollama_tools.server.waits import Progressing, Waits
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
     import ollama
 
@@ -39,33 +48,57 @@ class Transport:
         url: Base URL, without a slash at its end.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, waits: Waits, progress: Progress) -> None:
         self.url = url
+        self.waits = waits
+        self._progress = progress
         self._date = ""
+
+    @cached_property
+    def _proxy(self) -> Way | None:
+        return proxy_for(self.url)
+
+    @cached_property
+    def _wire(self) -> httpx.BaseTransport:
+        import httpx
+
+        from ollama_tools.server.wire import Wire
+
+        proxy = self._proxy
+        with self._surroundings_explained():
+            inner = httpx.HTTPTransport(
+                # Reading the certificates takes longer than all requests of an unchanged model.
+                verify=_certificates() if self.url.startswith("https:") else False,
+                trust_env=False,
+                proxy=proxy.url if proxy else None,
+            )
+        return Wire(inner, self.waits, self._progress.step, {})
 
     @cached_property
     def http(self) -> httpx.Client:
         """The client for all that the official one cannot say."""
         import httpx
 
-        with self._surroundings_explained():
-            # A proxy for the outside world must not swallow requests to a server in the next room.
-            return httpx.Client(
-                base_url=self.url,
-                timeout=httpx.Timeout(30.0, read=None),
-                trust_env=not self.is_local,
-                # Reading the certificates takes longer than all requests of an unchanged model.
-                verify=self.url.startswith("https:"),
-            )
+        try:
+            return httpx.Client(base_url=self.url, transport=self._wire, trust_env=False)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise self._no_address() from error
 
     @cached_property
     def client(self) -> ollama.Client:
-        """The official client, for what it can say."""
-        with self._surroundings_explained():
+        """The official client, for what it can say, on the same connections."""
+        wire = self._wire
+        with _bare_environment():
             # Upon import it already makes a client of its own, with what the environment names.
             import ollama
+        import httpx
 
-            return ollama.Client(host=self.url, trust_env=not self.is_local)
+        try:
+            return ollama.Client(
+                host=self.url, transport=wire, trust_env=False, follow_redirects=False
+            )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise self._no_address() from error
 
     @property
     def is_local(self) -> bool:
@@ -135,6 +168,7 @@ class Transport:
             if response.status_code >= 400:
                 response.read()
                 raise_for_status(response)
+            progressing = Progressing(f"{self.url}{path}", self.waits.transfer)
             for line in response.iter_lines():
                 text = line.removeprefix("data:").strip()
                 if not text.startswith("{"):
@@ -144,21 +178,20 @@ class Transport:
                 if message := error_text(event):
                     kind = Disturbed if is_disturbed(message) else ServerError
                     raise kind(f"{path}: {message}", "check the server's log")
+                if path == "/api/create":
+                    progressing.saw(event)
                 yield event
 
     @contextmanager
     def _surroundings_explained(self) -> Iterator[None]:
         """Say which variable makes a client impossible, and nothing of its value (passwords)."""
-        import httpx
-
+        variable = self._proxy.variable if self._proxy else ""
         try:
             yield
-        except UnicodeError as error:
-            raise self._no_address() from error
         except ImportError as error:
             raise UsageError(
-                "the environment names a SOCKS proxy, which needs another package",
-                "pip install 'httpx[socks]', or unset ALL_PROXY",
+                f"{variable} names a SOCKS proxy, which needs another package",
+                f"pip install 'httpx[socks]', or unset {variable}",
             ) from error
         except OSError as error:
             raise UsageError(
@@ -166,10 +199,10 @@ class Transport:
                 f"{error.strerror or 'none in it'}",
                 "check SSL_CERT_FILE and SSL_CERT_DIR",
             ) from error
-        except (httpx.InvalidURL, ValueError) as error:
+        except Exception as error:
+            # httpx has errors of many kinds for an address.
             raise UsageError(
-                "the environment names a proxy that is no address",
-                "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+                "the environment names a proxy that is no address", f"check {variable}"
             ) from error
 
     def _no_address(self) -> UsageError:
@@ -182,25 +215,43 @@ class Transport:
 
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            hint = "start it: devstral-ollama serve" if self.is_local else "check --host"
-            raise ServerUnreachable(f"no Ollama server answers at {self.url}", hint) from error
-        except httpx.TimeoutException as error:
-            raise ServerUnreachable(
-                f"{self.url}{path} does not answer in time", "check the server's log"
-            ) from error
-        except httpx.RemoteProtocolError as error:
-            raise NotOllama(
-                f"{self.url}{path} broke the connection or speaks no HTTP",
-                "check --host or OLLAMA_HOST, and the server's log",
-            ) from error
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise self._no_address() from error
-        except httpx.HTTPError as error:
-            raise ServerError(
-                f"the connection to {self.url}{path} broke: {error}",
-                "check --host or OLLAMA_HOST, and the server's log",
-            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ConnectionError) as error:
+            raise self.no_answer(error, path) from error
+
+    def no_answer(self, error: Exception, path: str) -> ServerError | UsageError:
+        """What it means that a request got no answer."""
+        return no_answer(error, self.url, path, self._proxy)
+
+
+def _certificates() -> ssl.SSLContext:
+    """The certificates that hold: those that the environment names, else the system's and ours."""
+    import ssl
+
+    import certifi
+
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file or folder:
+        if folder and not Path(folder).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "SSL_CERT_DIR is no directory")
+        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+@contextmanager
+def _bare_environment() -> Iterator[None]:
+    """Without what makes the official package's import fail, since it makes a client at once."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.upper().endswith("_PROXY")
+        or name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "OLLAMA_HOST")
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def again(ask: Callable[[], _T], passing: tuple[type[ServerError], ...]) -> _T:
