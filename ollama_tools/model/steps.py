@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
-from ollama_tools.errors import BuildLost, CheckFailed, ModelNotFound, ServerError
+from ollama_tools.errors import (
+    BuildLost,
+    CheckFailed,
+    ModelNotFound,
+    NotOllama,
+    ServerError,
+    ServerUnreachable,
+)
 from ollama_tools.model.builds import (
     Build,
     check_keep,
@@ -21,6 +28,7 @@ from ollama_tools.model.builds import (
 )
 from ollama_tools.model.modelfile import create_request, differences
 from ollama_tools.progress import Progress
+from ollama_tools.server.answers import Broken, Busy
 from ollama_tools.server.client import Server, find_model
 from ollama_tools.server.names import failed_name, new_trial_name
 from ollama_tools.server.origin import Origin
@@ -352,7 +360,8 @@ def _template_fault(run: Run) -> str:
             difference, key_order_only = prompt_difference(
                 run.server, run.at, run.made.release.tokenizer
             )
-    except BuildLost:
+    except (BuildLost, ServerUnreachable, NotOllama, Broken, Busy):
+        # No prompt was rendered, so nothing is known of the template.
         raise
     except ServerError as error:
         return error.what

@@ -7,6 +7,7 @@ fifth of a second to import; the rest goes through httpx. Only this module knows
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,10 +29,11 @@ from ollama_tools.errors import (
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.address import resolve_host
 from ollama_tools.server.answers import (
+    Broken,
+    Busy,
     Disturbed,
     is_disturbed,
     pull_failure,
-    raise_for_status,
     well_formed,
 )
 from ollama_tools.server.names import own_name, same_name
@@ -42,6 +44,8 @@ from ollama_tools.server.waits import Progressing, waits_for
 if TYPE_CHECKING:
     import ollama
 
+_PULLS = 5
+_PULL_PAUSE = 0.5
 _UPLOAD_PIECE = 1024 * 1024
 
 Advance = Callable[[str, int, int | None], None]
@@ -207,8 +211,15 @@ class Server:
     def has_blob(self, digest: str) -> bool:
         """Whether ``sha256:…`` is among the server's blobs."""
         path = f"/api/blobs/{digest}"
-        with self._transport.explained(path):
-            return self._transport.http.head(path).status_code == 200
+
+        def ask() -> bool:
+            with self._transport.explained(path):
+                response = self._transport.http.head(path)
+            if response.status_code != 404:
+                self._transport.check(response)
+            return response.status_code == 200
+
+        return again(ask, (), safe=True)
 
     # Changing what it has
 
@@ -227,7 +238,12 @@ class Server:
 
         with _readable(path):
             size = path.stat().st_size
-        self.upload_stream(pieces(), size, digest, advance, label=str(path))
+
+        def send() -> None:
+            self.upload_stream(pieces(), size, digest, advance, label=str(path))
+
+        # A long transfer is not measured by the clock of short ones; the pauses have an end too.
+        again(send, (), safe=True, seconds=math.inf)
 
     def upload_stream(
         self, chunks: Iterable[bytes], size: int, digest: str, advance: Advance, *, label: str
@@ -261,17 +277,35 @@ class Server:
                 raise changed
 
         target = f"/api/blobs/{digest}"
-        with self._transport.explained(target):
-            response = self._transport.http.post(
-                target, content=counted(), headers={"Content-Length": str(size)}
-            )
-        if response.status_code == 400 and "digest" in response.text:
-            raise changed
-        raise_for_status(response)
+        try:
+            with self._transport.explained(target):
+                response = self._transport.http.post(
+                    target, content=counted(), headers={"Content-Length": str(size)}
+                )
+            if response.status_code == 400 and "digest" in response.text:
+                raise changed
+            self._transport.check(response)
+        except (Broken, Busy):
+            if not self.has_blob(digest):
+                raise
 
     def create(self, request: Mapping[str, Any], advance: Advance) -> None:
         """``POST /api/create``; see :func:`ollama_tools.model.modelfile.create_request`."""
-        again(partial(self._create, request, advance), ())
+        try:
+            again(partial(self._create, request, advance), ())
+        except (Broken, Busy, ServerUnreachable) as error:
+            # Only the answer may be lost. A creation takes a name that is new, see its steps.
+            self._require(lambda: self.model(request["model"]) is not None, error, request["model"])
+
+    @staticmethod
+    def _require(done: Callable[[], bool], error: ServerError, name: str) -> None:
+        """Look whether something was done whose answer is lost; say that it was not."""
+        try:
+            if done():
+                return
+        except ServerError:
+            raise error from None
+        raise type(error)(f"{error.what}; {name} was not written", error.fix) from error
 
     def _create(self, request: Mapping[str, Any], advance: Advance) -> None:
         status = ""
@@ -297,7 +331,38 @@ class Server:
         Raises:
             PullFailed: It cannot; what was brought so far is kept for the next try.
         """
-        again(partial(self._pull, name, insecure=insecure, advance=advance), ())
+        most = brought = 0
+
+        def heard(status: str, done: int, total: int | None) -> None:
+            nonlocal brought
+            brought = max(brought, done)
+            advance(status, done, total)
+
+        def ask() -> None:
+            self._pull(name, insecure=insecure, advance=heard)
+
+        broke_off: Broken | None = None
+        for _ in range(_PULLS):
+            try:
+                again(ask, ())
+            except Broken as error:
+                broke_off = error
+                if brought <= most:
+                    break
+                most = brought
+                time.sleep(_PULL_PAUSE)
+            except Busy as error:
+                raise PullFailed(error.what, error.fix) from error
+            except ServerUnreachable:
+                if broke_off is None:
+                    raise
+                break
+            else:
+                return
+        raise PullFailed(
+            f"the server broke off while it pulled {name}",
+            "check its log; what it has so far is used by a second run",
+        ) from broke_off
 
     def _pull(self, name: str, *, insecure: bool, advance: Advance) -> None:
         client = self.client
@@ -321,6 +386,8 @@ class Server:
             if is_disturbed(error.error):
                 raise Disturbed(error.error, "run the command again") from error
             raise pull_failure(name, error.error) from error
+        except ServerError:
+            raise
         except (httpx.HTTPError, ConnectionError) as error:
             raise self._transport.no_answer(error, "/api/pull") from error
         except MALFORMED as error:
@@ -336,7 +403,17 @@ class Server:
         Raises:
             ModelNotFound: There is no such model.
         """
-        self._transport.settled("POST", "/api/copy", {"source": source, "destination": destination})
+
+        def is_done() -> bool:
+            models = self.models()
+            one, other = find_model(models, source), find_model(models, destination)
+            return one is not None and other is not None and one.digest == other.digest
+
+        body = {"source": source, "destination": destination}
+        try:
+            self._transport.settled("POST", "/api/copy", body)
+        except (Broken, Busy, ServerUnreachable) as error:
+            self._require(is_done, error, destination)
 
     def delete(self, name: str) -> None:
         """Remove a name that may be gone already; blobs that another model uses stay.
@@ -380,7 +457,9 @@ class Server:
 
         Uses ``_debug_render_only`` (Ollama 0.11.5 and newer).
         """
-        answer = self.chat({**request, "_debug_render_only": True})
+        body = {**request, "stream": False, "_debug_render_only": True}
+        passing = (ModelNotFound,)
+        answer = self._transport.settled("POST", "/api/chat", body, passing, safe=True)
         with well_formed(f"{self.url}/api/chat"):
             return str(answer["_debug_info"]["rendered_template"])
 

@@ -19,6 +19,8 @@ from ollama_tools.progress import Progress
 from ollama_tools.server.address import is_loopback
 from ollama_tools.server.answers import (
     BeingWritten,
+    Broken,
+    Busy,
     Disturbed,
     error_text,
     is_disturbed,
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_TRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 _DISTURBED_SECONDS = 10.0
+_SAFE_SECONDS = 30.0
+_WITHOUT_CONTENT = ("/api/copy", "/api/delete")
+_OF_OTHERS = frozenset((401, 403, 407, 413, 429, 502, 503, 504))
+_PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 
 _T = TypeVar("_T")
 
@@ -95,10 +101,20 @@ class Transport:
 
         try:
             return ollama.Client(
-                host=self.url, transport=wire, trust_env=False, follow_redirects=False
+                host=self.url,
+                transport=wire,
+                trust_env=False,
+                follow_redirects=False,
+                event_hooks={"response": [self._judge]},
             )
         except (httpx.InvalidURL, UnicodeError) as error:
             raise self._no_address() from error
+
+    def _judge(self, response: httpx.Response) -> None:
+        """Say what an answer means that is of somebody between us and the server."""
+        if response.is_redirect or response.status_code in _OF_OTHERS:
+            response.read()
+            raise_for_status(response, self._proxy)
 
     @property
     def is_local(self) -> bool:
@@ -128,6 +144,8 @@ class Transport:
         path: str,
         body: Mapping[str, Any] | None = None,
         passing: tuple[type[ServerError], ...] = (ModelNotFound, BeingWritten),
+        *,
+        safe: bool | None = None,
     ) -> dict[str, Any]:
         """Ask for what may be asked for again, until the answer is not one of a passing moment.
 
@@ -140,16 +158,20 @@ class Transport:
             path: The path.
             body: What is sent.
             passing: What is taken for an answer of a passing moment, as every disturbed one is.
+            safe: Whether it changes nothing, so that it may be asked again though it may have been
+                heard; None where the route tells.
         """
-        return again(partial(self.json, method, path, body), passing)
+        if safe is None:
+            safe = method == "GET" or path == "/api/show"
+        return again(partial(self.json, method, path, body), passing, safe=safe)
 
     def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One JSON object; the body of an empty answer is an empty one."""
         with self.explained(path):
             response = self.http.request(method, path, json=body)
         self._date = response.headers.get("Date", self._date)
-        raise_for_status(response)
-        if not response.content:
+        raise_for_status(response, self._proxy)
+        if not response.content.strip() and path in _WITHOUT_CONTENT:
             return {}
         try:
             answer = parse_json(response.content)
@@ -165,9 +187,9 @@ class Transport:
             self.explained(path),
             self.http.stream("POST", path, json={**body, "stream": True}) as response,
         ):
-            if response.status_code >= 400:
+            if response.status_code >= 300:
                 response.read()
-                raise_for_status(response)
+                raise_for_status(response, self._proxy)
             progressing = Progressing(f"{self.url}{path}", self.waits.transfer)
             for line in response.iter_lines():
                 text = line.removeprefix("data:").strip()
@@ -215,8 +237,14 @@ class Transport:
 
         try:
             yield
+        except ServerError:
+            raise
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ConnectionError) as error:
             raise self.no_answer(error, path) from error
+
+    def check(self, response: httpx.Response) -> None:
+        """Say what went wrong, where something did."""
+        raise_for_status(response, self._proxy)
 
     def no_answer(self, error: Exception, path: str) -> ServerError | UsageError:
         """What it means that a request got no answer."""
@@ -254,23 +282,40 @@ def _bare_environment() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def again(ask: Callable[[], _T], passing: tuple[type[ServerError], ...]) -> _T:
+def again(
+    ask: Callable[[], _T],
+    passing: tuple[type[ServerError], ...],
+    *,
+    safe: bool = False,
+    seconds: float = _SAFE_SECONDS,
+) -> _T:
     """Ask until the answer is not one of a passing moment.
 
     Args:
         ask: Asks once.
         passing: What a few tries in a second decide about. A disturbed answer says nothing of what
             was asked, and only that others are busy, so it is given longer.
+        safe: Whether to ask again as well where the connection broke or a proxy has no server for
+            the moment. A server that is silent is not asked again: the wait was its chance.
+        seconds: For how long that is done.
     """
-    delays = iter(SECONDS_BETWEEN_TRIES)
-    end = time.monotonic() + _DISTURBED_SECONDS
+    delays, pauses = iter(SECONDS_BETWEEN_TRIES), iter(_PAUSES)
+    started = time.monotonic()
     while True:
         try:
             return ask()
         except ServerUnreachable:
             raise
+        except (Broken, Busy) as error:
+            pause = next(pauses, None)
+            if not safe or pause is None:
+                raise
+            pause = max(pause, getattr(error, "after", None) or 0.0)
+            if time.monotonic() + pause > started + seconds:
+                raise
+            time.sleep(pause)
         except Disturbed:
-            if time.monotonic() > end:
+            if time.monotonic() > started + _DISTURBED_SECONDS:
                 raise
             time.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - no secret
         except passing:

@@ -135,10 +135,6 @@ def test_a_malformed_list_of_models_is_no_ollamas(
     httpserver: HTTPServer, server: Server, body: str | bytes
 ) -> None:
     httpserver.expect_request("/api/tags").respond_with_data(body)
-    if body == "":
-        # An empty answer is a server's way to say that there is nothing to say.
-        assert server.models() == []
-        return
     with pytest.raises(NotOllama) as caught:
         server.models()
     assert "/api/tags" in caught.value.what

@@ -78,7 +78,7 @@ def test_equal_lines_without_end_are_no_progress(httpserver: HTTPServer, path: s
     try:
         with (
             Server(httpserver.url_for(""), timeout=0.5) as server,
-            pytest.raises(ServerError, match="no progress"),
+            pytest.raises(ServerUnreachable, match="no progress"),
         ):
             BY_PATH[path](server)
     finally:
