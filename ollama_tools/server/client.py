@@ -27,7 +27,7 @@ from ollama_tools.errors import (
     ServerUnreachable,
 )
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.address import resolve_host
+from ollama_tools.server.address import parse_address
 from ollama_tools.server.answers import (
     Broken,
     Busy,
@@ -101,7 +101,7 @@ class Server:
             progress: Hears of long silences; None for silence.
         """
         waits = waits_for(timeout)
-        self._transport = Transport(resolve_host(host), waits, progress or Silence())
+        self._transport = Transport(parse_address(host), waits, progress or Silence())
 
     @property
     def url(self) -> str:

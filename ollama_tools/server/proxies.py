@@ -82,13 +82,14 @@ def _names(entry: str, host: str, port: int | None) -> bool:
     bare, wanted = _without_port(entry)
     if wanted is not None and wanted != port:
         return False
-    try:
-        return address is not None and address in ip_network(bare, strict=False)
-    except ValueError:
-        pass
+    if address is not None:
+        try:
+            return address in ip_network(bare, strict=False)
+        except ValueError:
+            return False
     # Go means by "x.org" the name and all below it, by ".x.org" those below; curl means both twice.
     bare = bare.removeprefix("*").strip(".")
-    return bool(bare) and address is None and (host == bare or host.endswith(f".{bare}"))
+    return bool(bare) and (host == bare or host.endswith(f".{bare}"))
 
 
 def _without_port(entry: str) -> tuple[str, int | None]:

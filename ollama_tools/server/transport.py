@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, ServerUnreachable, UsageError
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.progress import Progress
-from ollama_tools.server.address import is_loopback
+from ollama_tools.server.address import Address, is_loopback
 from ollama_tools.server.answers import (
     BeingWritten,
     Broken,
@@ -28,6 +29,7 @@ from ollama_tools.server.answers import (
     raise_for_status,
     well_formed,
 )
+from ollama_tools.server.credentials import headers_for
 from ollama_tools.server.proxies import Way, proxy_for
 from ollama_tools.server.waits import Progressing, Waits
 
@@ -54,8 +56,9 @@ class Transport:
         url: Base URL, without a slash at its end.
     """
 
-    def __init__(self, url: str, waits: Waits, progress: Progress) -> None:
-        self.url = url
+    def __init__(self, address: Address, waits: Waits, progress: Progress) -> None:
+        self.url = address.url
+        self._address = address
         self.waits = waits
         self._progress = progress
         self._date = ""
@@ -70,7 +73,7 @@ class Transport:
 
         from ollama_tools.server.wire import Wire
 
-        proxy = self._proxy
+        proxy, headers = self._proxy, headers_for(self._address)
         with self._surroundings_explained():
             inner = httpx.HTTPTransport(
                 # Reading the certificates takes longer than all requests of an unchanged model.
@@ -78,7 +81,7 @@ class Transport:
                 trust_env=False,
                 proxy=proxy.url if proxy else None,
             )
-        return Wire(inner, self.waits, self._progress.step, {})
+        return Wire(inner, self.waits, self._progress.step, headers)
 
     @cached_property
     def http(self) -> httpx.Client:
@@ -165,10 +168,34 @@ class Transport:
             safe = method == "GET" or path == "/api/show"
         return again(partial(self.json, method, path, body), passing, safe=safe)
 
-    def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One JSON object; the body of an empty answer is an empty one."""
+    def _asked(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
         with self.explained(path):
             response = self.http.request(method, path, json=body)
+        shorter = re.sub(r"/(v1|api)$", "", self.url)
+        if response.status_code != 404 or shorter == self.url or error_text(_value(response)):
+            return response
+        # Clients of other programs want the address with this end, so people have it at hand.
+        longer, self.url = self.url, shorter
+        self._forget()
+        with self.explained(path):
+            second = self.http.request(method, path, json=body)
+        if second.status_code == 404:
+            self.url = longer
+            self._forget()
+            return response
+        self._progress.warn(f"{longer} is taken as {shorter}: write that for --host or OLLAMA_HOST")
+        return second
+
+    def _forget(self) -> None:
+        self.close()
+        for name in ("http", "client", "_wire"):
+            self.__dict__.pop(name, None)
+
+    def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One JSON object; the body of an empty answer is an empty one."""
+        response = self._asked(method, path, body)
         self._date = response.headers.get("Date", self._date)
         raise_for_status(response, self._proxy)
         if not response.content.strip() and path in _WITHOUT_CONTENT:
@@ -249,6 +276,13 @@ class Transport:
     def no_answer(self, error: Exception, path: str) -> ServerError | UsageError:
         """What it means that a request got no answer."""
         return no_answer(error, self.url, path, self._proxy)
+
+
+def _value(response: httpx.Response) -> Any:
+    try:
+        return parse_json(response.content)
+    except MalformedJson:
+        return None
 
 
 def _certificates() -> ssl.SSLContext:

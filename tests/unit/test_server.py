@@ -55,6 +55,13 @@ def silent(*_: object) -> None:
         ("[::1]", "http://[::1]:11434"),
         ("[::]:8080", "http://[::1]:8080"),
         (' "gpu1" ', "http://gpu1:11434"),
+        ("::1", "http://[::1]:11434"),
+        ("fd00::5", "http://[fd00::5]:11434"),
+        ("[::1]:1", "http://[::1]:1"),
+        ("::", "http://[::1]:11434"),
+        ("http://::1", "http://[::1]:80"),
+        ("http://[fd00::5]:8080/", "http://[fd00::5]:8080"),
+        ("gpu1/ollama/", "http://gpu1:11434/ollama"),
     ],
 )
 def test_an_address_is_read_as_ollama_reads_it(
