@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,7 +21,8 @@ from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.memory import KvType
 from ollama_tools.devstral.reference import guess_release
-from ollama_tools.errors import ModelNotFound, ServerTooOld, UsageError
+from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld, UsageError
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, Server
 from ollama_tools.server.names import is_build_of
 from ollama_tools.server.process import ServerProcess, find_server_process
@@ -87,7 +87,8 @@ def doctor(server: Server) -> Report:
     """
     version = server.version()
     installed = server.models()
-    by_digest = dict(_models(server, installed))
+    broken: list[CheckResult] = []
+    by_digest = dict(_models(server, installed, broken))
     patient = Patient(
         url=server.url,
         version_text=version,
@@ -99,6 +100,7 @@ def doctor(server: Server) -> Report:
     )
     devstrals = [each for each in patient.models if each.is_devstral]
     results = [result for check in _SERVER_CHECKS for result in check(patient)]
+    results += broken
     if not devstrals:
         fix = "make one with devstral-ollama create"
         results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
@@ -108,16 +110,36 @@ def doctor(server: Server) -> Report:
     return Report(server.url, server.url, version, tuple(results))
 
 
-def _models(server: Server, installed: Sequence[InstalledModel]) -> Iterator[tuple[str, Shown]]:
+def _models(
+    server: Server, installed: Sequence[InstalledModel], broken: list[CheckResult]
+) -> Iterator[tuple[str, Shown]]:
     """Every model once: builds and copies are one model under several names."""
     seen = set()
     for each in sorted(installed, key=_speaks_for_others):
         if each.digest in seen:
             continue
         seen.add(each.digest)
-        # Somebody may remove a model after it was listed.
-        with suppress(ModelNotFound):
+        try:
             yield each.digest, server.show(each.name)
+        except ModelNotFound:
+            # Somebody may remove a model after it was listed.
+            continue
+        except OF_THE_WAY:
+            raise
+        except ServerError as error:
+            broken.append(_broken(each.name, error.what))
+
+
+def _broken(name: str, why: str) -> CheckResult:
+    """A model that the server lists and cannot show; it must not hide the others."""
+    if "cloud" in f"{name} {why}".lower():
+        fix = f"remove it: ollama rm {name}; or start the server without OLLAMA_NO_CLOUD"
+    else:
+        fix = f"its weights are missing or cut: make it again, or remove it: ollama rm {name}"
+    ours = "devstral" in name.casefold()
+    return CheckResult(
+        f"model {name}", Status.FAIL if ours else Status.WARN, f"cannot be shown: {why}", fix
+    )
 
 
 def _speaks_for_others(model: InstalledModel) -> tuple[bool, int]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tools.errors import ModelNotFound
+from ollama_tools.errors import ModelNotFound, ServerError
 from ollama_tools.model.builds import SHOWN_DIGITS, Build, builds_of, with_weights
 from ollama_tools.model.leftovers import Leftover, find_leftovers
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import own_name, same_name
 from ollama_tools.server.origin import Origin
@@ -29,6 +30,7 @@ class Entry:
         weights: ``sha256:…`` of the blob that holds its weights.
         origin: Where they came from; None where the manifest does not say.
         builds: The builds kept for the name.
+        broken: Why the server cannot show it; empty where it can.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Entry:
     weights: str | None
     origin: Origin | None
     builds: tuple[Build, ...]
+    broken: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The entry as JSON has it."""
@@ -53,6 +56,7 @@ class Entry:
             "weights": self.weights,
             "origin": self.origin.as_json() if self.origin else None,
             "builds": [each.as_json() for each in self.builds],
+            "broken": self.broken or None,
         }
 
     def rows(self, size_text: Callable[[int], str]) -> Iterator[tuple[str, ...]]:
@@ -61,9 +65,9 @@ class Entry:
             self.name,
             self.digest,
             size_text(self.bytes),
-            str(self.context) if self.context else "server's",
+            "" if self.broken else str(self.context) if self.context else "server's",
             self.carrier,
-            "loaded" if self.loaded else "",
+            f"broken: {self.broken}" if self.broken else "loaded" if self.loaded else "",
         )
         for each in self.builds:
             state = "serving" if each.serving else "kept for rollback"
@@ -112,6 +116,12 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
         except ModelNotFound:
             # It went while the others were looked at.
             continue
+        except OF_THE_WAY:
+            raise
+        except ServerError as error:
+            if everything or "devstral" in model.name.casefold():
+                entries.append(_broken(model, error.what))
+            continue
         if everything or shown.is_devstral:
             is_loaded = any(same_name(model.name, each) for each in loaded)
             kept = with_weights(server, builds[model.name])
@@ -126,6 +136,21 @@ def _whole_list(server: Server) -> list[InstalledModel]:
         if find_model(models, public) is None:
             models = server.models_with(public)
     return models
+
+
+def _broken(model: InstalledModel, why: str) -> Entry:
+    return Entry(
+        name=model.name,
+        digest=model.digest[:SHOWN_DIGITS],
+        bytes=model.bytes,
+        context=None,
+        carrier="",
+        loaded=False,
+        weights=None,
+        origin=None,
+        builds=(),
+        broken=why,
+    )
 
 
 def _entry(model: InstalledModel, shown: Shown, builds: list[Build], *, loaded: bool) -> Entry:

@@ -15,9 +15,7 @@ from ollama_tools.errors import (
     BuildLost,
     CheckFailed,
     ModelNotFound,
-    NotOllama,
     ServerError,
-    ServerUnreachable,
 )
 from ollama_tools.model.builds import (
     Build,
@@ -28,7 +26,7 @@ from ollama_tools.model.builds import (
 )
 from ollama_tools.model.modelfile import create_request, differences
 from ollama_tools.progress import Progress
-from ollama_tools.server.answers import Broken, Busy
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import Server, find_model
 from ollama_tools.server.names import failed_name, new_trial_name
 from ollama_tools.server.origin import Origin
@@ -360,7 +358,7 @@ def _template_fault(run: Run) -> str:
             difference, key_order_only = prompt_difference(
                 run.server, run.at, run.made.release.tokenizer
             )
-    except (BuildLost, ServerUnreachable, NotOllama, Broken, Busy):
+    except (BuildLost, *OF_THE_WAY):
         # No prompt was rendered, so nothing is known of the template.
         raise
     except ServerError as error:

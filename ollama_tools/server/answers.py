@@ -60,6 +60,10 @@ class Busy(ServerError):
     after: float | None = None
 
 
+OF_THE_WAY = (ServerUnreachable, NotOllama, Broken, Busy)
+"""Errors that say nothing of what was asked for, since no answer of Ollama came."""
+
+
 def is_disturbed(message: str) -> bool:
     """Whether the server failed to look at a manifest that another request removed."""
     return _DISTURBED.search(message) is not None
