@@ -62,7 +62,7 @@ def waits_for(timeout: float | None = None) -> Waits:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise UsageError(f"{said!r} is no time to wait", "give seconds, as in --timeout 120")
+        raise UsageError(f"{said!r} is no time to wait", f"give seconds, as in {VARIABLE}=120")
     usual = Waits()
     return Waits(min(usual.connect, seconds), seconds, seconds, seconds, seconds)
 
