@@ -238,8 +238,7 @@ def test_no_server_is_said_with_how_to_start_one(silent_port: int) -> None:
 def test_what_speaks_no_http_is_no_ollama(talker: Callable[[bytes], str], answer: bytes) -> None:
     code, what, how = refusal(run_cli("create", QUANT, server=talker(answer)))
     assert (code, "OLLAMA_HOST" in how) == (1, True)
-    assert ("broke" in what) == (not answer)
-    assert ("speaks no HTTP" in what) == bool(answer)
+    assert "broke" in what
 
 
 @pytest.mark.parametrize(
