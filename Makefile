@@ -12,7 +12,7 @@ LOCKED := pip install --quiet --require-hashes --requirement
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header $(UPGRADE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-exact test-clients test-old test-stress test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
+.PHONY: help setup lock demo test test-exact test-clients test-old test-faults test-stress test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -31,8 +31,8 @@ $(VENV)/fleet: $(VENV)/ready requirements/fleet.txt
 
 lock: setup  ## Renew the locked environments (UPGRADE= keeps what still fits)
 	$(BIN)/$(COMPILE) --output-file requirements/run.txt
-	$(BIN)/$(COMPILE) --extra miniature --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
-	$(BIN)/$(COMPILE) --extra miniature --group dev --group fleet --constraint requirements/dev.txt --output-file requirements/fleet.txt
+	$(BIN)/$(COMPILE) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	$(BIN)/$(COMPILE) --group dev --group fleet --constraint requirements/dev.txt --output-file requirements/fleet.txt
 
 demo: setup  ## Make a miniature Devstral on a real Ollama server, and check it
 	$(BIN)/python -m tests.testbed.demo
@@ -52,6 +52,9 @@ test-fleet: $(VENV)/fleet  ## Run the tests of the Ansible collection, on hosts 
 test-old: setup  ## Run the tests that need a real server of the older generation
 	$(BIN)/python -m pytest tests/live tests/parity -m old_server
 
+test-faults: setup  ## Put a choice of faults between the command line, a real server and the hub
+	$(BIN)/python -m pytest tests/faults
+
 test-stress: setup  ## Let processes fall over each other on one name for about a minute
 	$(BIN)/python -m pytest tests/stress
 
@@ -63,7 +66,7 @@ test-newest: setup  ## Run the short suite with the newest of every dependency
 
 define with_versions
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$(1)
-	$(BIN)/uv pip install --quiet --python $(VENV)-$(1)/bin/python $(2) --editable '.[miniature]' --group dev
+	$(BIN)/uv pip install --quiet --python $(VENV)-$(1)/bin/python $(2) --editable . --group dev
 	@echo 'versions: locked (<), $(1) (>)'
 	@$(BIN)/uv pip freeze --python $(BIN)/python > $(VENV)-$(1)/locked.txt
 	@$(BIN)/uv pip freeze --python $(VENV)-$(1)/bin/python | diff $(VENV)-$(1)/locked.txt - | grep '^[<>]' || true
@@ -88,7 +91,6 @@ docs: setup  ## Write all that is generated anew: references, rooms, roles, Mode
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m docs.collection
 	$(BIN)/python -m docs.rooms
-	$(BIN)/devstral-ollama render --all
 
 bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.start_up

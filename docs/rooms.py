@@ -14,6 +14,7 @@ TARGET = Path(__file__).parent / "explanation" / "rooms.md"
 ORDER = (
     "__main__",
     "cli",
+    "collection",
     "__init__",
     "model",
     "checks",
@@ -25,7 +26,9 @@ ORDER = (
     "files",
     "progress",
     "json_text",
+    "declared",
     "errors",
+    "safe_text",
 )
 """From the street to the cellar: a room uses those below it, never one above."""
 
@@ -95,7 +98,7 @@ never one above; nothing whose name begins with an underscore leaves its module.
 """
 
 _BELOW = """
-`progress`, `json_text` and `errors` are used by all of them.
+`progress`, `json_text`, `declared`, `errors` and `safe_text` are used by all of them.
 """
 
 

@@ -89,7 +89,7 @@ class ZeroModel:
             file.truncate(self.size)
 
     def sha256(self) -> str:
-        """Hex SHA-256 of the file; about 8 seconds for 13 GB, and other threads run meanwhile."""
+        """Hex SHA-256 of the file; about 8 seconds for 12 GiB, and other threads run meanwhile."""
         found = hashlib.sha256(self.header)
         piece = bytes(_PIECE)
         whole, rest = divmod(self.zeros, _PIECE)

@@ -50,7 +50,7 @@ def kv_evidence(process: ServerProcess | None, log: Path | None, blob: str | Non
     if log is not None and (found := _logged(log, blob)):
         return KvEvidence(found[0], f"log: K ({found[0]}): {found[1]} MiB", asked)
     if process is not None:
-        for command in reversed(process.runners):
+        for command in (each.command for each in reversed(process.runners)):
             # Before 0.30 an engine is "ollama runner", which is told the type in another way.
             if Path(command[0]).name != "llama-server" or "--model" not in command:
                 continue

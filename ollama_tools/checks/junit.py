@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.errors import FileProblem
+from ollama_tools.safe_text import printable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -94,7 +95,7 @@ def write_junit(report: Report, path: Path) -> None:
 
 
 def _legal(text: str) -> str:
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    return printable(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text), but="\n\t")
 
 
 def _seconds(value: float) -> str:

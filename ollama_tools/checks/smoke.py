@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ollama_tools.checks import cases
 from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
@@ -23,7 +22,10 @@ from ollama_tools.errors import (
     ServerTooOld,
     ServerUnreachable,
 )
+from ollama_tools.lint import cases
+from ollama_tools.lint.live import prompt_difference
 from ollama_tools.progress import Progress, Silence
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, RunningModel, Server, find_model
 from ollama_tools.server.names import same_name
 from ollama_tools.server.process import ServerProcess, find_server_process
@@ -64,7 +66,7 @@ class _Subject:
 
     @cached_property
     def process(self) -> ServerProcess | None:
-        return find_server_process(self.server.url) if self.server.is_local else None
+        return find_server_process(self.server.url)
 
     def load(self, context: int) -> None:
         """Load the model with a context."""
@@ -81,15 +83,17 @@ class _Subject:
         for each in running:
             if same_name(each.name, self.name):
                 return each
-        removed = False
+        unknown = False
         for each in running:
             try:
                 if self.server.show(each.name).weights == self.shown.weights:
                     return each
-            except ModelNotFound:
-                removed = True
-        if removed:
-            # The name that started the engine is gone: let this one start it anew.
+            except OF_THE_WAY:
+                raise
+            except ServerError:
+                unknown = True
+        if unknown:
+            # The name that started the engine is gone or broken: let this one start it anew.
             self.server.unload(self.name)
             self.prompt_size(_BOS_MESSAGES)
             return next(
@@ -145,46 +149,6 @@ def _check_digest(subject: _Subject) -> Answer:
     if model is None:
         raise ModelNotFound(f"the server has no model {subject.name!r}")
     return judge_weights(subject.shown, subject.models, subject.name)
-
-
-def prompt_difference(server: Server, name: str, tokenizer: TokenizerVersion) -> tuple[str, bool]:
-    """How the prompt that a live model builds differs from the reference.
-
-    Returns:
-        One line, empty where the prompts are the same; and whether they differ in nothing but the
-        order of keys inside JSON, which is the engine's doing and not the template's.
-    """
-    found = server.rendered_prompt(
-        {
-            "model": name,
-            "messages": [_native(each) for each in cases.CONVERSATION],
-            "tools": cases.TOOLS,
-        }
-    )
-    expected = cases.expected_prompt(tokenizer)
-    difference = cases.compare_prompts(expected, found)
-    return difference, bool(difference) and cases.same_but_for_key_order(expected, found)
-
-
-def _native(message: cases.Message) -> cases.Message:
-    """A message as ``/api/chat`` takes it: arguments as an object, ids kept."""
-    import json
-
-    if "tool_calls" not in message:
-        return message
-    return {
-        **message,
-        "tool_calls": [
-            {
-                "id": call["id"],
-                "function": {
-                    "name": call["function"]["name"],
-                    "arguments": json.loads(call["function"]["arguments"]),
-                },
-            }
-            for call in message["tool_calls"]
-        ],
-    }
 
 
 def _check_prompt(subject: _Subject) -> Answer:

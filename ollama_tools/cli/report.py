@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ollama_tools.checks.result import CheckResult, Report, Status
-from ollama_tools.cli.table import aligned, borderless, printable
+from ollama_tools.cli.table import aligned, borderless
+from ollama_tools.safe_text import printable
 
 if TYPE_CHECKING:
     from ollama_tools.cli.output import Output

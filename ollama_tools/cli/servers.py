@@ -8,7 +8,7 @@ import typer
 
 from ollama_tools.cli.command import FieldsOf, command
 from ollama_tools.cli.options import HostOption, JunitOption
-from ollama_tools.cli.output import Output, size_text
+from ollama_tools.cli.output import Output
 from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
 
@@ -28,7 +28,7 @@ def list_models(
     from ollama_tools.model.listing import list_models as listed
     from ollama_tools.server.client import Server
 
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         found = listed(server, everything=everything)
     entries = found.entries
 
@@ -37,7 +37,7 @@ def list_models(
             output.write(f"no {'model' if everything else 'Devstral'} on {server.url}")
             output.hint("devstral-ollama create makes one; list --all shows every model")
             return
-        rows = [row for entry in entries for row in entry.rows(size_text)]
+        rows = [row for entry in entries for row in entry.rows()]
         rows += [(each.name, "", "", "", "", each.why) for each in found.leftovers]
         output.table(("NAME", "DIGEST", "SIZE", "CONTEXT", "CARRIER", "STATE"), rows)
         if any(not each.spared for each in found.leftovers):
@@ -119,7 +119,7 @@ def doctor(output: Output, host: HostOption = None, junit: JunitOption = None) -
     from ollama_tools.cli.report import print_report
     from ollama_tools.server.client import Server
 
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         report = examine(server)
     if junit is not None:
         write_junit(report, junit)

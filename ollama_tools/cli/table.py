@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ollama_tools.safe_text import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def printable(text: str) -> str:
-    """A text without control characters: what a model or a server says must not move the cursor."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ollama_tools.errors import UnknownReference
 from ollama_tools.files.architecture import Architecture
+from ollama_tools.progress import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,7 +33,7 @@ class Quant:
         name: Name as published, such as `UD-Q4_K_XL`; also the tag on the hub.
         filename: Path inside the repository; a glob pattern where the file is split.
         bytes: Size of the file, of all parts together where it is split.
-        estimated: Whether the size is an estimate.
+        estimated: Whether the size is not known to the byte.
         split: Whether the file comes in parts.
         source: Where the size comes from.
     """
@@ -43,6 +44,21 @@ class Quant:
     estimated: bool
     split: bool
     source: str
+
+    @property
+    def size_text(self) -> str:
+        """The size as a person reads it: ``13.3 GiB``, ``about 12.5 GiB``."""
+        return size_text(self.bytes, estimated=self.estimated)
+
+    def as_json(self) -> dict[str, Any]:
+        """The quant as ``quants --json`` prints it."""
+        return {
+            "name": self.name,
+            "bytes": self.bytes,
+            "estimated": self.estimated,
+            "file": self.filename,
+            "split": self.split,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +91,6 @@ class Release:
         origin: Hub repository of the publisher.
         tokenizer: Tokenizer version.
         architecture: Shape of the model.
-        weights: Number of weights.
         parameters: Recommended sampling parameters, in the order in which to print them.
         parameters_source: Where the recommendation comes from.
         default_context: Tokens of context where nothing else is asked for.
@@ -92,7 +107,6 @@ class Release:
     origin: str
     tokenizer: TokenizerVersion
     architecture: Architecture
-    weights: int
     parameters: Mapping[str, int | float] = field(hash=False)
     parameters_source: str
     default_context: int

@@ -22,6 +22,7 @@ from ollama_tools.devstral.catalog import (
     SystemPromptFile,
     TokenizerVersion,
 )
+from ollama_tools.devstral.quant_sizes import is_exact, tensor_bytes, weight_count
 from ollama_tools.errors import CatalogError
 from ollama_tools.files.architecture import Architecture
 from ollama_tools.files.packaged import data_path
@@ -38,24 +39,6 @@ _MAX_FILE_BYTES = 1 << 20
 _MAX_DEPTH = 16
 _HUB_FILE_LIMIT = 50_000_000_000
 """Bytes above which publishers on the hub cut a file into parts."""
-
-_PARAMETERS = frozenset(
-    {
-        "temperature",
-        "min_p",
-        "top_k",
-        "top_p",
-        "typical_p",
-        "repeat_penalty",
-        "repeat_last_n",
-        "presence_penalty",
-        "frequency_penalty",
-        "seed",
-        "num_predict",
-        "num_keep",
-    }
-)
-"""Numeric options that Ollama reads; it swallows any other without a word."""
 
 
 def load_catalog(path: Path | None = None) -> Catalog:
@@ -85,10 +68,10 @@ def _packaged_catalog() -> Catalog:
 
 def _read_catalog(path: Path) -> Catalog:
     with _Table(_compose(path), path) as table:
-        bits = _bits_per_weight(table)
+        estimates = _estimates(table)
         default_name = table.text("default_release")
         with table.table("releases") as releases:
-            found = [_release(releases, name, bits) for name in releases]
+            found = [_release(releases, name, estimates) for name in releases]
         _refuse_ambiguity(table, found)
         default = next((release for release in found if release.name == default_name), None)
         if default is None:
@@ -156,19 +139,27 @@ def _fail(path: Path, line: int, reason: str) -> NoReturn:
     raise CatalogError(f"{path}:{line}: {reason}", "correct the file")
 
 
-def _bits_per_weight(table: _Table) -> dict[str, tuple[float, str]]:
-    """Read the bits that each type of quant takes per weight, with their source."""
+@dataclass(frozen=True, slots=True)
+class _Estimates:
+    """What is assumed of files whose size no rule tells."""
+
+    header: int
+    bits_per_weight: Mapping[str, float]
+    source: str
+
+
+def _estimates(table: _Table) -> _Estimates:
     with table.table("estimates") as estimates:
-        source = estimates.text("source")
         with estimates.table("bits_per_weight") as bits:
-            return {name: (bits.number(name), source) for name in bits}
+            per_weight = {name: bits.number(name) for name in bits}
+        return _Estimates(estimates.integer("header"), per_weight, estimates.text("source"))
 
 
-def _release(releases: _Table, name: str, bits: Mapping[str, tuple[float, str]]) -> Release:
+def _release(releases: _Table, name: str, estimates: _Estimates) -> Release:
     with releases.table(name) as table:
-        weights = table.integer("weights")
+        architecture = _architecture(table)
         parameters, parameters_source = _parameters(table)
-        quants = _quants(table, weights, bits)
+        quants = _quants(table, architecture, estimates)
         default_quant = table.text("default_quant")
         if default_quant not in {quant.name for quant in quants}:
             table.fail(f"default_quant names {default_quant!r}, which is not among the quants")
@@ -178,8 +169,7 @@ def _release(releases: _Table, name: str, bits: Mapping[str, tuple[float, str]])
             repository=table.text("repository", _REPOSITORY),
             origin=table.text("origin", _REPOSITORY),
             tokenizer=TokenizerVersion(table.text("tokenizer", _TOKENIZER)),
-            architecture=_architecture(table),
-            weights=weights,
+            architecture=architecture,
             parameters=parameters,
             parameters_source=parameters_source,
             default_context=table.integer("default_context"),
@@ -209,9 +199,6 @@ def _architecture(release: _Table) -> Architecture:
 def _parameters(release: _Table) -> tuple[dict[str, int | float], str]:
     with release.table("parameters") as table:
         with table.table("values") as values:
-            for name in values:
-                if name not in _PARAMETERS:
-                    values.fail(f"Ollama has no numeric parameter {name!r}", at=name)
             found = {name: values.number(name) for name in values}
         return found, table.text("source")
 
@@ -228,7 +215,7 @@ def _system_prompt(release: _Table) -> SystemPromptFile:
 
 
 def _quants(
-    release: _Table, weights: int, bits: Mapping[str, tuple[float, str]]
+    release: _Table, architecture: Architecture, estimates: _Estimates
 ) -> tuple[Quant, ...]:
     with release.table("quants") as table:
         source = table.text("source")
@@ -236,26 +223,41 @@ def _quants(
         split_pattern = (
             table.text("split_pattern", _FILE_PATTERN) if "split_pattern" in table else ""
         )
+        header = table.integer("header") if "header" in table else None
+        names = table.texts("names")
+        known: dict[str, int] = {}
+        if "known" in table:
+            with table.table("known") as sizes:
+                known = {name: sizes.integer(name) for name in sizes}
+        for name in known:
+            if name not in names:
+                table.fail(f"{name!r} is not among the names", at="known")
 
-        def quant(name: str, size: int, source: str, *, estimated: bool) -> Quant:
+        def quant(name: str) -> Quant:
+            size, exact, whence = known.get(name, 0), True, source
+            if not size:
+                size, exact, whence = _computed(name, architecture, header, estimates)
+            if not size:
+                table.fail(f"bits_per_weight says nothing about {name!r}", at="names")
             split = bool(split_pattern) and size > _HUB_FILE_LIMIT
             filename = (split_pattern if split else pattern).replace("{quant}", name)
-            return Quant(name, filename, size, estimated, split, source)
+            return Quant(name, filename, size, not exact, split, whence)
 
-        found = []
-        if "known" in table:
-            with table.table("known") as known:
-                found += [
-                    quant(name, known.integer(name), source, estimated=False) for name in known
-                ]
-        for name in table.texts("estimated"):
-            if name not in bits:
-                table.fail(f"bits_per_weight says nothing about {name!r}", at="estimated")
-            per_weight, estimate_source = bits[name]
-            size = round(weights * per_weight / 8)
-            found.append(quant(name, size, estimate_source, estimated=True))
-        _refuse_duplicates(table, "quant", (each.name for each in found))
+        _refuse_duplicates(table, "quant", names)
+        found = [quant(name) for name in names]
     return tuple(sorted(found, key=lambda each: each.bytes))
+
+
+def _computed(
+    name: str, architecture: Architecture, header: int | None, estimates: _Estimates
+) -> tuple[int, bool, str]:
+    """The size of a file, whether that is exact, and where it comes from; 0 where nothing tells."""
+    if tensors := tensor_bytes(architecture, name):
+        exact = header is not None and is_exact(name)
+        size = tensors + (estimates.header if header is None else header)
+        return size, exact, "llama.cpp's rules for a model of this shape (llama-quant.cpp)"
+    per_weight = estimates.bits_per_weight.get(name, 0)
+    return round(weight_count(architecture) * per_weight / 8), False, estimates.source
 
 
 def _refuse_ambiguity(table: _Table, releases: Iterable[Release]) -> None:

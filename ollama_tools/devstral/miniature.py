@@ -1,7 +1,7 @@
 """A miniature Devstral: true KV geometry and control tokens, scripted weights, a few megabytes.
 
 It exists so that template, parser, context and KV cache type of a server can be proven before a
-14 GB download, and so that the tests need no real model. Its weights are written, not trained:
+14 GiB download, and so that the tests need no real model. Its weights are written, not trained:
 
 * a table "after this token comes that one" lies across the embedding and the output matrix: each
   rule owns one dimension of the residual stream;
@@ -15,24 +15,21 @@ the history before it have no say.
 
 A speaker is a miniature that says exactly given texts, control tokens included; see
 :func:`write_speaker`.
-
-Needs numpy and gguf (``pip install 'devstral-ollama[miniature]'``).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Final, Literal
 
-import gguf
-import numpy as np
-import numpy.typing as npt
-
 from ollama_tools.devstral.vocabulary import CONTROL, SPECIAL_IDS, base_tokens, byte_symbols
+from ollama_tools.files.gguf_writer import Kind, Tensor, Value, write_gguf
 
 CallForm = Literal["v13", "v7"]
 
@@ -58,7 +55,16 @@ _EVERY_DIM: Final = _HIDDEN - 1
 # llama.cpp pairs neighbouring dimensions for this architecture: 126 and 127 turn slowest.
 _SLOWEST_DIM: Final = HEAD_DIM - 2
 
-_Array = npt.NDArray[np.float16] | npt.NDArray[np.float32]
+_MOSTLY_F16: Final = 1
+"""What llama.cpp calls this mixture of types (``llama_ftype``)."""
+
+
+class _TokenType(IntEnum):
+    """What a token is to llama.cpp (``llama_token_type``)."""
+
+    NORMAL = 1
+    CONTROL = 3
+    USER_DEFINED = 4
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class _Vocabulary:
 
     tokens: list[str]
     ids: dict[str, int] = field(default_factory=dict)
-    pieces: gguf.TokenType = gguf.TokenType.NORMAL
+    pieces: _TokenType = _TokenType.NORMAL
 
     @classmethod
     def of(cls, script: Script) -> _Vocabulary:
@@ -118,9 +124,9 @@ class _Vocabulary:
         return vocabulary
 
     @property
-    def types(self) -> list[gguf.TokenType]:
+    def types(self) -> list[_TokenType]:
         """The type of each token."""
-        base = [gguf.TokenType.CONTROL] * SPECIAL_IDS + [gguf.TokenType.NORMAL] * 256
+        base = [_TokenType.CONTROL] * SPECIAL_IDS + [_TokenType.NORMAL] * 256
         return base + [self.pieces] * (len(self.tokens) - len(base))
 
 
@@ -163,93 +169,91 @@ def write_miniature(
     shape = _Shape(layers, heads, kv_heads)
     script = script or Script()
     vocabulary = _Vocabulary.of(script)
-    writer = gguf.GGUFWriter(path, architecture)
-    _add_header(writer, vocabulary, shape, name)
-    if chat_template is not None:
-        writer.add_chat_template(chat_template)
+    header = _header(architecture, vocabulary, shape, name, chat_template)
     attention = _tool_seeking_attention(shape)
     table = _table(vocabulary, script)
-    _finish(writer, _tensors(*table, attention, shape, _idle_units()))
-    if filler:
-        with path.open("r+b") as file:
-            file.truncate(path.stat().st_size + filler)
+    write_gguf(path, header, _tensors(*table, attention, shape, _idle_units()), filler=filler)
 
 
-def _finish(writer: gguf.GGUFWriter, tensors: Mapping[str, _Array]) -> None:
-    for tensor, data in tensors.items():
-        writer.add_tensor(tensor, data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def _add_header(writer: gguf.GGUFWriter, vocabulary: _Vocabulary, shape: _Shape, name: str) -> None:
-    writer.add_name(name)
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(shape.hidden)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.feed_forward)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_key_length(HEAD_DIM)
-    writer.add_value_length(HEAD_DIM)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(ROPE_THETA)
-    writer.add_rope_dimension_count(HEAD_DIM)
-    writer.add_vocab_size(len(vocabulary.tokens))
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("tekken")
-    writer.add_token_list(vocabulary.tokens)
-    writer.add_token_types(vocabulary.types)
-    # llama.cpp refuses a vocabulary without merges; this one joins two letters to one token
-    # that is not there, so it never applies.
-    writer.add_token_merges(["i t"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(_EOS)
-    writer.add_unk_token_id(0)
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
+def _header(
+    architecture: str,
+    vocabulary: _Vocabulary,
+    shape: _Shape,
+    name: str,
+    chat_template: str | None,
+) -> dict[str, Value]:
+    header: dict[str, Value] = {
+        "general.architecture": architecture,
+        "general.name": name,
+        f"{architecture}.context_length": CONTEXT,
+        f"{architecture}.embedding_length": shape.hidden,
+        f"{architecture}.block_count": shape.layers,
+        f"{architecture}.feed_forward_length": shape.feed_forward,
+        f"{architecture}.attention.head_count": shape.heads,
+        f"{architecture}.attention.head_count_kv": shape.kv_heads,
+        f"{architecture}.attention.key_length": HEAD_DIM,
+        f"{architecture}.attention.value_length": HEAD_DIM,
+        f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5,
+        f"{architecture}.rope.freq_base": ROPE_THETA,
+        f"{architecture}.rope.dimension_count": HEAD_DIM,
+        f"{architecture}.vocab_size": len(vocabulary.tokens),
+        "general.file_type": _MOSTLY_F16,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "tekken",
+        "tokenizer.ggml.tokens": vocabulary.tokens,
+        "tokenizer.ggml.token_type": vocabulary.types,
+        # llama.cpp refuses a vocabulary without merges; this one joins two letters to one token
+        # that is not there, so it never applies.
+        "tokenizer.ggml.merges": ["i t"],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": _EOS,
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": False,
+    }
+    if chat_template is not None:
+        header["tokenizer.chat_template"] = chat_template
+    return header
 
 
 def _tensors(
-    embedding: npt.NDArray[np.float32],
-    output: npt.NDArray[np.float32],
-    attention: Mapping[str, _Array],
+    embedding: Tensor,
+    output: Tensor,
+    attention: Mapping[str, Tensor],
     shape: _Shape,
-    feed_forward: Mapping[str, _Array],
-) -> dict[str, _Array]:
+    feed_forward: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
     """All tensors; the parts given are the first block's, the blocks after it do nothing."""
     hidden = shape.hidden
-    tensors: dict[str, _Array] = {
+    tensors: dict[str, Tensor] = {
         "token_embd.weight": embedding,
         "output.weight": output,
-        "output_norm.weight": np.ones(hidden, np.float32),
+        "output_norm.weight": _ones(hidden),
     }
     parts = {**attention, **feed_forward}
-    silent: dict[str, _Array] = {key: np.zeros_like(data) for key, data in parts.items()}
-    norms: dict[str, _Array] = {
-        "attn_norm": np.ones(hidden, np.float32),
-        "ffn_norm": np.ones(hidden, np.float32),
-    }
+    silent = {key: data.like() for key, data in parts.items()}
+    norms = {"attn_norm": _ones(hidden), "ffn_norm": _ones(hidden)}
     for layer in range(shape.layers):
         block = norms | (parts if layer == 0 else silent)
         tensors |= {f"blk.{layer}.{key}.weight": data for key, data in block.items()}
     return tensors
 
 
-def _table(
-    vocabulary: _Vocabulary, script: Script
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _ones(count: int) -> Tensor:
+    found = Tensor(None, count, Kind.F32)
+    found.fill(0, [1.0] * count)
+    return found
+
+
+def _table(vocabulary: _Vocabulary, script: Script) -> tuple[Tensor, Tensor]:
     """Embedding and output matrix, each of shape (tokens, hidden)."""
     ids = vocabulary.ids
     call = [_TOOL_CALLS, *(ids[piece] for piece in script.call), _EOS]
     answer = [_RESULTS_END, ids[script.after_result], _EOS]
     plain = [ids[script.plain], _EOS]
     rules = {rule for turn in (call, answer, plain) for rule in itertools.pairwise(turn)}
-    embedding = np.zeros((len(vocabulary.tokens), _HIDDEN), np.float32)
-    output = np.zeros_like(embedding)
+    embedding = Tensor(len(vocabulary.tokens), _HIDDEN, Kind.F32)
+    output = embedding.like()
     for dim, (before, after) in enumerate(sorted(rules)):
         embedding[before, dim] = 1
         output[after, dim] = 40
@@ -259,16 +263,17 @@ def _table(
     output[ids[script.plain], _INST_DIM] = 10
     output[_TOOL_CALLS, _SEEN_DIM] = 10
     # A token of text has no rule: this share keeps its norm above zero and ends the turn.
-    embedding[:, _EVERY_DIM] = 0.05
+    for token in range(len(vocabulary.tokens)):
+        embedding[token, _EVERY_DIM] = 0.05
     output[_EOS, _EVERY_DIM] = 5
     return embedding, output
 
 
-def _tool_seeking_attention(shape: _Shape) -> dict[str, _Array]:
-    query = np.zeros((shape.heads * HEAD_DIM, _HIDDEN), np.float16)
-    key = np.zeros((shape.kv_heads * HEAD_DIM, _HIDDEN), np.float16)
-    value = np.zeros_like(key)
-    out = np.zeros((_HIDDEN, shape.heads * HEAD_DIM), np.float16)
+def _tool_seeking_attention(shape: _Shape) -> dict[str, Tensor]:
+    query = Tensor(shape.heads * HEAD_DIM, _HIDDEN, Kind.F16)
+    key = Tensor(shape.kv_heads * HEAD_DIM, _HIDDEN, Kind.F16)
+    value = key.like()
+    out = Tensor(_HIDDEN, shape.heads * HEAD_DIM, Kind.F16)
     query[_SLOWEST_DIM, _INST_DIM] = 8
     key[_SLOWEST_DIM, _TOOLS_DIM] = 8
     value[0, _TOOLS_DIM] = 1
@@ -276,11 +281,11 @@ def _tool_seeking_attention(shape: _Shape) -> dict[str, _Array]:
     return {"attn_q": query, "attn_k": key, "attn_v": value, "attn_output": out}
 
 
-def _idle_units() -> dict[str, _Array]:
+def _idle_units() -> dict[str, Tensor]:
     return {
-        "ffn_gate": np.zeros((_FEED_FORWARD, _HIDDEN), np.float16),
-        "ffn_up": np.zeros((_FEED_FORWARD, _HIDDEN), np.float16),
-        "ffn_down": np.zeros((_HIDDEN, _FEED_FORWARD), np.float16),
+        "ffn_gate": Tensor(_FEED_FORWARD, _HIDDEN, Kind.F16),
+        "ffn_up": Tensor(_FEED_FORWARD, _HIDDEN, Kind.F16),
+        "ffn_down": Tensor(_HIDDEN, _FEED_FORWARD, Kind.F16),
     }
 
 
@@ -360,7 +365,7 @@ class _Speech:
             base_tokens(),
             {name: i for i, name in CONTROL.items()},
             # So that the same text in a later prompt is the same token, as with a real tokenizer.
-            pieces=gguf.TokenType.USER_DEFINED,
+            pieces=_TokenType.USER_DEFINED,
         )
         known = set(vocabulary.tokens)
 
@@ -482,49 +487,55 @@ def write_speaker(
     speech = _Speech.of(outputs, after_result)
     attention, heads = _speech_attention(speech)
     shape = _Shape(1, heads, heads, speech.hidden, speech.units)
-    writer = gguf.GGUFWriter(path, architecture)
-    _add_header(writer, speech.vocabulary, shape, name)
-    if chat_template is not None:
-        writer.add_chat_template(chat_template)
-    _finish(writer, _tensors(*_speech_table(speech), attention, shape, _speech_units(speech)))
+    header = _header(architecture, speech.vocabulary, shape, name, chat_template)
+    tensors = _tensors(*_speech_table(speech), attention, shape, _speech_units(speech))
+    write_gguf(path, header, tensors)
 
 
 def _speech_table(
     speech: _Speech,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+) -> tuple[Tensor, Tensor]:
     """Embedding and output matrix, each of shape (tokens, hidden)."""
     present = speech.present_dims()
-    embedding = np.zeros((len(speech.vocabulary.tokens), speech.hidden), np.float32)
-    output = np.zeros_like(embedding)
-    embedding[:, speech.every_dim] = 1
-    embedding[speech.cues, speech.cue_dim] = 1
-    for token, dim in present.items():
-        embedding[token, dim] = 1
-    # All of one length, so that the normalisation scales all of them alike.
-    embedding[:, speech.norm_dim] = np.sqrt(4 - np.square(embedding).sum(axis=1))
-    output[SPECIAL_IDS:, speech.every_dim] = np.linspace(0.5, 0.0, len(output) - SPECIAL_IDS)
+    tokens = len(speech.vocabulary.tokens)
+    embedding = Tensor(tokens, speech.hidden, Kind.F32)
+    output = embedding.like()
+    for token in range(tokens):
+        signs = [speech.every_dim]
+        if token in speech.cues:
+            signs.append(speech.cue_dim)
+        if token in present:
+            signs.append(present[token])
+        for dim in signs:
+            embedding[token, dim] = 1
+        # All of one length, so that the normalisation scales all of them alike.
+        embedding[token, speech.norm_dim] = math.sqrt(4 - len(signs))
+    step = -0.5 / (tokens - SPECIAL_IDS - 1)
+    for number in range(tokens - SPECIAL_IDS - 1):
+        output[SPECIAL_IDS + number, speech.every_dim] = number * step + 0.5
     for token, weight in _OFF_SCRIPT.items():
         output[token, speech.every_dim] = weight
-    for step in speech.alone:
-        output[step.after, present[step.present]] = _RIGHT
-    for number, step in enumerate(speech.open):
-        output[step.after, speech.open_dim(number)] = _RIGHT
+    for each in speech.alone:
+        output[each.after, present[each.present]] = _RIGHT
+    for number, each in enumerate(speech.open):
+        output[each.after, speech.open_dim(number)] = _RIGHT
     return embedding, output
 
 
-def _speech_units(speech: _Speech) -> dict[str, _Array]:
+def _speech_units(speech: _Speech) -> dict[str, Tensor]:
     """The feed-forward network: a unit for each open step."""
     present, before = speech.present_dims(), speech.before_dims()
-    gate = np.zeros((speech.units, speech.hidden), np.float16)
-    up = np.zeros_like(gate)
-    down = np.zeros((speech.hidden, speech.units), np.float16)
+    gate = Tensor(speech.units, speech.hidden, Kind.F16)
+    up = gate.like()
+    down = Tensor(speech.hidden, speech.units, Kind.F16)
     for number, step in enumerate(speech.open):
         signs = [present[step.present]]
         if step.before is not None:
             signs.append(before[step.before])
         if step.cue is not None:
             signs.append(speech.seen_dim(step.cue))
-        gate[number, signs] = _GATE
+        for dim in signs:
+            gate[number, dim] = _GATE
         gate[number, speech.every_dim] = -_GATE * (len(signs) - 0.5)
         # An open unit adds about 1 to the stream: half a gate, times this, scaled twice.
         up[number, speech.every_dim] = 2 / _GATE * _STREAM / speech.hidden
@@ -532,18 +543,18 @@ def _speech_units(speech: _Speech) -> dict[str, _Array]:
     return {"ffn_gate": gate, "ffn_up": up, "ffn_down": down}
 
 
-def _speech_attention(speech: _Speech) -> tuple[dict[str, _Array], int]:
+def _speech_attention(speech: _Speech) -> tuple[dict[str, Tensor], int]:
     """The tensors of the block's attention, and how many heads it has."""
     width = HEAD_DIM
     groups = [speech.befores[i : i + width] for i in range(0, len(speech.befores), width)]
     cues = [range(i, min(i + width, len(speech.cues))) for i in range(0, len(speech.cues), width)]
     heads = max(1, len(groups) + len(cues))
-    query = np.zeros((heads * width, speech.hidden), np.float16)
-    key = np.zeros_like(query)
-    value = np.zeros_like(query)
-    out = np.zeros((speech.hidden, heads * width), np.float16)
+    query = Tensor(heads * width, speech.hidden, Kind.F16)
+    key = query.like()
+    value = query.like()
+    out = Tensor(speech.hidden, heads * width, Kind.F16)
     # Every token's embedding has the length 2, so this is what the normalisation makes of a 1.
-    one = np.sqrt(speech.hidden) / 2
+    one = math.sqrt(speech.hidden) / 2
     present, before = speech.present_dims(), speech.before_dims()
     for head, group in enumerate(groups):
         for pair in range(_NEAR_PAIRS):
@@ -551,8 +562,8 @@ def _speech_attention(speech: _Speech) -> tuple[dict[str, _Array], int]:
             row = head * width + 2 * pair
             key[row, speech.every_dim] = _NEAR_SCALE / one
             # The query is turned back by one position: it meets the token before it head-on.
-            query[row, speech.every_dim] = _NEAR_SCALE / one * np.cos(turn)
-            query[row + 1, speech.every_dim] = -_NEAR_SCALE / one * np.sin(turn)
+            query[row, speech.every_dim] = _NEAR_SCALE / one * math.cos(turn)
+            query[row + 1, speech.every_dim] = -_NEAR_SCALE / one * math.sin(turn)
         for i, token in enumerate(group):
             value[head * width + i, present[token]] = 1 / one
             out[before[token], head * width + i] = 1

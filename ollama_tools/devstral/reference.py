@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import unquote
 
 from ollama_tools.devstral.catalog import close_matches, suggest
 from ollama_tools.errors import UnknownReference
@@ -32,8 +33,8 @@ _HUB_PREFIX = re.compile(
 )
 _HUB_ADDRESS = re.compile(
     r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)"
-    r"(?:@(?P<revision>[\w.-]+)|/(?:blob|resolve|tree)/(?P<web_revision>[\w.-]+)(?:/(?P<file>[^:]+))?)?"
-    r"/?(?::(?P<tag>[\w./-]+))?",
+    r"(?:(?:@(?P<revision>[\w.-]+)|/tree/(?P<tree>[\w.-]+)(?:/[^:]*)?)?/?(?::(?P<tag>[\w./ +-]+))?"
+    r"|/(?:blob|resolve|raw|tree)/(?P<web_revision>[\w.-]+)/(?P<file>.+\.(?i:gguf)))",
     re.ASCII,
 )
 _SHOWN_FILE = re.compile(r"[?&]show_file_info=([^&]+)")
@@ -41,7 +42,26 @@ _SERVER_NAME = re.compile(
     r"(?:[\w.-]+(?::\d+)?/)?(?:\w[\w.-]*/)*\w[\w.-]*(?::\w[\w.-]*)?", re.ASCII
 )
 _QUANT_SHAPE = re.compile(r"(?:UD-)?(?:I?Q\d|BF16|F16|F32|TQ\d|MXFP)", re.IGNORECASE)
+_WHOLE_QUANT = re.compile(
+    r"(?:UD-)?(?:I?Q\d_\w+|BF16|F16|F32|TQ\d_\d|MXFP4(?:_\w+)?)", re.IGNORECASE | re.ASCII
+)
+_QUANT_OF_FILE = re.compile(
+    rf"(?:^|[-._])(?P<quant>{_WHOLE_QUANT.pattern})(?:-\d{{5}}-of-\d{{5}})?\.gguf",
+    re.IGNORECASE | re.ASCII,
+)
+_OTHER_WEIGHTS = re.compile(
+    r"(?<![a-z0-9])(bnb-4bit|[48]bit|awq|gptq|exl[23]|mlx|fp8|nvfp4|onnx)(?![a-z0-9])",
+    re.IGNORECASE,
+)
+_BARE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(?:[@:/].*)?", re.ASCII)
+_LIBRARY = re.compile(
+    r"(?:(?:registry\.)?ollama\.(?:ai|com)/)?(?:library/)?(?P<model>devstral(?:-small-2|-2)?)"
+    r"(?::(?P<tag>[\w.-]+))?",
+    re.IGNORECASE | re.ASCII,
+)
+_LIBRARY_RELEASES = {"devstral": ("2507", "2505"), "devstral-small-2": ("2512",)}
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
+_BLOB = re.compile(r"/sha256[-:][0-9a-f]{64}$", re.IGNORECASE)
 _VERSION = re.compile(r"\d+\.\d+")
 _RELEASE_SHAPE = re.compile(r"(?:(?:devstral-)?small-)?\d{4}", re.IGNORECASE)
 
@@ -88,6 +108,20 @@ class HubReference:
     release: Release | None
     sha256: str | None = None
 
+    @property
+    def filename(self) -> str | None:
+        """The file's path in the repository, where a person named the file."""
+        is_file = self.tag is not None and self.tag.lower().endswith(".gguf")
+        return self.tag if is_file else None
+
+    @property
+    def label(self) -> str | None:
+        """The tag as part of a name: the quant, also where a whole file was named."""
+        if self.tag is None or self.filename is None:
+            return self.tag
+        quant = _QUANT_OF_FILE.search(self.tag)
+        return quant["quant"] if quant else Path(self.tag).stem
+
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
         tag = f":{self.tag}" if self.tag else ""
@@ -128,42 +162,14 @@ class ServerReference:
 Reference = QuantReference | HubReference | FileReference | ServerReference
 
 
-class Form(NamedTuple):
-    """One way to name a model.
-
-    Attributes:
-        form: The form, placeholders in angle brackets.
-        example: A reference of this form.
-        meaning: What it names.
-    """
-
-    form: str
-    example: str
-    meaning: str
-
-
-_FORMS = (
-    Form("<quant>", "UD-Q4_K_XL", "that quant of the default release"),
-    Form("<release>", "2507", "the default quant of that release"),
-    Form("<release>:<quant>", "2505:Q4_K_M", "that quant of that release"),
-    Form(
-        "hf.co/<owner>/<repository>[@<revision>][:<quant>]",
-        "hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0",
-        "a GGUF on the Hugging Face hub; its web address does as well",
-    ),
-    Form("<path>.gguf", "./my-tune.gguf", "a file on this machine"),
-    Form(
-        "<any of these>@sha256:<digest>",
-        f"UD-Q4_K_XL@sha256:{'5f' * 32}",
-        "the same, if the file as published has this digest",
-    ),
-    Form("<model>[:<tag>]", "my-devstral:latest", "a model on the Ollama server"),
+_EXAMPLES = (
+    "UD-Q4_K_XL",
+    "2507",
+    "2505:Q4_K_M",
+    "hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0",
+    "./my-tune.gguf",
+    "my-devstral:latest",
 )
-
-
-def describe_forms() -> tuple[Form, ...]:
-    """List the forms that a reference can take, for help texts and documentation."""
-    return _FORMS
 
 
 def parse_reference(text: str, catalog: Catalog) -> Reference:
@@ -209,9 +215,55 @@ def _parse(text: str, catalog: Catalog) -> Reference:
         _refuse(f"{text!r} is not an address on {HUB}")
     if catalog.find_by_repository(re.split("[@:]", text, maxsplit=1)[0]):
         return _parse_hub(text, text, catalog)
-    if text.startswith(("/", "./", "../", "~")) or text.lower().endswith(".gguf"):
+    if text.startswith(("/", "./", "../", "~")):
+        return _parse_file(text)
+    if _BARE_HUB.fullmatch(text) and not _exists(text):
+        owner_and_name = "/".join(re.split("[@:/]", text)[:2])
+        repositories = {name.lower() for each in catalog.releases for name in _relatives(each)}
+        if (
+            re.search(r"[_-]gguf$|bnb-4bit$", owner_and_name, re.IGNORECASE)
+            or owner_and_name.lower() in repositories
+        ):
+            return _parse_hub(text, text, catalog)
+    if text.lower().endswith(".gguf"):
         return _parse_file(text)
     return _parse_name(text, catalog)
+
+
+def _relatives(release: Release) -> tuple[str, str]:
+    """The repositories of a release that hold its weights in other forms."""
+    return release.origin, re.sub(r"-GGUF$", "", release.repository)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def explain_library_name(text: str, catalog: Catalog) -> tuple[str, str] | None:
+    """What a name of Ollama's own library is, and what to type instead; None for other names."""
+    match = _LIBRARY.fullmatch(text)
+    if match is None:
+        return None
+    names = _LIBRARY_RELEASES.get(match["model"].lower(), ("123b",))
+    tag = match["tag"] or ""
+    if tag.lower().endswith("cloud"):
+        what = f"{text!r} runs on Ollama's own machines, so that there are no weights of it to use"
+    else:
+        what = f"{text!r} is a name of Ollama's library"
+    known = [each for each in map(catalog.find_release, names) if each is not None]
+    told = guess_release(text, catalog)
+    releases = [told] if told in known else known
+    wanted = (tag.rpartition("-")[2] or "Q4_K_M").upper()
+    typed = [
+        f"{each.aliases[0]}:{quant.name}"
+        for each in releases
+        if (quant := each.find_quant(wanted) or each.find_quant("Q4_K_M") or each.quant())
+    ]
+    labels = " or ".join(each.name for each in releases)
+    return f"{what}, for {labels}", f"use {' or '.join(typed)}"
 
 
 def guess_release(text: str, catalog: Catalog) -> Release | None:
@@ -241,22 +293,40 @@ def guess_release(text: str, catalog: Catalog) -> Release | None:
 
 def _parse_hub(text: str, address: str, catalog: Catalog) -> QuantReference | HubReference:
     shown = _SHOWN_FILE.search(address)
-    match = _HUB_ADDRESS.fullmatch(re.split("[?#]", address, maxsplit=1)[0])
-    if not match or ".." in address:
+    match = _HUB_ADDRESS.fullmatch(unquote(re.split("[?#]", address, maxsplit=1)[0]))
+    shown_file = unquote(shown[1]) if shown else None
+    if not match or ".." in unquote(address) or not f"{match[0]}{shown_file}".isprintable():
         _refuse(f"{text!r} names no repository on the hub")
     repository = match["repository"]
-    revision = match["revision"] or match["web_revision"]
+    revision = match["revision"] or match["web_revision"] or match["tree"]
     revision = None if revision == _MAIN else revision
-    tag = match["tag"] or match["file"] or (shown[1] if shown else None)
+    tag = match["tag"] or match["file"] or shown_file
+    # What Ollama writes where a person named none.
+    tag = None if tag == "latest" else tag
 
     release = catalog.find_by_repository(repository)
     if release is None:
         for known in catalog.releases:
-            if known.origin.lower() == repository.lower():
-                raise UnknownReference(f"{repository} holds no GGUF", f"use {known.slug}")
+            if repository.lower() in map(str.lower, _relatives(known)):
+                raise UnknownReference(
+                    f"{repository} holds no GGUF", f"use {known.slug}, from {known.repository}"
+                )
         guess = guess_release(f"{repository} {tag or ''}", catalog)
+        name = repository.partition("/")[2]
+        if (other := _OTHER_WEIGHTS.search(name)) and "gguf" not in name.lower():
+            known = guess or catalog.default
+            raise UnknownReference(
+                f"{repository} holds {other[1]} weights, for training or other engines, and no "
+                "GGUF",
+                f"use {known.slug}, from {known.repository}",
+            )
         return HubReference(repository, tag, revision, guess)
-    quant = _quant_of_file(release, tag) or release.quant(tag)
+    quant = _quant_of_file(release, tag)
+    is_whole = tag is not None and (tag.lower().endswith(".gguf") or _WHOLE_QUANT.fullmatch(tag))
+    if quant is None and tag is not None and is_whole and release.find_quant(tag) is None:
+        # The hub may have more than the catalog, and says what it has where it has not.
+        return HubReference(release.repository, tag, revision, release)
+    quant = quant or release.quant(tag)
     if revision is None:
         return QuantReference(release, quant)
     return HubReference(release.repository, quant.name, revision, release)
@@ -269,12 +339,18 @@ def _quant_of_file(release: Release, filename: str | None) -> Quant | None:
 
 
 def _parse_file(text: str) -> FileReference:
-    if not text.lower().endswith(".gguf"):
-        _refuse(f"{text!r} looks like a path, but not like one of a GGUF file")
     try:
-        return FileReference(Path(text).expanduser())
+        # A name that begins with "./" loses that in a path, and may begin with "~" then.
+        is_home = text.startswith("~") and not _exists(text)
+        path = Path(text).expanduser() if is_home else Path(text)
     except RuntimeError:
         _refuse(f"{text!r} begins with a user who is not known here")
+    # What is there is told by its first bytes, whatever it is called: blobs have no ending.
+    if not text.lower().endswith(".gguf") and not _exists(str(path)):
+        if _BLOB.search(text):
+            raise UnknownReference(f"there is no file {text!r}", "check the path")
+        _refuse(f"{text!r} looks like a path, but not like one of a GGUF file")
+    return FileReference(path)
 
 
 def _parse_name(text: str, catalog: Catalog) -> QuantReference | ServerReference:
@@ -301,5 +377,5 @@ def _parse_name(text: str, catalog: Catalog) -> QuantReference | ServerReference
 
 
 def _refuse(what: str) -> NoReturn:
-    forms = ", ".join(form.example for form in _FORMS if "@" not in form.example)
+    forms = ", ".join(_EXAMPLES)
     raise UnknownReference(what, f"write it like one of: {forms}")

@@ -11,6 +11,7 @@ from ollama_tools.devstral.carriers import CONTROL_TOKENS
 from ollama_tools.devstral.catalog import Release
 from ollama_tools.errors import FileProblem, HubError, UsageError
 from ollama_tools.files import hub
+from ollama_tools.files.digests import short_digest
 from ollama_tools.files.packaged import data_path
 
 LONGEST = 256 * 1024
@@ -135,8 +136,8 @@ def from_hub(release: Release) -> SystemPrompt:
     found = _read_hub_file(hub.download(file), file)
     if found.sha256 != known.sha256:
         raise HubError(
-            f"{known.repository}/{known.filename} has the sha256 {found.sha256[:12]}…, "
-            f"the catalog expects {known.sha256[:12]}…",
+            f"{known.repository}/{known.filename} has the sha256 {short_digest(found.sha256)}…, "
+            f"the catalog expects {short_digest(known.sha256)}…",
             "the file has changed on the hub: read it, then use --system FILE, or --system bundled",
         )
     return found

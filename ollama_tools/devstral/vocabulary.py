@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+VOCABULARY: Final = 131_072
+"""Tokens of the tekken vocabulary, control tokens included, in every release of the family."""
+
 SPECIAL_IDS: Final = 1000
 """Ids that the tekken tokenizer keeps for control tokens, named or not."""
 

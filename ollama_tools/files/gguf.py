@@ -1,7 +1,7 @@
 """What a GGUF file says about itself, read from its header alone.
 
 The layout is that of ggml's `docs/gguf.md`: magic, version, two counts, then pairs of key and
-value. The vocabulary makes up nearly all of a header's 8 MB and is skipped unread, which takes
+value. The vocabulary makes up nearly all of a header's 8 MiB and is skipped unread, which takes
 0.05 s. Every length in a file is taken for a lie until the file's size bears it out.
 """
 
@@ -28,14 +28,17 @@ _VERSIONS = (2, 3)
 _MAX_KEY_BYTES = 64 << 10
 _MAX_TEXT_BYTES = 64 << 20
 """Of one text, and of all texts together, so that no file can fill the memory."""
-_MAX_STRINGS = 1 << 24
-"""Of all arrays together; the largest vocabularies have a quarter of a million."""
+_MAX_STRINGS = 1 << 22
+"""Of all arrays together; the largest vocabularies have three quarters of a million."""
 _MAX_PAIRS = 1 << 16
 _MAX_ARRAY_DEPTH = 2
+_MAX_INNER_ARRAYS = 1 << 16
+"""Arrays inside arrays, all together; no engine loads a single one."""
 _MAX_TENSORS = 1 << 16
 _MAX_LAYOUT_BYTES = 256 << 20
-"""Of a header that is to be held in memory; those of the largest vocabularies have 20 MB."""
+"""Of a header that is to be held in memory; those of the largest vocabularies have 20 MiB."""
 _MAX_TENSOR_DIMENSIONS = 4
+_TELLING_BYTES = 64
 _DEFAULT_ALIGNMENT = 32
 _MAX_ALIGNMENT = 1 << 20
 _CHUNK_BYTES = 256 << 10
@@ -103,12 +106,6 @@ class GgufHeader:
     def name(self) -> str | None:
         """The name that the file gives its model."""
         return self._text("general.name")
-
-    @property
-    def file_type(self) -> int | None:
-        """The number of the quantization that most tensors have (`llama_ftype`)."""
-        value = self.metadata.get("general.file_type")
-        return value if isinstance(value, int) else None
 
     @property
     def chat_template(self) -> str | None:
@@ -371,9 +368,32 @@ def _read_tensor(reader: _Reader, names: set[bytes]) -> int:
     return offset + math.prod(shape) // elements * size
 
 
+def _other_kind(start: bytes) -> str:
+    """What a file is that is no GGUF, by its first bytes."""
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, which stands for the file: run git lfs pull"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<script")):
+        return "it is a saved web page: download the file itself, from its address with /resolve/"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < _MAX_LAYOUT_BYTES:
+        return "it is a safetensors file, for training: take a GGUF of that model"
+    if start.startswith(b"PK\x03\x04"):
+        return "it is a ZIP archive or a PyTorch checkpoint"
+    if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")):
+        return "it is compressed: unpack it first"
+    if start.startswith((b"ggml", b"lmgg", b"fmgg", b"tjgg", b"algg", b"ggla")):
+        return "it is of a format before GGUF, which nothing reads any more"
+    if text.startswith(b"{"):
+        return "it is JSON"
+    if not start.strip(b"\x00"):
+        return "it begins with zeros, as a download that was only set out for"
+    return f"it begins with {start[:4]!r}"
+
+
 def _read_preamble(reader: _Reader) -> tuple[int, int, int]:
     if (magic := reader.take(len(_MAGIC))) != _MAGIC:
-        raise _HeaderError(f"it begins with {magic!r}")
+        rest = reader.take(min(reader.size, _TELLING_BYTES) - len(magic))
+        raise _HeaderError(_other_kind(magic + rest))
     version = reader.number(_U32)
     if version not in _VERSIONS:
         big_endian = int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS
@@ -421,7 +441,7 @@ def _skip_array(reader: _Reader, nesting: int) -> int:
     elif kind == _ARRAY:
         if nesting == 1:
             raise _HeaderError("its arrays are nested too deeply")
-        reader.count_elements(count)
+        reader.count_inner_arrays(count)
         for _ in range(count):
             _skip_array(reader, nesting - 1)
     else:
@@ -446,7 +466,8 @@ class _Reader:
         self._buffer_start = 0
         self._position = 0
         self._text_bytes_left = _MAX_TEXT_BYTES
-        self._elements_left = _MAX_STRINGS
+        self._strings_left = _MAX_STRINGS
+        self._inner_arrays_left = _MAX_INNER_ARRAYS
 
     @property
     def position(self) -> int:
@@ -458,11 +479,11 @@ class _Reader:
         if count * least_bytes > self.size - self._position:
             raise _HeaderError(f"{count} {what} cannot be in a file of {self.size} bytes")
 
-    def count_elements(self, count: int) -> None:
-        """Refuse more elements, over all arrays, than anybody could want to go through."""
-        self._elements_left -= count
-        if self._elements_left < 0:
-            raise _HeaderError(f"an array of {count} elements is too long")
+    def count_inner_arrays(self, count: int) -> None:
+        """Refuse more than anybody could want to go through; each takes a step of its own."""
+        self._inner_arrays_left -= count
+        if self._inner_arrays_left < 0:
+            raise _HeaderError(f"an array of {count} arrays is too long")
 
     def take(self, count: int) -> bytes:
         self._fill(count)
@@ -488,7 +509,9 @@ class _Reader:
         self._check_limit(self._position)
 
     def skip_texts(self, count: int) -> None:
-        self.count_elements(count)
+        self._strings_left -= count
+        if self._strings_left < 0:
+            raise _HeaderError(f"an array of {count} elements is too long")
         length_at = _U64.unpack_from
         # The hot loop of this module, once per token and merge: locals only, no calls to methods.
         while count:

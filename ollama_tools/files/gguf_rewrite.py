@@ -3,7 +3,7 @@
 Only the header is built anew; what follows it is read from the source when it is sent, so that no
 second copy of a model ever lies on the disk.
 
-That the tensors are the source's is seen without reading them again: :meth:`Rewritten.digests`
+That the tensors are the source's is seen without reading them again: :meth:`Rewritten.sha256`
 hashes the new header and then the source's own data, not what :meth:`Rewritten.chunks` gives, and
 the server compares that digest with what it received. Both begin and end by looking whether the
 source is still the file whose header was read.
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.files import remembered as state
@@ -93,6 +94,22 @@ class Rewritten:
                     _check_mark(file, self.mark, self.source)
                 yield piece
 
+    def sha256(self, progress: Progress) -> str:
+        """Hex SHA-256 of the whole, remembered until the source or the template changes.
+
+        Raises:
+            FileProblem: The source cannot be read or has changed.
+        """
+        with self._opened() as file:
+            own, known = self._known
+            new = known or (own if self.is_unchanged else None)
+            if new is None:
+                progress.step(f"hashing {self.source}, with our template in it")
+                new = self._hashed(file, progress)
+                _check_mark(file, self.mark, self.source)
+        self._remember(new if self.is_unchanged else None, new)
+        return new
+
     def digests(self, progress: Progress) -> tuple[str, str]:
         """Hex SHA-256 of the source and of the whole, out of one pass over the source.
 
@@ -101,43 +118,59 @@ class Rewritten:
         Raises:
             FileProblem: The source cannot be read or has changed.
         """
+        if self.is_unchanged:
+            same = self.sha256(progress)
+            return same, same
         with self._opened() as file:
-            own = state.remembered_digest(str(self.source.resolve()), [*self.mark])
-            new = _remembered(self.source, self.mark, self.template_sha256)
-            if own is not None and new is not None:
-                return own, new
-            if own is None or not self.is_unchanged:
+            own, new = self._known
+            if own is None or new is None:
                 progress.step(f"hashing {self.source}, once as it is and once with our template")
-                own, new = self._hashed(file, progress)
+                own, new = self._hashed_twice(file, progress)
                 _check_mark(file, self.mark, self.source)
-            else:
-                new = own
-        state.remember_digest(str(self.source.resolve()), [*self.mark], own)
-        _remember(self.source, self.mark, self.template_sha256, new)
+        self._remember(own, new)
         return own, new
 
-    def sha256(self, progress: Progress) -> str:
-        """Hex SHA-256 of the whole; see :meth:`digests`."""
-        return self.digests(progress)[1]
+    @property
+    def _known(self) -> tuple[str | None, str | None]:
+        """What is remembered of the source and of the whole."""
+        own = state.remembered_digest(str(self.source.resolve()), [*self.mark])
+        return own, _remembered(self.source, self.mark, self.template_sha256)
 
-    def _hashed(self, file: io.FileIO, progress: Progress) -> tuple[str, str]:
+    def _remember(self, own: str | None, new: str) -> None:
+        known_own, known_new = self._known
+        if own is not None and own != known_own:
+            state.remember_digest(str(self.source.resolve()), [*self.mark], own)
+        if new != known_new:
+            state.remember_digest(*_memory(self.source, self.mark, self.template_sha256), new)
+
+    def _hashed(self, file: io.FileIO, progress: Progress) -> str:
+        found = hashlib.sha256(self.header)
+        done = self.data_start
+
+        def update(piece: memoryview) -> None:
+            nonlocal done
+            found.update(piece)
+            done += len(piece)
+            progress.transfer("hashing", done, self.source_size)
+
+        self._read(file, self.source_size - self.data_start, update)
+        return found.hexdigest()
+
+    def _hashed_twice(self, file: io.FileIO, progress: Progress) -> tuple[str, str]:
         from concurrent.futures import ThreadPoolExecutor
 
         old, new = hashlib.sha256(), hashlib.sha256(self.header)
         file.seek(0)
         self._read(file, self.data_start, old.update)
-        if self.is_unchanged:
-            new = old
         done = self.data_start
         # The two run side by side: hashlib lets go of the interpreter for pieces of this size.
         with ThreadPoolExecutor(1) as beside:
 
             def update(piece: memoryview) -> None:
                 nonlocal done
-                other = beside.submit(new.update, piece) if new is not old else None
+                other = beside.submit(new.update, piece)
                 old.update(piece)
-                if other is not None:
-                    other.result()
+                other.result()
                 done += len(piece)
                 progress.transfer("hashing", done, self.source_size)
 
@@ -212,6 +245,50 @@ def known_sha256(path: Path, chat_template: str) -> str | None:
         return _remembered(path, _mark(file), hashlib.sha256(template).hexdigest())
 
 
+def sent_sha256s(path: Path, chat_template: str | None, progress: Progress) -> tuple[str, ...]:
+    """Hex SHA-256 of what a server is sent of a model, one for each of its parts.
+
+    Nothing of the file is read where an earlier run found them out.
+
+    Args:
+        path: The file; of a split model any part.
+        chat_template: Jinja that is put into the header; None where the file stays as it is.
+        progress: Hears of the hashing.
+
+    Raises:
+        FileProblem: A file cannot be read, or changes while it is read.
+        UsageError: No header can carry the template.
+    """
+    first, *others = parts(path)
+    if chat_template is None:
+        sha256 = state.file_sha256(first, progress)
+    else:
+        known = known_sha256(first, chat_template)
+        sha256 = known or rewrite(first, chat_template).sha256(progress)
+    return sha256, *(state.file_sha256(part, progress) for part in others)
+
+
+def own_sha256(path: Path, progress: Progress, chat_template: str | None = None) -> str:
+    """Hex SHA-256 of a model's file as it lies here, or of the digests of its parts.
+
+    Args:
+        path: The file; of a split model any part.
+        progress: Hears of the hashing.
+        chat_template: Jinja that the file will be sent with; both digests are found out at once.
+
+    Raises:
+        FileProblem: A file cannot be read, or changes while it is read.
+        UsageError: No header can carry the template.
+    """
+    first, *others = parts(path)
+    if others:
+        digests = [state.file_sha256(part, progress) for part in (first, *others)]
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    if chat_template is not None and state.known_sha256(path) is None:
+        return rewrite(path, chat_template).digests(progress)[0]
+    return state.file_sha256(path, progress)
+
+
 def parts(path: Path) -> tuple[Path, ...]:
     """All files of a model, in order, of which any one is named; one file where it is not split.
 
@@ -251,16 +328,16 @@ def parts(path: Path) -> tuple[Path, ...]:
     return found
 
 
-def _state_key(path: Path) -> str:
-    return f"{path.resolve()} rewritten"
-
-
 def _remembered(path: Path, mark: _Mark, template_sha256: str) -> str | None:
-    return state.remembered_digest(_state_key(path), [*mark, template_sha256, REVISION])
+    return state.remembered_digest(*_memory(path, mark, template_sha256))
 
 
-def _remember(path: Path, mark: _Mark, template_sha256: str, sha256: str) -> None:
-    state.remember_digest(_state_key(path), [*mark, template_sha256, REVISION], sha256)
+def _memory(path: Path, mark: _Mark, template_sha256: str) -> tuple[str, list[Any]]:
+    """Under which words the digest of a file with another template is remembered.
+
+    A file may be sent with several templates, and one must not make forget another.
+    """
+    return f"{path.resolve()} with template {template_sha256[:12]}", [*mark, REVISION]
 
 
 def _encoded(chat_template: str) -> bytes:

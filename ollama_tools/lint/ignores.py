@@ -31,7 +31,9 @@ def parse_codes(texts: Iterable[str]) -> tuple[str, ...]:
     )
     for code in codes:
         if not any(each.startswith(code) for each in RULES):
-            raise UsageError(f"no rule begins with {code!r}", "docs/reference/lint.md lists the rules")
+            raise UsageError(
+                f"no rule begins with {code!r}", "docs/reference/lint.md lists the rules"
+            )
     return codes
 
 

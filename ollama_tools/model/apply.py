@@ -15,10 +15,11 @@ from ollama_tools.errors import (
     ServerError,
 )
 from ollama_tools.model.bring import RemoveBase, warn_of_base
+from ollama_tools.model.builds import builds_of, whole
 from ollama_tools.model.plan import Plan
 from ollama_tools.model.steps import Run
 from ollama_tools.progress import Progress
-from ollama_tools.server.client import Server
+from ollama_tools.server.client import Server, find_model
 from ollama_tools.server.origin import Origin
 
 if TYPE_CHECKING:
@@ -117,11 +118,9 @@ def _carried_out(plan: Plan, server: Server, progress: Progress) -> Outcome:
         interrupt.add_note("the same command goes on where this one stopped")
         raise
     except DevstralError as error:
-        if isinstance(error, CheckFailed):
-            for step in plan.steps:
-                if isinstance(step, RemoveBase):
-                    step.run(run)
-        error.switched = run.switched
+        run.switched = error.switched = run.switched or error.switched
+        if isinstance(error, CheckFailed | Overtaken):
+            _remove_base(plan, run)
         # Who was overtaken is told already which build the name stands for now.
         if not isinstance(error, Overtaken):
             error.what = f"{error.what}; {_standing(plan, run)}"
@@ -131,36 +130,67 @@ def _carried_out(plan: Plan, server: Server, progress: Progress) -> Outcome:
     return _outcome(plan, run)
 
 
+def _remove_base(plan: Plan, run: Run) -> None:
+    """Remove a pulled base though the rest has failed, which counts more than a base that stays."""
+    for step in plan.steps:
+        if isinstance(step, RemoveBase):
+            try:
+                step.run(run)
+            except ServerError as error:
+                # It is noted, so that the next run tries again.
+                run.progress.warn(f"{step.base} could not be removed: {error.what}")
+
+
 def _standing(plan: Plan, run: Run) -> str:
     """What the public name stands for, at the moment in which something went wrong."""
     if run.switched:
         return f"{plan.name} stands for {run.build} already"
     if run.switching:
-        return f"nobody knows what {plan.name} stands for: the next run looks and mends it"
+        return _seen(plan, run)
     if plan.compared.current is not None:
         return f"{plan.name} serves as before"
     return f"{plan.name} is not on the server yet"
 
 
+def _seen(plan: Plan, run: Run) -> str:
+    """What the public name stands for after a switch that went wrong, as the server says it."""
+    before = plan.compared.current
+    try:
+        models = run.server.models_with(plan.name)
+        current = find_model(models, plan.name)
+        if current is None and before is None:
+            return f"{plan.name} is not on the server yet"
+        if current is not None and whole(run.server, plan.name):
+            if before is not None and before.digest == current.digest:
+                return f"{plan.name} serves as before"
+            for each in builds_of(models, plan.name):
+                if each.serving:
+                    return f"{plan.name} stands for {each.name}"
+    except ServerError:
+        pass
+    return f"{plan.name} stands for nothing whole: the next run looks and mends it"
+
+
 def _outcome(plan: Plan, run: Run) -> Outcome:
     compared = plan.compared
-    spec = run.spec or compared.unchanged
-    shown, digest = compared.shown, compared.current.digest if compared.current else ""
-    if run.spec is not None:
-        served = run.server.models_with(plan.name)
-        digest = next((each.digest for each in served if each.name == plan.name), "")
-        shown = run.server.show(plan.name)
-    if spec is None or shown is None or not digest:
-        raise ServerError(f"{plan.name} is gone from the server", "run the command again")
+    spec, blobs = run.spec, run.blobs
+    digest, origin = run.digest, run.found_origin
+    if spec is None:
+        # Nothing was built or switched, so what was compared is what serves.
+        spec, shown, current = compared.unchanged, compared.shown, compared.current
+        assert spec is not None  # noqa: S101 - else there would have been a step that builds it
+        assert shown is not None  # noqa: S101 - it was compared
+        assert current is not None  # noqa: S101 - likewise
+        blobs, origin, digest = shown.blobs, shown.origin, current.digest.removeprefix("sha256:")
     return Outcome(
         name=plan.name,
-        digest=digest.removeprefix("sha256:"),
-        weights=shown.weights,
-        origin=shown.origin,
+        digest=digest,
+        weights=blobs[0] if blobs else None,
+        origin=origin,
         changed=bool(run.done),
         carrier=spec.carrier,
         context=spec.context,
-        build=spec.build(shown.blobs),
+        build=spec.build(blobs),
         previous=run.previous if run.switched else compared.previous,
         removed=tuple(each.name for each in run.removed),
         steps=tuple(map(str, run.done)),

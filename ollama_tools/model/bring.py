@@ -6,24 +6,42 @@ import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
-from ollama_tools.errors import FileProblem, HubError, PullFailed, ServerError, UsageError
+from ollama_tools.errors import (
+    BuildLost,
+    FileProblem,
+    HubError,
+    LayerLost,
+    ModelNotFound,
+    PullFailed,
+    ServerError,
+    UsageError,
+)
 from ollama_tools.files import gguf, gguf_rewrite, hub
 from ollama_tools.files import remembered as state
+from ollama_tools.files.digests import short_digest
+from ollama_tools.model.published import (
+    Publisher,
+    hub_facts,
+    hub_license,
+    is_of_source,
+    meets_pin,
+    require_pinned,
+)
 from ollama_tools.model.steps import Policy, Run, Step, StepKind
-from ollama_tools.progress import Progress
+from ollama_tools.progress import Progress, size_text
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import is_build_of, same_name
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.versions import NATIVE_JINJA, UNQUOTED_FILES, Version
+from ollama_tools.server.versions import NATIVE_JINJA, UNQUOTED_FILES, Version, rewrites_files
+from ollama_tools.wanted.draft import Registry
 from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, check_context
-from ollama_tools.wanted.wish import Registry, Via
+from ollama_tools.wanted.wish import Via
 
 _SPARE = 512 * 1024**2
 """Bytes that must stay free on a disk beside a model's own."""
@@ -41,6 +59,7 @@ class Surroundings:
         via: How the bytes shall come.
         registry: Where the server pulls from.
         policy: How the wish is to be met.
+        publisher: Who says what is published.
         progress: Hears of warnings.
     """
 
@@ -51,6 +70,7 @@ class Surroundings:
     via: Via
     registry: Registry
     policy: Policy
+    publisher: Publisher
     progress: Progress
     _asked: dict[HubSource, tuple[hub.HubFile, hub.HubFileFacts]] = field(default_factory=dict)
 
@@ -65,11 +85,6 @@ class Surroundings:
             self.progress.step(f"asking the hub for {source}")
             self._asked[source] = hub_facts(source)
         return self._asked[source]
-
-    @property
-    def rewrites(self) -> bool:
-        """Whether the server makes files of its own out of those that it is given (measured)."""
-        return NATIVE_JINJA <= self.version < UNQUOTED_FILES
 
 
 def bring_steps(spec: Spec, around: Surroundings) -> list[Step]:
@@ -92,21 +107,31 @@ def bring_steps(spec: Spec, around: Surroundings) -> list[Step]:
         case ServerSource(name=name, digests=digests):
             shown = around.server.show(name)
             check_architecture(spec, name, shown.architecture, shown.longest_context)
-            if around.rewrites:
+            if rewrites_files(around.version):
                 return [UseWeights(name, shown.origin, f"the weights of {name}")]
             origin = shown.origin or Origin(file=name, sha256=digests[0].removeprefix("sha256:"))
-            return [_use(digests, origin, f"the weights of {name}")]
+            return [_use(digests, origin, f"the weights of {name}", shown.license)]
 
 
 @dataclass(frozen=True)
 class UseWeights(Step):
-    """Weights that the server has already."""
+    """Weights that the server has already.
+
+    Attributes:
+        weights: What a create request calls them.
+        origin: Where they came from.
+        label: What they are, in words.
+        license: The license that they came with.
+        published: Where they were published, if the license has yet to be asked for.
+    """
 
     kind = StepKind.BRING
     sign = "="
     weights: str | Mapping[str, str]
     origin: Origin | None
     label: str
+    license: str = ""
+    published: HubSource | None = None
 
     @property
     def text(self) -> str:
@@ -115,15 +140,19 @@ class UseWeights(Step):
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
-        run.weights, run.origin = self.weights, self.origin
+        run.weights, run.origin, run.license = self.weights, self.origin, self.license
+        if self.published is not None:
+            run.license = hub_license(self.published, run.progress)
 
 
-def _use(digests: tuple[str, ...], origin: Origin, label: str) -> UseWeights:
+def _use(
+    digests: tuple[str, ...], origin: Origin, label: str, license_text: str = ""
+) -> UseWeights:
     """The blobs of a model as files: the first has the name of where it came from."""
     first, *others = digests
     files = {origin.key(): first}
     files |= {origin.key(f"{number}.gguf"): each for number, each in enumerate(others, 1)}
-    return UseWeights(files, origin, label)
+    return UseWeights(files, origin, label, license_text)
 
 
 def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> UseWeights | None:
@@ -131,18 +160,18 @@ def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> Us
 
     What serves stays even where the hub has another file now; a new file is asked for.
     """
-    if around.policy.force or around.policy.upgrade or around.rewrites:
+    if around.policy.force or around.policy.upgrade or rewrites_files(around.version):
         return None
     for shown in around.known.values():
         origin = shown.origin
         if (
             origin is not None
             and is_of_source(origin, source)
-            and meets_pin(shown, source, around.progress)
+            and meets_pin(shown, source, around.publisher)
             and _has_form(spec, shown, origin)
             and all(around.server.has_blob(each) for each in shown.blobs)
         ):
-            return _use(shown.blobs, origin, f"the weights of {origin}")
+            return _use(shown.blobs, origin, f"the weights of {origin}", shown.license)
     return None
 
 
@@ -153,72 +182,25 @@ def _has_form(spec: Spec, shown: Shown, origin: Origin) -> bool:
     return shown.weights == f"sha256:{origin.sha256}"
 
 
-def is_of_source(origin: Origin, source: HubSource) -> bool:
-    """Whether weights came from a quant's file, of whatever commit."""
-    if (origin.repository or "").casefold() != source.repository.casefold():
-        return False
-    if origin.file is None:
-        return (origin.tag or "").casefold() == source.tag.casefold()
-    if source.filename is not None:
-        return fnmatchcase(Path(origin.file).name, Path(source.filename).name)
-    stem, wanted = Path(origin.file).stem.casefold(), source.tag.casefold()
-    return stem == wanted or stem.endswith(f"-{wanted}")
-
-
-def meets_pin(shown: Shown, source: HubSource, progress: Progress) -> bool:
-    """Whether weights are those that a person pinned by digest or commit; true where none did.
-
-    Raises:
-        HubError: The hub has to say which file a commit has, and does not.
-    """
-    if source.sha256 is None and source.commit is None:
-        return True
-    origin = shown.origin
-    published = origin.sha256 if origin else None
-    if source.sha256 is not None and published != source.sha256:
-        return False
-    if source.commit is None or (origin is not None and origin.commit == source.commit):
-        return True
-    return published is not None and published == published_sha256(source, progress)
-
-
-def published_sha256(source: HubSource, progress: Progress) -> str | None:
-    """Hex digest of the file that a source names; that of a commit is asked for once."""
-    key, mark = f"{source} at {source.commit}", ["published"]
-    if source.commit and (known := state.remembered_digest(key, mark)):
-        return known
-    progress.step(f"asking the hub for {source}")
-    sha256 = hub_facts(source)[1].sha256
-    if source.commit and sha256:
-        state.remember_digest(key, mark, sha256)
-    return sha256
-
-
-def hub_facts(source: HubSource) -> tuple[hub.HubFile, hub.HubFileFacts]:
-    """A source's file and what the hub says of it.
-
-    Raises:
-        HubError: The hub does not say it.
-        UsageError: The repository has no such file.
-    """
-    file = hub.HubFile(source.repository, _filename(source), source.revision)
-    return file, hub.facts(file)
-
-
 # Through this machine
 
 
 def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
     file, facts = around.facts(source)
     file, facts = _kept_file(source, file, facts, around)
-    _require_pinned(source, facts.sha256, f"{file}")
+    require_pinned(source, facts.sha256, f"{file}", "the hub")
     origin = Origin(source.repository, file.filename, None, facts.commit, facts.sha256)
     known = _known_digest(spec, facts.sha256)
     if known is not None and around.server.has_blob(f"sha256:{known}"):
-        return [UseWeights({origin.key(): f"sha256:{known}"}, origin, f"the weights of {origin}")]
-    pinned = replace(file, revision=facts.commit or file.revision)
+        weights = {origin.key(): f"sha256:{known}"}
+        return [UseWeights(weights, origin, f"the weights of {origin}", published=source)]
+    commit = facts.commit or file.revision
+    named = file.revision or "main"
+    pinned = replace(file, revision=commit, named=None if named == commit else named)
     # The hub knows the size; the catalog may only have estimated it.
-    return [Download(spec, pinned, origin, facts.bytes or source.bytes, hub.cached(pinned))]
+    estimated = source.estimated and not facts.bytes
+    size = facts.bytes or source.bytes
+    return [Download(spec, pinned, origin, size, estimated, hub.cached(pinned))]
 
 
 def _kept_file(
@@ -247,15 +229,6 @@ def _kept_file(
     return file, facts
 
 
-def _require_pinned(source: HubSource, sha256: str | None, label: str) -> None:
-    if source.sha256 is not None and sha256 != source.sha256:
-        raise HubError(
-            f"{label} has the sha256 {(sha256 or 'unknown')[:12]}… on the hub, not the pinned "
-            f"{source.sha256[:12]}…",
-            "pin a commit that has it with --revision, or pin what is there now",
-        )
-
-
 @dataclass(frozen=True)
 class Download(Step):
     """Bring a file from the hub to this machine, and send it from there."""
@@ -266,6 +239,7 @@ class Download(Step):
     file: hub.HubFile
     origin: Origin
     bytes: int | None
+    estimated: bool
     cached: Path | None
 
     @property
@@ -274,7 +248,7 @@ class Download(Step):
         how = "with our template in its header" if self.spec.layers.jinja else "as it is"
         if self.cached is not None:
             return f"upload {self.file} from the Hugging Face cache, {how}"
-        size = f", {self.bytes / 1024**3:.1f} GiB" if self.bytes else ""
+        size = f", {size_text(self.bytes, estimated=self.estimated)}" if self.bytes else ""
         return f"download {self.file}{size}, and upload it {how}"
 
     def run(self, run: Run) -> None:
@@ -287,7 +261,8 @@ class Download(Step):
         )
         check_header(self.spec, gguf.read_header(path))
         try:
-            run.weights = _uploaded(run, self.spec, path, self.origin)
+            digest = _sha256_of_published(self.spec, path, self.origin, run.progress)
+            _send(run, path, f"sha256:{digest}", self.spec.layers.jinja)
         except FileProblem as error:
             # huggingface_hub compares sizes only, and would give the same file again.
             path.resolve().unlink(missing_ok=True)
@@ -295,31 +270,83 @@ class Download(Step):
                 f"what arrived of {self.file} is not what the hub announced",
                 "run the command again",
             ) from error
-        run.origin = self.origin
+        run.weights, run.origin = {self.origin.key(): f"sha256:{digest}"}, self.origin
+        if isinstance(self.spec.source, HubSource):
+            run.license = hub_license(self.spec.source, run.progress)
+
+
+def _sha256_of_published(spec: Spec, path: Path, origin: Origin, progress: Progress) -> str:
+    """Hex digest of what is sent of a file from the hub.
+
+    Raises:
+        FileProblem: It is another file than the hub announced.
+    """
+    jinja, published = spec.layers.jinja, origin.sha256
+    if jinja is None:
+        return published or state.file_sha256(path, progress)
+    # The server checks what is sent to it, but not what that was made of.
+    own, new = gguf_rewrite.rewrite(path, jinja).digests(progress)
+    if published is not None:
+        if own != published:
+            raise FileProblem(
+                f"{path} is not the file of sha256 {short_digest(published)}…", "fetch it again"
+            )
+        state.remember_digest(*_derived(spec, published), new)
+    return new
+
+
+def is_of_file(
+    spec: Spec, shown: Shown, source: FileSource, version: Version, progress: Progress
+) -> bool:
+    """Whether weights are what a file is sent as, with the template that a spec wants in it.
+
+    Raises:
+        FileProblem: The file has to be read, and cannot be.
+    """
+    jinja = spec.layers.jinja
+    if rewrites_files(version):
+        own = gguf_rewrite.own_sha256(source.path, progress, jinja)
+        return shown.origin is not None and shown.origin.sha256 == own
+    sent = gguf_rewrite.sent_sha256s(source.path, jinja, progress)
+    return sorted(shown.blobs) == sorted(f"sha256:{each}" for each in sent)
 
 
 def _file_step(spec: Spec, source: FileSource, around: Surroundings) -> Step:
     check_header(spec, gguf.read_header(source.path))
-    origin = Origin(file=source.path.name, sha256=source.sha256)
-    first, *others = gguf_rewrite.parts(source.path)
-    known = source.sha256
-    if spec.layers.jinja is not None:
-        known = gguf_rewrite.known_sha256(first, spec.layers.jinja) or ""
-    if not others and known and around.server.has_blob(f"sha256:{known}"):
-        weights = {origin.key(): f"sha256:{known}"}
+    jinja = spec.layers.jinja
+    own = source.sha256
+    if rewrites_files(around.version):
+        # Nothing else will tell which file it was.
+        own = gguf_rewrite.own_sha256(source.path, around.progress, jinja)
+    sent = gguf_rewrite.sent_sha256s(source.path, jinja, around.progress)
+    others = gguf_rewrite.parts(source.path)[1:]
+    if jinja is None and not others:
+        (own,) = sent
+    origin = Origin(file=source.path.name, sha256=own)
+    keys = [origin.key(), *(origin.key(part.name) for part in others)]
+    weights = {key: f"sha256:{each}" for key, each in zip(keys, sent, strict=True)}
+    if all(around.server.has_blob(each) for each in weights.values()):
         return UseWeights(weights, origin, f"the weights of {source.path}")
-    return Upload(spec, source, origin)
+    return Upload(spec, source, origin, weights)
 
 
 @dataclass(frozen=True)
 class Upload(Step):
-    """Send a file of this machine."""
+    """Send a file of this machine, with every part of it where it is split.
+
+    Attributes:
+        spec: What it is for.
+        source: The file.
+        origin: Where its weights come from.
+        weights: What a create request calls its parts, with their digests as they are sent.
+    """
 
     kind = StepKind.BRING
     sign = "+"
     spec: Spec
     source: FileSource
     origin: Origin
+    weights: Mapping[str, str]
 
     @property
     def text(self) -> str:
@@ -329,60 +356,36 @@ class Upload(Step):
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
-        run.weights = _uploaded(run, self.spec, self.source.path, self.origin)
-        run.origin = self.origin
+        first, *others = gguf_rewrite.parts(self.source.path)
+        digest, *digests = self.weights.values()
+        _send(run, first, digest, self.spec.layers.jinja)
+        for part, digest in zip(others, digests, strict=True):
+            _send(run, part, digest)
+        run.weights, run.origin = self.weights, self.origin
 
 
-def _uploaded(run: Run, spec: Spec, path: Path, origin: Origin) -> dict[str, str]:
-    """Send a file, with every part of it where it is split."""
-    first, *others = gguf_rewrite.parts(path)
-    sha256 = None if others else origin.sha256
-    sent = {origin.key(): _sent(run, spec, first, sha256)}
-    for part in others:
-        sent[origin.key(part.name)] = _sent_as_it_is(run, part, None)
-    return sent
-
-
-def _sent(run: Run, spec: Spec, path: Path, sha256: str | None) -> str:
-    """Send a file, or the first part of one, with the template that its spec wants in it.
+def _send(run: Run, path: Path, digest: str, jinja: str | None = None) -> None:
+    """Send a file, unless the server has it.
 
     Args:
         run: What is being done.
-        spec: What the file is for.
         path: The file.
-        sha256: Hex digest of the file as it lies here, where somebody has said it.
+        digest: ``sha256:…`` of what is sent.
+        jinja: The template that is put into its header; None where it stays as it is.
 
     Raises:
-        FileProblem: It is another file.
+        FileProblem: It is no file of that digest (any more).
     """
-    jinja = spec.layers.jinja
+    if run.server.has_blob(digest):
+        return
+    advance = run.progress.transfer
     if jinja is None:
-        return _sent_as_it_is(run, path, sha256)
-    rewritten = gguf_rewrite.rewrite(path, jinja)
-    # The server checks what is sent to it, but not what that was made of.
-    own, new = rewritten.digests(run.progress)
-    if sha256 is not None:
-        if own != sha256:
-            raise FileProblem(f"{path} is not the file of sha256 {sha256[:12]}…", "fetch it again")
-        state.remember_digest(*_derived(spec, sha256), new)
-    if not run.server.has_blob(f"sha256:{new}"):
-        _check_room(run, rewritten.size)
-        run.server.upload_stream(
-            rewritten.chunks(),
-            rewritten.size,
-            f"sha256:{new}",
-            run.progress.transfer,
-            label=str(path),
-        )
-    return f"sha256:{new}"
-
-
-def _sent_as_it_is(run: Run, path: Path, sha256: str | None) -> str:
-    digest = f"sha256:{sha256 or state.file_sha256(path, run.progress)}"
-    if not run.server.has_blob(digest):
         _check_room(run, path.stat().st_size)
-        run.server.upload(path, digest, run.progress.transfer)
-    return digest
+        run.server.upload(path, digest, advance)
+        return
+    rewritten = gguf_rewrite.rewrite(path, jinja)
+    _check_room(run, rewritten.size)
+    run.server.upload_stream(rewritten.chunks(), rewritten.size, digest, advance, label=str(path))
 
 
 def _derived(spec: Spec, sha256: str) -> tuple[str, list[Any]]:
@@ -398,31 +401,6 @@ def _known_digest(spec: Spec, sha256: str | None) -> str | None:
     return state.remembered_digest(*_derived(spec, sha256))
 
 
-def _filename(source: HubSource) -> str:
-    """The name of the source's GGUF in its repository."""
-    if source.filename is not None and "*" not in source.filename:
-        return source.filename
-    names = hub.gguf_files(source.repository, source.revision)
-    wanted = source.tag.casefold()
-    found = [
-        name
-        for name in names
-        if Path(name).stem.casefold().endswith(f"-{wanted}") or Path(name).stem.casefold() == wanted
-    ]
-    if len(found) == 1:
-        return found[0]
-    if any(f"-{wanted}-0000" in name.casefold() for name in names):
-        raise UsageError(
-            f"{source.repository}:{source.tag} is split into several files, which Ollama cannot "
-            "take from the hub",
-            "merge it with llama-gguf-split --merge, then create from the file",
-        )
-    raise UsageError(
-        f"{source.repository} has no GGUF for {source.tag!r}",
-        "it has: " + ", ".join(sorted(names)[:30]) if names else "it has no GGUF at all",
-    )
-
-
 # By the server itself
 
 
@@ -434,14 +412,32 @@ def base_name(spec: Spec, registry: Registry) -> str | None:
 
 
 def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
-    expected = source.sha256
-    if source.commit is not None:
-        expected = published_sha256(source, around.progress)
-        _require_pinned(source, expected, str(source))
+    expected, commit = source.sha256, None
+    publisher = around.publisher
     base = source.pull_name(around.registry.host)
     is_there = find_model(list(around.models), base) is not None
     pull = not is_there or around.policy.force or around.policy.upgrade
-    return [Pull(spec, base, around.registry.insecure, source.bytes, expected, pull, not is_there)]
+    if source.commit is not None and (known := publisher.of_commit(source)):
+        require_pinned(source, known, str(source), publisher.label)
+        expected, commit = known, source.commit
+    elif expected is None and source.commit is not None:
+        raise publisher.refuse_commit(source)
+    elif expected is not None and pull and (blobs := publisher.blobs(source)):
+        # Known before gigabytes are brought; what arrives is compared all the same.
+        require_pinned(source, blobs[0].removeprefix("sha256:"), str(source), publisher.label)
+    return [
+        Pull(
+            spec,
+            base,
+            insecure=around.registry.insecure,
+            bytes=source.bytes,
+            estimated=source.estimated,
+            expected=expected,
+            commit=commit,
+            pull=pull,
+            is_ours=not is_there,
+        )
+    ]
 
 
 @dataclass(frozen=True)
@@ -453,7 +449,9 @@ class Pull(Step):
         base: The name that the server pulls.
         insecure: Whether the registry is reached by plain HTTP.
         bytes: Size of the weights, where it is known or estimated.
+        estimated: Whether it is not known to the byte.
         expected: Hex digest that they must have; None for whatever the registry has.
+        commit: The commit that has them; None where nobody knows it.
         pull: Whether the registry is asked.
         is_ours: Whether the base comes to the server by this step.
     """
@@ -463,7 +461,9 @@ class Pull(Step):
     base: str
     insecure: bool
     bytes: int | None
+    estimated: bool
     expected: str | None
+    commit: str | None
     pull: bool
     is_ours: bool
 
@@ -477,7 +477,7 @@ class Pull(Step):
         """See :class:`Step`."""
         if not self.pull:
             return f"use {self.base}, which the server has"
-        size = f", {self.bytes / 1024**3:.1f} GiB" if self.bytes else ""
+        size = f", {size_text(self.bytes, estimated=self.estimated)}" if self.bytes else ""
         return f"pull {self.base}{size}; blobs already there are not fetched again"
 
     def run(self, run: Run) -> None:
@@ -489,7 +489,14 @@ class Pull(Step):
         if self.pull:
             run.server.pull(self.base, insecure=self.insecure, advance=run.progress.transfer)
         try:
-            self._take(run, run.server.show(self.base))
+            shown = run.server.show(self.base)
+        except (ModelNotFound, LayerLost) as error:
+            raise BuildLost(
+                f"{self.base} is gone: another run that pulled it too has removed it",
+                "wait for the other run, then run the command again",
+            ) from error
+        try:
+            self._take(run, shown)
         except (UsageError, PullFailed):
             if self.is_ours:
                 run.server.delete(self.base)
@@ -503,15 +510,16 @@ class Pull(Step):
         own = (shown.weights or "").removeprefix("sha256:")
         if self.expected is not None and own != self.expected:
             raise PullFailed(
-                f"the server pulled weights of the sha256 {own[:12]}…, not the pinned "
-                f"{self.expected[:12]}…",
+                f"the server pulled weights of the sha256 {short_digest(own)}…, not the pinned "
+                f"{short_digest(self.expected)}…",
                 "a server pulls what its registry has now: use --via upload",
             )
-        run.origin = Origin(source.repository, source.filename, None, source.commit, own)
+        run.origin = Origin(source.repository, source.filename, None, self.commit, own)
         if run.version < UNQUOTED_FILES or not shown.blobs:
             run.weights = self.base
             return
         run.weights = _use(shown.blobs, run.origin, self.base).weights
+        run.license = shown.license
 
 
 @dataclass(frozen=True)
@@ -573,7 +581,7 @@ def warn_of_base(spec: Spec, around: Surroundings) -> None:
 
 def _check_room(run: Run, size: int | None) -> None:
     """Refuse bytes that cannot fit, where the server's disk can be seen from here."""
-    process = find_server_process(run.server.url) if run.server.is_local else None
+    process = find_server_process(run.server.url)
     directory = process.models_directory if process else None
     if size is None or directory is None:
         return
@@ -582,10 +590,7 @@ def _check_room(run: Run, size: int | None) -> None:
     free = shutil.disk_usage(directory).free
     if free >= size + _SPARE:
         return
-    message = (
-        f"{run.name} takes {size / 1024**3:.1f} GiB, "
-        f"and {free / 1024**3:.1f} GiB are free at {directory}"
-    )
+    message = f"{run.name} takes {size_text(size)}, and {size_text(free)} are free at {directory}"
     # The blob may be there already under another name, which only a pull will tell.
     if any(is_build_of(each.name, run.name) for each in run.server.models()):
         run.progress.warn(message)

@@ -3,7 +3,9 @@
 Nothing is kept beside the server, and nothing ever writes onto a build: the server truncates a
 manifest before it writes it, so that two runs at once would destroy it. A build gets its name when
 it has passed its checks, so the time that ``/api/tags`` gives for it is when it began to serve.
-Where it begins to serve again, a copy of it under a name that is new says since when.
+Where it begins to serve again, a copy of it under a name that is new says since when. A run that is
+overtaken or stopped before the switch leaves a build that never served; a copy that goes with the
+first switch tells it from the others.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
-from ollama_tools.errors import BuildLost, ModelNotFound, Overtaken, ServerError, UsageError
+from ollama_tools.errors import (
+    BuildLost,
+    LayerLost,
+    ModelNotFound,
+    Overtaken,
+    ServerError,
+    UsageError,
+)
+from ollama_tools.files.digests import short_digest
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import (
@@ -34,8 +44,6 @@ from ollama_tools.server.origin import Origin, parse_origin
 _UNLOAD_SECONDS = 10.0
 _DOUBTFUL_SECONDS = 0.5
 _SHORTEST_MARK = 4
-SHOWN_DIGITS = 12
-"""How many digits of a digest are shown, as the ollama command line does."""
 
 SPARED = timedelta(hours=1)
 """How long a build that never served is left alone: another run may be about to switch to it."""
@@ -56,9 +64,11 @@ class Build:
         name: Its own name.
         digest: Hex digest of its manifest.
         serving: Whether the public name stands for it now.
-        since: When it last began to serve; ISO 8601, as the server says it.
+        since: When it last began to serve, or was made where it never did; ISO 8601, as the server
+            says it.
         origin: Where its weights came from; None where its manifest does not say.
         weights: ``sha256:…`` of its weights; None where nobody asked the server for them.
+        served: Whether the public name stands for it, or ever did.
     """
 
     name: str
@@ -67,17 +77,39 @@ class Build:
     since: str
     origin: Origin | None = None
     weights: str | None = None
+    served: bool = True
+
+    @property
+    def state(self) -> str:
+        """What it is to the public name, in words."""
+        if self.serving:
+            return "serving"
+        return "kept for rollback" if self.served else "never served"
 
     def as_json(self) -> dict[str, Any]:
         """The build as JSON has it."""
         return {
             "name": self.name,
-            "digest": self.digest[:SHOWN_DIGITS],
+            "digest": short_digest(self.digest),
             "serving": self.serving,
+            "served": self.served,
             "since": self.since,
             "weights": self.weights,
             "origin": self.origin.as_json() if self.origin else None,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What a switch did.
+
+    Attributes:
+        previous: The build that the name stood for before; None where it is new.
+        digest: Hex digest of the manifest that it stands for now.
+    """
+
+    previous: str | None
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +141,8 @@ class Rollback:
 def history(server: Server, name: str) -> list[Build]:
     """The builds of a public name, the one that began to serve last first.
 
+    Those that never served come last.
+
     Raises:
         ModelNotFound: The server has no build of the name.
     """
@@ -127,12 +161,17 @@ def _no_builds(name: str) -> ModelNotFound:
 def with_weights(server: Server, builds: Sequence[Build]) -> list[Build]:
     """The builds with their weights and where they came from, which takes one request each.
 
-    One that another run removes meanwhile is left out.
+    One that another run removes meanwhile is left out; one that has lost a layer has none.
     """
     found = []
     for each in builds:
-        with suppress(ModelNotFound):
+        try:
             shown = server.show(each.name)
+        except ModelNotFound:
+            continue
+        except LayerLost:
+            found.append(each)
+        else:
             found.append(replace(each, weights=shown.weights, origin=shown.origin))
     return found
 
@@ -142,7 +181,9 @@ def builds_of(models: Sequence[InstalledModel], name: str) -> list[Build]:
     current = find_model(list(models), name)
     serving = current.digest if current else None
     began: dict[str, str] = {}
+    kinds: dict[str, set[Kind]] = {}
     for each, own in own_models(models, name):
+        kinds.setdefault(own.mark, set()).add(own.kind)
         if own.kind in (Kind.BUILD, Kind.SERVED):
             began[own.mark] = max(began.get(own.mark, ""), each.modified, key=moment)
     found = [
@@ -152,11 +193,17 @@ def builds_of(models: Sequence[InstalledModel], name: str) -> list[Build]:
             serving=each.digest == serving,
             since=began[own.mark],
             origin=parse_origin(each.parent),
+            # A run that was stopped after its switch has left the mark behind.
+            served=each.digest == serving
+            or Kind.SERVED in kinds[own.mark]
+            or Kind.UNSERVED not in kinds[own.mark],
         )
         for each, own in own_models(models, name)
         if own.kind is Kind.BUILD
     ]
-    return sorted(found, key=lambda each: (each.serving, moment(each.since)), reverse=True)
+    return sorted(
+        found, key=lambda each: (each.serving, each.served, moment(each.since)), reverse=True
+    )
 
 
 def own_models(
@@ -167,6 +214,15 @@ def own_models(
         own = own_name(each.name)
         if own is not None and same_name(own.public, name):
             yield each, own
+
+
+def settled_models(server: Server) -> list[InstalledModel]:
+    """All models; looks again for a public name whose builds are there, see ``models_with``."""
+    models = server.models()
+    for public in {own.public for each in models if (own := own_name(each.name))}:
+        if find_model(models, public) is None:
+            models = server.models_with(public)
+    return models
 
 
 def moment(text: str) -> float:
@@ -219,10 +275,10 @@ def _rolled_back(
         return Rollback(public, chosen.name, serving, changed=False)
     if dry_run:
         return Rollback(public, chosen.name, serving, changed=True)
-    with suppress(ModelNotFound):
+    with suppress(ModelNotFound, LayerLost):
         free_engine(server, chosen.name, progress)
     progress.step(f"switch {public} to {chosen.name}")
-    previous = switch(server, public, chosen.name)
+    previous = switch(server, public, chosen.name).previous
     return Rollback(public, chosen.name, previous, changed=True)
 
 
@@ -233,13 +289,19 @@ def _public(kept: Sequence[Build]) -> str:
 
 
 def _before(kept: list[Build], public: str) -> Build:
-    found = next((each for each in kept if not each.serving), None)
-    if found is None:
+    found = next((each for each in kept if each.served and not each.serving), None)
+    if found is not None:
+        return found
+    unserved = [each.name for each in kept if not each.served]
+    if unserved:
         raise ModelNotFound(
-            f"{public} has no build but the one that serves",
-            "there is nothing to go back to: make what you want with devstral-ollama create",
+            f"{public} has no build that served before; never served: {', '.join(unserved)}",
+            f"to take one of them: devstral-ollama rollback {public} --to {unserved[0]}",
         )
-    return found
+    raise ModelNotFound(
+        f"{public} has no build but the one that serves",
+        "there is nothing to go back to: make what you want with devstral-ollama create",
+    )
 
 
 def _named(kept: list[Build], public: str, to: str) -> Build:
@@ -263,24 +325,25 @@ def _named(kept: list[Build], public: str, to: str) -> Build:
     return found[0]
 
 
-def switch(server: Server, name: str, build: str) -> str | None:
-    """Let a public name stand for a build, and see that it does.
+def switch(server: Server, name: str, build: str) -> Switched:
+    """Let a public name stand for a build, and see that it does, with every layer of it.
 
     The name is the only thing that is ever written over. What it stood for stays: as the build that
     it was, or as a copy where a person had made it.
 
-    Returns:
-        The build that the name stood for before; None where it is new.
-
     Raises:
-        BuildLost: There is no such build any more.
+        BuildLost: There is no such build any more, or a layer of it is gone; where the name stood
+            for another, it does so again.
         Overtaken: Another run switched the name to another build in the same moment.
-        ServerError: The name stands for nothing whole, however often it is written.
+        ServerError: The name stands for nothing whole, however often it is written; where its
+            ``switched`` is set, the name stands for the build, and what came after failed.
     """
     models = server.models_with(name)
     target = find_model(models, build)
     if target is None:
         raise _gone(build)
+    if not whole(server, build):
+        raise _incomplete(build)
     previous = _kept(server, models, name)
     current = find_model(models, name)
     if current is None or current.digest != target.digest:
@@ -288,8 +351,48 @@ def switch(server: Server, name: str, build: str) -> str | None:
             models = _write(server, name, target)
         except ModelNotFound as error:
             raise _gone(build) from error
-    _mark_as_served(server, models, name, target)
-    return previous
+    if not whole(server, name):
+        # While the name was being written, nothing named the layers if the build went just then.
+        _put_back(server, name, previous, target)
+        raise _incomplete(build)
+    try:
+        _mark_as_served(server, models, name, target, previous)
+    except ServerError as error:
+        error.switched = True
+        raise
+    return Switched(previous, target.digest.removeprefix("sha256:"))
+
+
+def whole(server: Server, name: str) -> bool:
+    """Whether a model is there with all of its layers, its weights among the server's blobs."""
+    try:
+        blobs = server.show(name, anew=True).blobs
+    except (ModelNotFound, LayerLost):
+        return False
+    except ServerError:
+        if server.model(name) is not None:
+            return False
+        raise
+    return all(server.has_blob(each) for each in blobs)
+
+
+def _put_back(server: Server, name: str, previous: str | None, target: InstalledModel) -> None:
+    """Let a name stand for what it stood for before, where it stands for a build with a hole."""
+    if previous is None or same_name(previous, target.name):
+        return
+    with suppress(ServerError):
+        models = server.models_with(name)
+        current, before = find_model(models, name), find_model(models, previous)
+        others = current is not None and current.digest != target.digest
+        if before is not None and not others and whole(server, previous):
+            _write(server, name, before)
+
+
+def _incomplete(build: str) -> BuildLost:
+    return BuildLost(
+        f"the build {build} has lost a layer: another run removed models meanwhile",
+        "devstral-ollama create makes it again; rollback --to BUILD takes another",
+    )
 
 
 def _gone(build: str) -> BuildLost:
@@ -315,17 +418,19 @@ def _kept(server: Server, models: list[InstalledModel], name: str) -> str | None
             continue
     if current is None:
         return None
-    kept = build_name(name, current.digest.removeprefix("sha256:")[:SHOWN_DIGITS])
+    kept = build_name(name, short_digest(current.digest))
     try:
         # The end of one manifest behind another has a digest of its own, and is read as the other.
         shown = server.show(name)
         for each in builds_of(models, name):
-            with suppress(ModelNotFound):
+            with suppress(ModelNotFound, LayerLost):
                 if server.show(each.name).is_same_model(shown):
                     return each.name
+        if not whole(server, name):
+            return None
         server.copy(name, kept)
-    except ModelNotFound:
-        # Another run writes the name, and that from a build.
+    except (ModelNotFound, LayerLost):
+        # Another run writes the name, and that from a build; or there is nothing to be kept.
         return None
     copied = server.model(kept)
     if copied is None or copied.digest != current.digest:
@@ -357,10 +462,14 @@ def _write(server: Server, name: str, target: InstalledModel) -> list[InstalledM
             if won:
                 raise Overtaken(
                     f"another run switched {name} to {won[0]} in the same moment",
-                    f"decide which is right, then: devstral-ollama rollback {name} --to BUILD",
+                    f"where it should be this one: devstral-ollama rollback {name} --to "
+                    f"{target.name}",
                 )
         # Runs that fall over each other must not do so again in step.
         time.sleep(random.uniform(0.0, 0.02) * (attempt + 1))  # noqa: S311 - no secret
+    if server.model(target.name) is None:
+        # A model that has lost its configuration is listed no more (0.34.4).
+        raise _incomplete(target.name)
     raise ServerError(
         f"{name} stands for no whole model after {_SWITCHES} attempts to switch it to "
         f"{target.name}",
@@ -369,9 +478,20 @@ def _write(server: Server, name: str, target: InstalledModel) -> list[InstalledM
 
 
 def _mark_as_served(
-    server: Server, models: list[InstalledModel], name: str, target: InstalledModel
+    server: Server,
+    models: list[InstalledModel],
+    name: str,
+    target: InstalledModel,
+    previous: str | None,
 ) -> None:
     """See to it that the build's time is the latest of the name's, and that no mark piles up."""
+    for each, found in own_models(models, name):
+        # A run that was stopped after its switch has left the mark of the one before.
+        if found.kind is Kind.UNSERVED and (
+            same_name(found.build, target.name)
+            or (previous is not None and same_name(found.build, previous))
+        ):
+            server.delete(each.name)
     times = {each.name: moment(each.since) for each in builds_of(models, name)}
     own = times.pop(target.name, None)
     if own is None or own >= max(times.values(), default=0.0):
@@ -386,15 +506,15 @@ def _mark_as_served(
     except ModelNotFound:
         # Who removed the build meanwhile puts it back, with the time of that moment.
         return
-    for each in stale:
-        server.delete(each)
+    for mark in stale:
+        server.delete(mark)
 
 
 def surplus(models: Sequence[InstalledModel], name: str, keep: int, now: datetime) -> list[Build]:
     """The builds of a name that are over ``keep``, and that no public name stands for.
 
-    A young one that is newer than what serves has not served yet: the run that made it is about to
-    switch the name to it.
+    A young one that has not served, or is newer than what serves, is spared: the run that made it
+    may be about to switch the name to it.
 
     Args:
         models: The models of a server.
@@ -409,7 +529,8 @@ def surplus(models: Sequence[InstalledModel], name: str, keep: int, now: datetim
     return [
         each
         for each in builds[keep:]
-        if each.digest not in in_use and moment(each.since) <= max(began, young)
+        if each.digest not in in_use
+        and (moment(each.since) <= young or (each.served and moment(each.since) <= began))
     ]
 
 
@@ -432,7 +553,7 @@ def prune(
         ModelNotFound: The server has no build of the name.
     """
     check_keep(keep)
-    models = server.models() if name is None else server.models_with(name)
+    models = settled_models(server) if name is None else server.models_with(name)
     if name is None:
         names = [each.name for each in models if builds_of(models, each.name)]
     elif any(own_models(models, name)):
@@ -456,11 +577,7 @@ def _remove(server: Server, build: Build) -> bool:
     models = server.models()
     if _names_of(models, build):
         return False
-    for each in models:
-        own = own_name(each.name)
-        if own is not None and own.kind is Kind.SERVED and same_name(own.build, build.name):
-            server.delete(each.name)
-    server.delete(build.name)
+    forget(server, models, build.name)
     for name in _names_of(server.models(), build):
         server.copy(name, build.name)
         copied = server.model(build.name)
@@ -468,6 +585,15 @@ def _remove(server: Server, build: Build) -> bool:
             return False
         server.delete(build.name)
     return True
+
+
+def forget(server: Server, models: Sequence[InstalledModel], build: str) -> None:
+    """Remove a build's name and its marks, whoever may need them."""
+    for each in models:
+        own = own_name(each.name)
+        if own is not None and own.kind.is_mark and same_name(own.build, build):
+            server.delete(each.name)
+    server.delete(build)
 
 
 def _names_of(models: Sequence[InstalledModel], build: Build) -> list[str]:
@@ -502,7 +628,7 @@ def free_engine(server: Server, name: str, progress: Progress) -> None:
     def blob(other: str) -> str | None:
         try:
             return server.show(other).weights
-        except ModelNotFound:
+        except (ModelNotFound, LayerLost):
             return None
 
     def loaded() -> dict[str, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from ollama_tools.devstral.carriers import AUTO, Carrier, jinja_template
 from ollama_tools.devstral.catalog import Catalog, Release
@@ -15,23 +15,23 @@ from ollama_tools.devstral.reference import QuantReference, guess_release, parse
 from ollama_tools.errors import ModelNotFound, UsageError
 from ollama_tools.model.apply import Outcome, apply
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
+from ollama_tools.model.published import Publisher, publisher
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import Server, find_model
+from ollama_tools.server.parameters import require_parameters
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
 from ollama_tools.settings.environment import TEMPLATE_FILE
-from ollama_tools.wanted.spec import Parameters
-from ollama_tools.wanted.wish import (
+from ollama_tools.wanted.draft import (
     Registry,
-    Via,
-    Wish,
     candidates,
     choose_release,
     choose_via,
     find_source,
     offline_facts,
 )
+from ollama_tools.wanted.wish import Via, Wish, WishOptions
 
 if TYPE_CHECKING:
     from ollama_tools.checks.result import Report
@@ -41,21 +41,13 @@ def ensure_model(
     reference: str,
     *,
     host: str | None = None,
-    name: str | None = None,
-    release: str | None = None,
-    context: int | None = None,
-    parameters: Parameters | None = None,
-    system: str | Path | None = None,
-    carrier: str = AUTO,
-    via: str | None = None,
-    registry: str | None = None,
     check: bool = True,
     prompt_tokens: int = AGENT_PROMPT,
     force: bool = False,
     keep: int | None = None,
-    revision: str | None = None,
     upgrade: bool = False,
     progress: Progress | None = None,
+    **wish: Unpack[WishOptions],
 ) -> Outcome:
     """See to it that a server serves a Devstral as it should be; do nothing where it does.
 
@@ -67,24 +59,15 @@ def ensure_model(
             ``"hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0"``, ``"./my-tune.gguf"``, or the name of
             a model on the server.
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
-        name: Public name; None for ``devstral-small-2507:UD-Q4_K_XL`` and the like.
-        release: The Devstral whose format holds, for weights that the catalog does not know.
-        context: Context in tokens; None for the release's default.
-        parameters: Ollama parameters over the recommended ones.
-        system: ``"bundled"``, ``"hub"``, the path of a file, ``""`` for none; None for the hub's
-            where it can be had, else the bundled one.
-        carrier: Where the chat template shall live: ``"auto"``, ``"gguf"``, ``"hub"``,
-            ``"modelfile"``, or ``"server"`` for a server that is dedicated to one family.
-        via: ``"upload"`` or ``"server"``; None for upload to this machine and pull elsewhere.
-        registry: Mirror to pull from, as ``"host:port"`` or ``"http://host:port"``.
         check: Whether a new build must pass the smoke checks before the name is switched to it.
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Pull and build again even where nothing differs.
         keep: How many builds of the name to keep, the one that serves among them; None for all.
-        revision: Commit, branch or tag of the repository on the hub; a commit pins the weights, as
-            ``"UD-Q4_K_XL@sha256:…"`` does.
-        upgrade: Take what the hub has now, where what serves is an older file of the same name.
+        upgrade: Take what the hub (or the mirror that is named) has now, where what serves is an
+            older file of the same name.
         progress: Hears of each step; None for silence.
+        **wish: Everything else that may be said of the model (``name``, ``context``, ``carrier``,
+            …): the fields of :class:`ollama_tools.wanted.wish.Wish`.
 
     Returns:
         What is served now: name, build, digest, weights; what served before, and what changed.
@@ -97,22 +80,11 @@ def ensure_model(
         HubError: The hub cannot.
         CheckFailed: The new build is not right; the public name is as it was.
     """
-    wish = Wish(
-        reference,
-        name,
-        release,
-        context,
-        parameters or {},
-        system,
-        carrier,
-        via,
-        registry,
-        revision,
-    )
+    wanted = Wish(reference=reference, **wish)
     policy = Policy(check, prompt_tokens, force, upgrade, keep)
     progress = progress or Silence()
-    with Server(host) as server:
-        return apply(plan_for(server, wish, policy, progress), server, progress)
+    with Server(host, progress=progress) as server:
+        return apply(plan_for(server, wanted, policy, progress), server, progress)
 
 
 def smoke(
@@ -142,7 +114,7 @@ def smoke(
     from ollama_tools.checks.smoke import smoke_server
 
     catalog = load_catalog()
-    with Server(host) as server:
+    with Server(host, progress=progress) as server:
         name, known = _name_on_server(server, name, catalog)
         if release is None and known is None:
             # A name may say nothing; what the weights call themselves does.
@@ -181,16 +153,27 @@ class Wanted:
         version: The server's version.
         via: How the bytes would come.
         registry: Where the server would pull from.
+        publisher: Who says what is published.
     """
 
     compared: Comparison
     version: Version
     via: Via
     registry: Registry
+    publisher: Publisher
 
 
-def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Wanted:
+def compare_with(
+    server: Server, wish: Wish, policy: Policy, progress: Progress, *, doubtful: bool = False
+) -> Wanted:
     """Compare what a server has with what is wished.
+
+    Args:
+        server: The server.
+        wish: What is wished.
+        policy: How the wish is to be met.
+        progress: Hears of long steps.
+        doubtful: Whether a layer of what serves may be gone, so that the server has to look.
 
     Raises:
         UsageError: What was asked for cannot be.
@@ -200,6 +183,7 @@ def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress)
     reference = parse_reference(wish.reference, catalog)
     offline = offline_facts(reference, wish, catalog)
     version = require_supported(server.version())
+    require_parameters(offline.parameters, version)
     models = server.models_with(offline.name)
     jinja = None
     if wish.carrier in (AUTO, Carrier.GGUF) and version >= NATIVE_JINJA:
@@ -209,18 +193,22 @@ def compare_with(server: Server, wish: Wish, policy: Policy, progress: Progress)
         _require_dedicated(server, offline.release)
     via = choose_via(wish, offline.via, local=server.is_local)
     wanted = candidates(source, offline, wish, version, via)
-    return Wanted(compare(server, models, wanted, policy, progress), version, via, offline.registry)
+    asked = publisher(via, offline.registry, progress)
+    compared = compare(server, models, wanted, policy, asked, progress, version, doubtful=doubtful)
+    return Wanted(compared, version, via, offline.registry, asked)
 
 
-def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> Plan:
-    """The steps from what a server has to what is wished.
+def plan_for(
+    server: Server, wish: Wish, policy: Policy, progress: Progress, *, doubtful: bool = False
+) -> Plan:
+    """The steps from what a server has to what is wished; see :func:`compare_with`.
 
     Raises:
         UsageError: What was asked for cannot be.
         ServerError: The server does not answer, or cannot serve Devstral.
         HubError: The hub has to say which file it has, and does not.
     """
-    wanted = compare_with(server, wish, policy, progress)
+    wanted = compare_with(server, wish, policy, progress, doubtful=doubtful)
     plan = make_plan(
         wanted.compared,
         server,
@@ -228,9 +216,10 @@ def plan_for(server: Server, wish: Wish, policy: Policy, progress: Progress) -> 
         policy,
         via=wanted.via,
         registry=wanted.registry,
+        publisher=wanted.publisher,
         progress=progress,
     )
-    return replace(plan, again=partial(plan_for, server, wish, policy, progress))
+    return replace(plan, again=partial(plan_for, server, wish, policy, progress, doubtful=True))
 
 
 def _require_dedicated(server: Server, release: Release) -> None:
@@ -239,10 +228,10 @@ def _require_dedicated(server: Server, release: Release) -> None:
     Raises:
         UsageError: Its process is seen, and its environment names none.
     """
-    process = find_server_process(server.url) if server.is_local else None
+    process = find_server_process(server.url)
     if process is not None and TEMPLATE_FILE not in process.environment:
         raise UsageError(
             f"the server at {server.url} runs without {TEMPLATE_FILE}, so it has no template",
             f"start it with devstral-ollama serve --dedicated-to {release.aliases[0]}, or use "
-            "--template-in auto",
+            "--carrier auto",
         )

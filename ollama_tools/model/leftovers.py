@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
-from ollama_tools.errors import ServerError
+from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, ServerUnreachable
 from ollama_tools.files import hub
 from ollama_tools.files import remembered as state
-from ollama_tools.model.builds import SPARED, builds_of, moment, own_models
+from ollama_tools.model.builds import SPARED, builds_of, moment, own_models, settled_models
 from ollama_tools.model.steps import Run, Step, StepKind
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import Kind, own_name, public_name, same_name
@@ -47,7 +47,7 @@ _WHY = {
     LeftoverKind.FAILED: "failed its checks, and is kept to be looked at",
     LeftoverKind.TRIAL: "was being made when a run was stopped",
     LeftoverKind.ORPHAN: "a build whose public name is gone",
-    LeftoverKind.MARK: "says when a build served that is gone",
+    LeftoverKind.MARK: "says whether and when a build served that is gone",
     LeftoverKind.BASE: "was pulled for a build, by a run that was stopped",
     LeftoverKind.BROKEN: "has a manifest without content, from a server that was stopped",
     LeftoverKind.DOWNLOAD: "a download that was broken off",
@@ -163,8 +163,11 @@ def find_leftovers(
     return [*found, *_broken(server), *_downloads(), *_temporary()]
 
 
-def remove_leftover(server: Server, leftover: Leftover) -> None:
+def remove_leftover(server: Server, leftover: Leftover) -> bool:
     """Remove one; it may be gone already.
+
+    Returns:
+        Whether it is gone: one that turns out to be needed stays.
 
     Raises:
         ServerError: It is still there.
@@ -174,11 +177,29 @@ def remove_leftover(server: Server, leftover: Leftover) -> None:
             Path(leftover.name).unlink(missing_ok=True)
         case LeftoverKind.BROKEN:
             _remove_broken(server, leftover.name)
+        case LeftoverKind.ORPHAN if leftover.public and _is_there(server, leftover.public):
+            # A switch only hid the name for a moment.
+            return False
         case LeftoverKind.BASE:
             server.delete(leftover.name)
             state.forget_base(server.url, leftover.name)
         case _:
             server.delete(leftover.name)
+    return True
+
+
+def _is_there(server: Server, name: str) -> bool:
+    """Whether a server has a model, though the list may lack it while it is being switched."""
+    try:
+        server.show(name)
+    except ModelNotFound:
+        return find_model(server.models_with(name), name) is not None
+    except (ServerUnreachable, NotOllama):
+        raise
+    except ServerError:
+        # It is being written, or has a hole: whichever it is, it is no name that is gone.
+        return True
+    return True
 
 
 def remove_leftovers(server: Server, name: str | None, *, dry_run: bool = False) -> list[Leftover]:
@@ -192,11 +213,9 @@ def remove_leftovers(server: Server, name: str | None, *, dry_run: bool = False)
     Returns:
         What was removed.
     """
-    found = [each for each in find_leftovers(server, server.models(), name) if not each.spared]
-    if not dry_run:
-        for each in found:
-            remove_leftover(server, each)
-    return found
+    models = settled_models(server)
+    found = [each for each in find_leftovers(server, models, name) if not each.spared]
+    return [each for each in found if dry_run or remove_leftover(server, each)]
 
 
 def remove_model(server: Server, name: str, *, dry_run: bool = False) -> Removal:
@@ -243,9 +262,11 @@ def _own(server: Server, models: Sequence[InstalledModel]) -> Iterator[Leftover]
             case Kind.TRIAL:
                 young = _is_young(model, server.now)
                 yield Leftover(LeftoverKind.TRIAL, model.name, own.public, model.bytes, young)
-            case Kind.SERVED:
+            case Kind.SERVED | Kind.UNSERVED:
                 if find_model(there, own.build) is None:
-                    yield Leftover(LeftoverKind.MARK, model.name, own.public)
+                    # A build's first mark is there before the build.
+                    young = own.kind is Kind.UNSERVED and _is_young(model, server.now)
+                    yield Leftover(LeftoverKind.MARK, model.name, own.public, None, young)
             case Kind.BUILD:
                 if find_model(there, own.public) is None and _is_ours(model, server):
                     young = _is_young(model, server.now)
@@ -303,7 +324,7 @@ def _is_manifest(path: Path) -> bool:
 
 
 def _manifests(server: Server) -> Iterator[tuple[Path, str]]:
-    process = find_server_process(server.url) if server.is_local else None
+    process = find_server_process(server.url)
     if process is None or process.models_directory is None:
         return
     root = process.seen(process.models_directory) / "manifests"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tools.errors import ModelNotFound, ServerError
-from ollama_tools.model.builds import SHOWN_DIGITS, Build, builds_of, with_weights
+from ollama_tools.errors import ServerError
+from ollama_tools.files.digests import short_digest
+from ollama_tools.model.builds import Build, builds_of, settled_models, with_weights
 from ollama_tools.model.leftovers import Leftover, find_leftovers
+from ollama_tools.progress import size_text
 from ollama_tools.server.answers import OF_THE_WAY
-from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.client import InstalledModel, Server
 from ollama_tools.server.names import own_name, same_name
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
@@ -25,7 +27,7 @@ class Entry:
         digest: The manifest's digest, shortened as the ollama command line does.
         bytes: Size of all layers.
         context: ``num_ctx`` in tokens; None where the server's default holds.
-        carrier: Where its chat template lives.
+        carrier: Where its chat template lives; ``unreadable`` where the server cannot show it.
         loaded: Whether it is in memory now.
         weights: ``sha256:…`` of the blob that holds its weights.
         origin: Where they came from; None where the manifest does not say.
@@ -59,7 +61,7 @@ class Entry:
             "broken": self.broken or None,
         }
 
-    def rows(self, size_text: Callable[[int], str]) -> Iterator[tuple[str, ...]]:
+    def rows(self) -> Iterator[tuple[str, ...]]:
         """The entry as rows of a table: the name, then its builds."""
         yield (
             self.name,
@@ -70,8 +72,7 @@ class Entry:
             f"broken: {self.broken}" if self.broken else "loaded" if self.loaded else "",
         )
         for each in self.builds:
-            state = "serving" if each.serving else "kept for rollback"
-            yield f"  {each.name}", each.digest[:SHOWN_DIGITS], "", "", "", state
+            yield f"  {each.name}", short_digest(each.digest), "", "", "", each.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
         server: The server.
         everything: Whether other models are listed as well.
     """
-    models = _whole_list(server)
+    models = settled_models(server)
     builds = {model.name: builds_of(models, model.name) for model in models}
     public = {model.name for model in models if builds[model.name]}
     left = find_leftovers(server, models)
@@ -113,14 +114,14 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
             continue
         try:
             shown = server.show(model.name)
-        except ModelNotFound:
-            # It went while the others were looked at.
-            continue
         except OF_THE_WAY:
             raise
         except ServerError as error:
-            if everything or "devstral" in model.name.casefold():
-                entries.append(_broken(model, error.what))
+            # One that the server cannot show must hide no other; or it went meanwhile.
+            if server.model(model.name) is not None and (
+                everything or builds[model.name] or "devstral" in model.name.casefold()
+            ):
+                entries.append(_broken(model, builds[model.name], error.what))
             continue
         if everything or shown.is_devstral:
             is_loaded = any(same_name(model.name, each) for each in loaded)
@@ -129,26 +130,17 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
     return Listing(tuple(entries), tuple(left))
 
 
-def _whole_list(server: Server) -> list[InstalledModel]:
-    """All models; looks again for a public name whose builds are there, see ``models_with``."""
-    models = server.models()
-    for public in {own.public for each in models if (own := own_name(each.name))}:
-        if find_model(models, public) is None:
-            models = server.models_with(public)
-    return models
-
-
-def _broken(model: InstalledModel, why: str) -> Entry:
+def _broken(model: InstalledModel, builds: list[Build], why: str) -> Entry:
     return Entry(
         name=model.name,
-        digest=model.digest[:SHOWN_DIGITS],
+        digest=short_digest(model.digest),
         bytes=model.bytes,
         context=None,
-        carrier="",
+        carrier="unreadable",
         loaded=False,
         weights=None,
         origin=None,
-        builds=(),
+        builds=tuple(builds),
         broken=why,
     )
 
@@ -156,7 +148,7 @@ def _broken(model: InstalledModel, why: str) -> Entry:
 def _entry(model: InstalledModel, shown: Shown, builds: list[Build], *, loaded: bool) -> Entry:
     return Entry(
         name=model.name,
-        digest=model.digest[:SHOWN_DIGITS],
+        digest=short_digest(model.digest),
         bytes=model.bytes,
         context=shown.context,
         carrier=shown.carrier,

@@ -9,9 +9,12 @@ from typing import Any
 
 from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import UsageError
+from ollama_tools.files.digests import short_digest
 from ollama_tools.files.packaged import data_path
+from ollama_tools.server.parameters import value_text
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.spec import FileSource, HubSource, Scalar, Spec
+from ollama_tools.wanted.spec import FileSource, HubSource, Spec
+from ollama_tools.wanted.wish import Scalar
 
 _GIB = 1024**3
 _SHOWN_KV_TYPES = (KvType.F16, KvType.Q8_0, KvType.Q4_0)
@@ -26,7 +29,7 @@ def _text(spec: Spec) -> str:
 def _quoted(value: Scalar) -> str:
     """A parameter's value as Modelfile text."""
     if not isinstance(value, str):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return value_text(value)
     if '"""' in value or "\n" in value:
         raise UsageError(f"a Modelfile cannot carry the value {value!r}", "choose another")
     return f'"""{value}"""' if '"' in value or value != value.strip() else f'"{value}"'
@@ -38,12 +41,13 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
             yield key, _quoted(each)
 
 
-def render(spec: Spec, *, registry: str = "hf.co") -> str:
+def render(spec: Spec, *, registry: str = "hf.co", filename: str | None = None) -> str:
     """The Modelfile of a spec; ``ollama create -f`` makes the same manifest of it as the API does.
 
     Args:
         spec: The desired model, its system prompt's text included.
         registry: Host from which the server pulls the weights.
+        filename: Name of the file that the text is written to; None for the tag's.
 
     Raises:
         UsageError: Modelfile text has no way to say something that the spec wants.
@@ -66,7 +70,7 @@ def render(spec: Spec, *, registry: str = "hf.co") -> str:
     return environment.from_string(data_path("Modelfile.j2").read_text(encoding="utf-8")).render(
         title=f"{spec.release.name} {label}",
         name=spec.name,
-        filename=f"{spec.name.rsplit(':', 1)[-1]}.Modelfile",
+        filename=filename or f"{spec.name.rsplit(':', 1)[-1]}.Modelfile",
         source=origin,
         requires=spec.release.minimum_server,
         parser=layers.parser,
@@ -160,11 +164,7 @@ def differences(spec: Spec, found: Shown) -> list[Difference]:
     if found.parser != (layers.parser or ""):
         different.append(Difference("parser", found.parser or None, layers.parser))
     for key, value in spec.parameters.items():
-        wanted = (
-            sorted(value)
-            if isinstance(value, tuple)
-            else [f"{value:g}" if isinstance(value, float) else str(value)]
-        )
+        wanted = sorted(value) if isinstance(value, tuple) else [value_text(value)]
         there = sorted(found.parameters.get(key, []))
         if there != wanted:
             different.append(
@@ -179,4 +179,4 @@ def _sha256(text: str) -> str:
 
 def _short(sha256: str, text: str | None = None) -> str | None:
     """A long text by its digest; None for an empty one."""
-    return None if text == "" or sha256 == _sha256("") else f"sha256:{sha256[:12]}"
+    return None if text == "" or sha256 == _sha256("") else f"sha256:{short_digest(sha256)}"

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
+from ollama_tools.checks.vouching import vouches
 from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.system_prompt import SystemOrigin
-from ollama_tools.errors import HubError, ServerError, UsageError
+from ollama_tools.errors import (
+    HubError,
+    LayerLost,
+    ModelNotFound,
+    NotOllama,
+    ServerError,
+    ServerUnreachable,
+    UsageError,
+)
+from ollama_tools.files.digests import SHOWN_DIGITS, short_digest
+from ollama_tools.files.gguf_rewrite import own_sha256
 from ollama_tools.model.bring import (
     Pull,
     RemoveBase,
     Surroundings,
+    Upload,
     UseWeights,
     base_steps,
     bring_steps,
-    hub_facts,
-    meets_pin,
+    is_of_file,
 )
-from ollama_tools.model.builds import SHOWN_DIGITS, builds_of, own_models, surplus
+from ollama_tools.model.builds import builds_of, own_models, surplus, whole
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, differences
+from ollama_tools.model.published import Publisher, meets_pin
 from ollama_tools.model.steps import (
     Check,
     Compare,
@@ -39,11 +50,19 @@ from ollama_tools.model.steps import (
 )
 from ollama_tools.progress import Progress
 from ollama_tools.server.client import InstalledModel, Server, find_model
-from ollama_tools.server.names import Kind, build_name, full_name, new_served_name, same_name
+from ollama_tools.server.names import (
+    Kind,
+    build_name,
+    full_name,
+    new_served_name,
+    own_name,
+    same_name,
+)
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.versions import Version
-from ollama_tools.wanted.spec import HubSource, Spec
-from ollama_tools.wanted.wish import Registry, Via
+from ollama_tools.server.versions import UNQUOTED_FILES, Version, rewrites_files
+from ollama_tools.wanted.draft import Registry
+from ollama_tools.wanted.spec import FileSource, HubSource, Spec
+from ollama_tools.wanted.wish import Via
 
 _LATEST = "9999-01-01T00:00:00+00:00"
 _BEFORE_THE_LATEST = "9998-01-01T00:00:00+00:00"
@@ -61,7 +80,7 @@ class Comparison:
         known: Models that were looked at, as the server shows them.
         nearest: The spec that the current model is, or comes nearest to; None without a model.
         differences: What the current model has otherwise; empty where nothing is to do.
-        earlier: The name of the current build from before marks vouched for weights.
+        earlier: The name that an earlier version of this package gave to the current build.
         standing: A build that is what is wanted, with its weights.
     """
 
@@ -91,7 +110,7 @@ class Comparison:
         if self.current is None:
             return "it is not on the server"
         if self.earlier:
-            return f"{self.earlier} has a name that says nothing of its weights"
+            return f"{self.earlier} has the name that an earlier version gave it"
         return "; ".join(map(str, self.differences))
 
     @property
@@ -104,7 +123,7 @@ class Comparison:
         served = _builds_with(self.models, self.name, self.current.digest)
         if served and not self._is_unsound(served[0]):
             return served[0]
-        return build_name(self.name, _short(self.current.digest))
+        return build_name(self.name, short_digest(self.current.digest))
 
     def _is_unsound(self, build: str) -> bool:
         """Whether a build has something else than its name says, so that the name is made anew."""
@@ -121,7 +140,11 @@ def compare(
     models: Sequence[InstalledModel],
     candidates: Sequence[Spec],
     policy: Policy,
+    publisher: Publisher,
     progress: Progress,
+    version: Version,
+    *,
+    doubtful: bool = False,
 ) -> Comparison:
     """Look whether a name stands for what is wanted.
 
@@ -134,35 +157,74 @@ def compare(
         models: Its models.
         candidates: The specs that would do, the best first.
         policy: How the wish is to be met.
-        progress: Hears where the hub is asked.
+        publisher: Who says what is published.
+        progress: Hears where a file is hashed.
+        version: The server's version.
+        doubtful: Whether a layer of what serves may be gone, so that the server has to look.
 
     Raises:
-        UsageError: Another model has the name in other letters.
-        HubError: The hub has to say which file is meant, and does not.
+        UsageError: Another model has the name in other letters, or nobody can know a commit.
+        HubError: The publisher has to say which file is meant, and does not.
+        FileProblem: A file cannot be read.
     """
     name = candidates[0].name
     current = find_model(list(models), name)
     _refuse_other_case(name, current)
     bare = Comparison(name, tuple(candidates), tuple(models), current, {})
+    is_right = partial(
+        _is_right, policy=policy, publisher=publisher, progress=progress, version=version
+    )
     if policy.force:
         return replace(bare, differences=(Difference("build", None, "one made anew (--force)"),))
     if current is None:
         missing = (Difference("model", None, name),)
-        return _with_standing(replace(bare, differences=missing), server, policy, progress)
-    shown = server.show(current.name)
+        return _with_standing(replace(bare, differences=missing), server, is_right)
+    shown = _shown(server, current.name)
+    if shown is None or (doubtful and not whole(server, current.name)):
+        holed = (Difference("model", "one that has lost a layer", "a whole one"),)
+        return _with_standing(replace(bare, differences=holed), server, is_right)
     bare = replace(bare, known={current.name: shown})
+    served = _builds_with(models, name, current.digest)
     for spec in candidates:
-        different = differences(spec, shown)
-        served = _builds_with(models, name, current.digest)
-        if not different and any(same_name(each, spec.build(shown.blobs)) for each in served):
-            if _is_right(spec, shown, policy, progress):
+        if not served or differences(spec, shown):
+            continue
+        if any(same_name(each, spec.build(shown.blobs)) for each in served):
+            if is_right(spec, shown):
                 return replace(bare, nearest=spec)
             continue
-        earlier = next((each for each in spec.earlier_builds if each in served), None)
-        if not different and earlier and _is_right(spec, shown, policy, progress):
+        earlier = _earlier_build(spec, shown, served, progress)
+        if earlier and is_right(spec, shown):
             return replace(bare, nearest=spec, earlier=earlier)
-    found = _with_standing(bare, server, policy, progress)
+    found = _with_standing(bare, server, is_right)
     return _with_differences(found, current, shown)
+
+
+def _earlier_build(
+    spec: Spec, shown: Shown, served: Sequence[str], progress: Progress
+) -> str | None:
+    """The one of some builds that has the name which an earlier version gave to a spec."""
+    if isinstance(source := spec.source, FileSource):
+        # Those names say which file it was, and so does all but the eldest of their models.
+        sha256 = shown.origin.sha256 if shown.origin else own_sha256(source.path, progress)
+        spec = replace(spec, source=replace(source, sha256=sha256))
+    return next((each for each in spec.earlier_builds(shown.blobs) if each in served), None)
+
+
+def _shown(server: Server, name: str) -> Shown | None:
+    """A model that the server lists; None where it lists it, and a layer of it is gone.
+
+    Raises:
+        ModelNotFound: Another run has removed it.
+    """
+    try:
+        return server.show(name)
+    except LayerLost:
+        return None
+    except ModelNotFound:
+        # So it answers for a text that is gone, too (0.34.4).
+        if server.model(name) is None:
+            raise
+        return None
 
 
 def _refuse_other_case(name: str, current: InstalledModel | None) -> None:
@@ -177,22 +239,34 @@ def _builds_with(models: Sequence[InstalledModel], name: str, digest: str) -> li
     return [each.name for each in builds_of(models, name) if each.digest == digest]
 
 
-def _is_right(spec: Spec, shown: Shown, policy: Policy, progress: Progress) -> bool:
-    """Whether weights are those that a person pinned, and the hub's newest where that is asked."""
+def _is_right(
+    spec: Spec,
+    shown: Shown,
+    policy: Policy,
+    publisher: Publisher,
+    progress: Progress,
+    version: Version,
+) -> bool:
+    """Whether weights are those that are wished, as far as the mark of a build does not say it.
+
+    They are those that a person pinned, the hub's newest where that is asked, and of a file what
+    the file is now.
+    """
     source = spec.source
+    if isinstance(source, FileSource):
+        return is_of_file(spec, shown, source, version, progress)
     if not isinstance(source, HubSource):
         return True
-    if not meets_pin(shown, source, progress):
+    if not meets_pin(shown, source, publisher):
         return False
     if not policy.upgrade or source.sha256 or source.commit:
         return True
-    progress.step(f"asking the hub for {source}")
     published = shown.origin.sha256 if shown.origin else None
-    return published == hub_facts(source)[1].sha256
+    return published == publisher.sha256(source)
 
 
 def _with_standing(
-    found: Comparison, server: Server, policy: Policy, progress: Progress
+    found: Comparison, server: Server, is_right: Callable[[Spec, Shown], bool]
 ) -> Comparison:
     """Look at every build of the name, for one that is what is wanted."""
     known = dict(found.known)
@@ -200,6 +274,8 @@ def _with_standing(
         if own.kind in (Kind.BUILD, Kind.TRIAL, Kind.FAILED):
             try:
                 known[each.name] = server.show(each.name)
+            except (ServerUnreachable, NotOllama):
+                raise
             except ServerError:
                 # One that cannot be shown is none that could be used.
                 continue
@@ -211,7 +287,8 @@ def _with_standing(
             if (
                 same_name(name, spec.build(shown.blobs))
                 and not differences(spec, shown)
-                and _is_right(spec, shown, policy, progress)
+                and is_right(spec, shown)
+                and whole(server, name)
             ):
                 return replace(found, standing=(spec, shown.blobs))
     return found
@@ -244,7 +321,9 @@ def _weights_difference(found: Shown, other: Shown | None, wanted: tuple[str, ..
 
 def _weights_text(shown: Shown | None, blobs: tuple[str, ...]) -> str:
     """Weights by the digest of their blob and where they came from."""
-    digests = [f"sha256:{_short(each)}" if each.startswith("sha256:") else each for each in blobs]
+    digests = [
+        f"sha256:{short_digest(each)}" if each.startswith("sha256:") else each for each in blobs
+    ]
     origin = f" ({shown.origin})" if shown and shown.origin else ""
     return f"{' '.join(digests)}{origin}"
 
@@ -260,6 +339,7 @@ class Plan:
         around: What the ways of the bytes depend on.
         steps: What is done, in order; empty where nothing is.
         removed: Builds that are removed in the end, as far as they are there or known already.
+        at_most: Whether fewer may be removed, since nobody knows yet which build will be made.
         again: Plans anew from what the server has then; None where nobody can.
     """
 
@@ -269,6 +349,7 @@ class Plan:
     around: Surroundings
     steps: tuple[Step, ...]
     removed: tuple[str, ...] = ()
+    at_most: bool = False
     again: Callable[[], Plan] | None = None
 
     @property
@@ -290,6 +371,7 @@ class Plan:
             "previous": compared.previous,
             "differences": [each.as_json() for each in compared.differences],
             "removed": list(self.removed),
+            "removed_at_most": self.at_most,
             "steps": [each.as_json() for each in self.steps],
         }
 
@@ -302,6 +384,7 @@ def make_plan(
     *,
     via: Via,
     registry: Registry,
+    publisher: Publisher,
     progress: Progress,
 ) -> Plan:
     """Turn what differs into steps.
@@ -313,14 +396,15 @@ def make_plan(
         policy: How the wish is to be met.
         via: How the bytes reach the server.
         registry: Where the server pulls from.
-        progress: Hears of warnings, and where the hub is asked.
+        publisher: Who says what is published.
+        progress: Hears of warnings.
 
     Raises:
-        HubError: The hub has to say which file it has, and does not.
+        HubError: The publisher has to say which file it has, and does not.
         UsageError: The file cannot be had.
     """
     around = Surroundings(
-        server, version, compared.models, compared.known, via, registry, policy, progress
+        server, version, compared.models, compared.known, via, registry, policy, publisher, progress
     )
     steps: list[Step] = []
     if compared.unchanged is None:
@@ -329,11 +413,11 @@ def make_plan(
         steps += base_steps(compared.candidates[0], around, pulled=pulled)
     bases = [each.base for each in steps if isinstance(each, RemoveBase)]
     steps += stopped_runs(server, compared.models, compared.name, but=bases)
-    removed = _removed(compared, policy, server.now, _build_to_come(steps))
+    removed, at_most = _removed(compared, around, steps)
     if removed:
         assert policy.keep is not None  # noqa: S101 - else there would be none
-        steps.append(RemoveBuilds(removed, policy.keep))
-    return Plan(compared, version, policy, around, tuple(steps), removed)
+        steps.append(RemoveBuilds(removed, policy.keep, at_most))
+    return Plan(compared, version, policy, around, tuple(steps), removed, at_most)
 
 
 def _making_steps(compared: Comparison, around: Surroundings) -> list[Step]:
@@ -353,12 +437,56 @@ def _making_steps(compared: Comparison, around: Surroundings) -> list[Step]:
     else:
         steps += _made(_with_system_text(compared.candidates, around.progress), around)
     if policy.check:
-        running = [each.name for each in around.server.running()]
-        steps.append(Check(compared.name, running[0] if running else None))
+        steps.append(Check(compared.name))
+    _say_what_is_unloaded(steps, around)
     if compared.standing is None:
         steps.append(Keep(compared.name))
     steps.append(Switch(compared.name, is_new=compared.current is None))
     return steps
+
+
+def _say_what_is_unloaded(steps: list[Step], around: Surroundings) -> None:
+    """Let the first step that loads the build say what the server lets go for it.
+
+    How much memory a server has it does not tell; that engines are kept by weights is known.
+    """
+    first = next((i for i, each in enumerate(steps) if isinstance(each, Compare | Check)), None)
+    loaded = around.server.running()
+    if first is None or not loaded:
+        return
+    spec = next(each.spec for each in steps if isinstance(each, UseBuild | Create))
+    weights = next((each.weights for each in steps if isinstance(each, UseBuild)), None)
+    weights = weights or _weights_known(steps, around)
+    by_weights, by_memory = [], []
+    for each in loaded:
+        # An engine has the name that it was loaded under, which may be that of a trial long gone.
+        same = [model.name for model in around.models if model.digest == each.digest]
+        if not same:
+            # What nobody can ask any more is missed by nobody.
+            continue
+        name = next((known for known in same if own_name(known) is None), same[0])
+        try:
+            shown = around.server.show(name)
+            shares = weights is not None and shown.weights == weights[0]
+        except (ModelNotFound, LayerLost):
+            shares = False
+        if not shares:
+            by_memory.append(name)
+        elif each.context != spec.context or spec.carrier is Carrier.HUB:
+            by_weights.append(name)
+    words = ""
+    if by_weights:
+        names = ", ".join(by_weights)
+        words += f"; the server unloads {names} for it, since both are on the same weights"
+    if by_memory:
+        cause = "" if weights is not None else "it is on the same weights, or "
+        words += (
+            f"; the server unloads {', '.join(by_memory)} for it where {cause}its memory cannot "
+            "hold both, which only the server knows"
+        )
+    step = steps[first]
+    assert isinstance(step, Compare | Check)  # noqa: S101 - so it was chosen
+    steps[first] = replace(step, unloads=words)
 
 
 def _made_anew(candidates: Sequence[Spec], around: Surroundings) -> list[Step]:
@@ -415,32 +543,72 @@ def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple
     )
 
 
-def _build_to_come(steps: Sequence[Step]) -> str | None:
-    """The name of the build that is made, where its weights are known before they are brought."""
-    weights = next((each.weights for each in steps if isinstance(each, UseWeights)), None)
-    spec = next((each.spec for each in steps if isinstance(each, Create)), None)
-    if spec is None or weights is None or isinstance(weights, str):
-        return None
-    return spec.build(tuple(weights.values()))
-
-
 def _removed(
-    compared: Comparison, policy: Policy, now: datetime, to_come: str | None
-) -> tuple[str, ...]:
+    compared: Comparison, around: Surroundings, steps: Sequence[Step]
+) -> tuple[tuple[str, ...], bool]:
     """The builds that are over ``keep`` once the plan has been carried out.
 
-    Args:
-        compared: What the server has, beside what is wanted.
-        policy: How the wish is to be met.
-        now: The server's time.
-        to_come: The name of the build that is made; None where nobody knows it yet.
+    Returns:
+        Their names, and whether it may be fewer: where nobody knows the weights to come, the build
+        to come may be one that is there.
     """
-    if policy.keep is None:
-        return ()
-    models = list(compared.models)
-    if compared.unchanged is None and compared.earlier is None:
-        models = _models_afterwards(compared, to_come)
-    return tuple(each.name for each in surplus(models, compared.name, policy.keep, now))
+    keep = around.policy.keep
+    if keep is None:
+        return (), False
+
+    def over(models: Sequence[InstalledModel]) -> tuple[str, ...]:
+        return tuple(each.name for each in surplus(models, compared.name, keep, around.server.now))
+
+    if compared.unchanged is not None or compared.earlier is not None:
+        return over(compared.models), False
+    found = over(_models_afterwards(compared, None))
+    if not found or compared.standing is not None:
+        return found, False
+    spec = next(each.spec for each in steps if isinstance(each, Create))
+    weights = _weights_to_come(steps, around)
+    if weights is not None:
+        return over(_models_afterwards(compared, spec.build(weights))), False
+    names = [each.name for each in builds_of(compared.models, compared.name)]
+    possible = [each for each in names if _may_come(each, compared, around)]
+    fewer = {over(_models_afterwards(compared, each)) for each in possible}
+    return found, bool(fewer - {found})
+
+
+def _weights_to_come(steps: Sequence[Step], around: Surroundings) -> tuple[str, ...] | None:
+    """The blobs that the build to come will have; None where nobody knows them yet."""
+    if rewrites_files(around.version):
+        return None
+    if (known := _weights_known(steps, around)) is not None:
+        return known
+    for step in steps:
+        if isinstance(step, Pull) and around.version >= UNQUOTED_FILES:
+            assert isinstance(step.spec.source, HubSource)  # noqa: S101 - nothing else is pulled
+            if step.pull:
+                return around.publisher.blobs(step.spec.source)
+            return around.server.show(step.base).blobs or None
+    return None
+
+
+def _weights_known(steps: Sequence[Step], around: Surroundings) -> tuple[str, ...] | None:
+    """The blobs of weights that are there or about to be sent; None where nobody knows them."""
+    if rewrites_files(around.version):
+        return None
+    weights = next((each.weights for each in steps if isinstance(each, UseWeights | Upload)), None)
+    return None if weights is None or isinstance(weights, str) else tuple(weights.values())
+
+
+def _may_come(build: str, compared: Comparison, around: Surroundings) -> bool:
+    """Whether a build that is there may be the one that is to be made.
+
+    It is where it has what is wanted, or has not what its name says, so that it is made anew.
+    """
+    try:
+        shown = compared.known.get(build) or around.server.show(build)
+    except (ModelNotFound, LayerLost):
+        return True
+    if not all(differences(each, shown) for each in compared.candidates):
+        return True
+    return not vouches(shown, find_model(list(compared.models), build), compared.name)
 
 
 def _models_afterwards(compared: Comparison, to_come: str | None) -> list[InstalledModel]:
@@ -461,7 +629,3 @@ def _models_afterwards(compared: Comparison, to_come: str | None) -> list[Instal
         models = [each for each in models if not same_name(each.name, to_come)]
         models.append(InstalledModel(to_come, digest, 0, _LATEST))
     return [*models, InstalledModel(name, digest, 0, _LATEST)]
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:SHOWN_DIGITS]

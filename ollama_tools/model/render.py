@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Unpack
 
 from ollama_tools.devstral.carriers import AUTO, Carrier
-from ollama_tools.devstral.catalog import Catalog
+from ollama_tools.devstral.catalog import Catalog, Quant, Release
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import (
     FileReference,
@@ -18,33 +19,20 @@ from ollama_tools.devstral.reference import (
 from ollama_tools.devstral.system_prompt import SystemOrigin, from_hub
 from ollama_tools.errors import UsageError
 from ollama_tools.model import modelfile
-from ollama_tools.wanted.spec import FileSource, HubSource, Parameters, ServerSource, Source, Spec
-from ollama_tools.wanted.wish import Wish, offline_facts, parse_carrier
+from ollama_tools.wanted.draft import offline_facts, parse_carrier
+from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Source, Spec
+from ollama_tools.wanted.wish import Wish, WishOptions
 
 
-def render(
-    reference: str,
-    *,
-    name: str | None = None,
-    release: str | None = None,
-    context: int | None = None,
-    parameters: Parameters | None = None,
-    system: str | Path | None = "bundled",
-    carrier: str = Carrier.MODELFILE.value,
-    registry: str | None = None,
-) -> str:
+def render(reference: str, **wish: Unpack[WishOptions]) -> str:
     """The Modelfile that makes a Devstral right on any supported server; asks no server.
 
     Args:
         reference: What names the weights; see :func:`ollama_tools.ensure_model`.
-        name: Public name; None for ``devstral-small-2507:UD-Q4_K_XL`` and the like.
-        release: The Devstral whose format holds, for weights that the catalog does not know.
-        context: Context in tokens; None for the release's default.
-        parameters: Ollama parameters over the recommended ones.
-        system: ``"bundled"``, ``"hub"``, the path of a file, or ``""`` for none.
-        carrier: ``"modelfile"``, or ``"hub"`` for the template inside the GGUF (Ollama 0.30 and
-            newer).
-        registry: Mirror to pull from, as ``"host:port"``.
+        **wish: What else is said of the model: the fields of
+            :class:`ollama_tools.wanted.wish.Wish`. The system prompt is the bundled one if nothing
+            is said, the carrier ``"modelfile"``; ``"hub"`` leaves the template to the GGUF (Ollama
+            0.30 and newer).
 
     Returns:
         The text of the Modelfile.
@@ -53,14 +41,29 @@ def render(
         UsageError: What was asked for cannot be, or Modelfile text cannot say it.
         HubError: The hub's system prompt was asked for and cannot be had.
     """
-    wish = Wish(
-        reference, name, release, context, parameters or {}, system, carrier, None, registry
-    )
-    return render_wish(wish, load_catalog())
+    return render_wish(modelfile_wish(reference, **wish), load_catalog())
 
 
-def render_wish(wish: Wish, catalog: Catalog) -> str:
-    """The Modelfile of a wish; see :func:`render`."""
+def modelfile_wish(reference: str, **wish: Unpack[WishOptions]) -> Wish:
+    """A wish with what holds for a Modelfile where nothing is said."""
+    wish.setdefault("system", "bundled")
+    wish.setdefault("carrier", Carrier.MODELFILE.value)
+    return Wish(reference=reference, **wish)
+
+
+def render_wish(wish: Wish, catalog: Catalog, filename: str | None = None) -> str:
+    """The Modelfile of a wish; see :func:`render`.
+
+    Args:
+        wish: The wish.
+        catalog: The catalog.
+        filename: Name of the file that it is written to; None for the quant's.
+    """
+    if wish.via is not None or wish.revision is not None:
+        said = "--via" if wish.via is not None else "--revision"
+        raise UsageError(
+            f"a Modelfile cannot say how or which bytes come: {said}", "use create for that"
+        )
     reference = parse_reference(wish.reference, catalog)
     facts = offline_facts(reference, wish, catalog)
     source: Source
@@ -75,7 +78,7 @@ def render_wish(wish: Wish, catalog: Catalog) -> str:
                 "FROM takes a repository and a quant, as hf.co/owner/name-GGUF:Q4_K_M",
             )
         case FileReference(path=path):
-            source = FileSource(path, "")
+            source = FileSource(path)
         case server:
             source = ServerSource(server.name, ())
     prompt = facts.systems[0]
@@ -87,50 +90,85 @@ def render_wish(wish: Wish, catalog: Catalog) -> str:
             "a Modelfile cannot carry a template inside the GGUF", "use create, or modelfile or hub"
         )
     spec = Spec(facts.name, facts.release, source, carrier, prompt, facts.parameters)
-    return modelfile.render(spec, registry=facts.registry.host)
+    return modelfile.render(spec, registry=facts.registry.host, filename=filename)
 
 
-def rendered_files(catalog: Catalog) -> Iterator[tuple[Path, str]]:
-    """Every Modelfile of the catalog, with its path below ``modelfiles/rendered``."""
+def default_modelfiles(catalog: Catalog) -> dict[Path, str]:
+    """A Modelfile for each release, with its default quant, by the file's name."""
+    found = {}
     for release in catalog.releases:
-        for quant in release.quants:
-            wish = Wish(
-                f"{release.slug}:{quant.name}", system="bundled", carrier=Carrier.MODELFILE.value
-            )
-            path = Path(release.slug) / f"{quant.name}.Modelfile"
-            yield path, render_wish(wish, catalog)
+        path = Path(f"{release.slug}.Modelfile")
+        found[path] = render_wish(_plain_wish(release, release.quant()), catalog, path.name)
+    return found
 
 
-def write_rendered(directory: Path, catalog: Catalog) -> list[Path]:
-    """Write every Modelfile of the catalog, and remove those of quants that are gone.
+def every_modelfile(catalog: Catalog) -> dict[Path, str]:
+    """A Modelfile for each quant of each release, by its path below a directory."""
+    return {
+        Path(release.slug) / f"{quant.name}.Modelfile": render_wish(
+            _plain_wish(release, quant), catalog
+        )
+        for release in catalog.releases
+        for quant in release.quants
+    }
+
+
+def _plain_wish(release: Release, quant: Quant) -> Wish:
+    return modelfile_wish(f"{release.slug}:{quant.name}")
+
+
+def write_modelfiles(directory: Path, wanted: Mapping[Path, str]) -> list[Path]:
+    """Write Modelfiles, and remove others that lie beside them.
+
+    Args:
+        directory: Where they go.
+        wanted: Their texts, by their paths below it.
 
     Returns:
         The paths that were written or removed because they differed.
     """
     changed = []
-    wanted = {directory / path: text for path, text in rendered_files(catalog)}
-    for path, text in wanted.items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            changed.append(path)
-    for path in sorted(directory.rglob("*.Modelfile")):
-        if path not in wanted:
+    for path, (old, new) in sorted(_compared(directory, wanted).items()):
+        if old == new:
+            continue
+        if new is None:
             path.unlink()
-            changed.append(path)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(new, encoding="utf-8")
+        changed.append(path)
     return changed
 
 
-def stale_rendered(directory: Path, catalog: Catalog) -> list[str]:
-    """Diffs, one for each file under a directory that is not what the catalog renders to now."""
-    wanted = {directory / path: text for path, text in rendered_files(catalog)}
-    diffs = []
-    for path in sorted({*wanted, *directory.rglob("*.Modelfile")}):
-        new = wanted.get(path, "")
-        old = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if old != new:
-            lines = difflib.unified_diff(
-                old.splitlines(keepends=True), new.splitlines(keepends=True), str(path), "rendered"
+def stale_modelfiles(directory: Path, wanted: Mapping[Path, str]) -> list[str]:
+    """Diffs, one for each Modelfile of a directory that is not as it should be.
+
+    Args:
+        directory: Where they lie.
+        wanted: Their texts, by their paths below it.
+    """
+    return [
+        "".join(
+            difflib.unified_diff(
+                (old or "").splitlines(keepends=True),
+                (new or "").splitlines(keepends=True),
+                str(path),
+                "rendered",
             )
-            diffs.append("".join(lines))
-    return diffs
+        )
+        for path, (old, new) in sorted(_compared(directory, wanted).items())
+        if old != new
+    ]
+
+
+def _compared(
+    directory: Path, wanted: Mapping[Path, str]
+) -> dict[Path, tuple[str | None, str | None]]:
+    """What there is and what there should be, by path; None for no file."""
+    folders = {directory / path.parent for path in wanted}
+    there = {path for folder in folders for path in folder.glob("*.Modelfile")}
+    texts = {directory / path: text for path, text in wanted.items()}
+    return {
+        path: (path.read_text(encoding="utf-8") if path in there else None, texts.get(path))
+        for path in {*there, *texts}
+    }

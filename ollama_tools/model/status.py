@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ollama_tools.errors import ServerError
-from ollama_tools.files.hub import last_change
-from ollama_tools.model.bring import hub_facts
+from ollama_tools.lint.finding import Finding
+from ollama_tools.lint.judge import each_model, lint_shown
 from ollama_tools.model.ensure import compare_with
 from ollama_tools.model.modelfile import Difference
+from ollama_tools.model.published import Publisher
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import Server
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import Version
 from ollama_tools.settings.environment import environment_differences
 from ollama_tools.wanted.spec import HubSource, Spec
 from ollama_tools.wanted.wish import Wish
@@ -24,15 +26,17 @@ from ollama_tools.wanted.wish import Wish
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What the hub has now under the name of the file that serves.
+    """What is published now under the name of the file that serves.
 
     Attributes:
-        sha256: Hex digest of the file; None where the hub does not say it.
-        commit: The commit that last changed it.
+        publisher: Who says it: ``the hub``, or ``the mirror HOST``.
+        sha256: Hex digest of the file; None where nobody says it.
+        commit: The commit that last changed it; None where nobody says it, as no mirror does.
         since: When that was, ISO 8601.
         same: Whether it is the file that serves; None where nothing tells which file that is.
     """
 
+    publisher: str
     sha256: str | None
     commit: str | None
     since: str | None
@@ -41,6 +45,7 @@ class Upstream:
     def as_json(self) -> dict[str, Any]:
         """What the hub has, as JSON has it."""
         return {
+            "publisher": self.publisher,
             "sha256": self.sha256,
             "commit": self.commit,
             "since": self.since,
@@ -50,10 +55,10 @@ class Upstream:
     def __str__(self) -> str:
         since = f", since {self.since}" if self.since else ""
         if self.same:
-            return f"the hub has the same file{since}"
+            return f"{self.publisher} has the same file{since}"
         if self.same is None:
-            return f"the hub has a file{since}; nothing tells which one serves"
-        return f"the hub has another file{since}: create --upgrade takes it"
+            return f"{self.publisher} has a file{since}; nothing tells which one serves"
+        return f"{self.publisher} has another file{since}: create --upgrade takes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,9 @@ class ModelStatus:
         build: The build that the name stands for; None where there is no such model.
         differences: What the model has otherwise than it should.
         settings: What the server's process has otherwise than it should.
-        upstream: What the hub has now; None where nobody asked, or the weights are none of its.
+        upstream: What is published now; None where nobody asked, or the weights are none of the
+            hub's.
+        findings: What the rules of ``lint`` find about the model that serves; none of it is drift.
     """
 
     name: str
@@ -83,6 +90,7 @@ class ModelStatus:
     differences: tuple[Difference, ...]
     settings: tuple[Difference, ...]
     upstream: Upstream | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def drifted(self) -> bool:
@@ -103,6 +111,7 @@ class ModelStatus:
             "differences": [each.as_json() for each in self.differences],
             "settings": [each.as_json() for each in self.settings],
             "upstream": self.upstream.as_json() if self.upstream else None,
+            "findings": [each.as_json() for each in self.findings],
         }
 
 
@@ -122,18 +131,18 @@ def model_status(
         settings: The environment variables that the server's process should have; None to leave
             them alone.
         progress: Hears of long steps, such as the hashing of a file; None for silence.
-        upstream: Whether the hub is asked what it has now.
+        upstream: Whether the hub, or the mirror that is named, is asked what it has now.
 
     Raises:
         UsageError: What was asked for cannot be.
-        HubError: The hub was to be asked, and does not answer.
+        HubError: Hub or mirror was to be asked, and does not answer.
         ServerError: The server does not answer, or its process cannot be seen from here.
     """
     wanted = compare_with(server, wish, Policy(check=False), progress or Silence())
     compared, shown = wanted.compared, wanted.compared.shown
     different = compared.differences
     if compared.earlier is not None:
-        different = (Difference("build", compared.earlier, "a name that vouches for its weights"),)
+        different = (Difference("build", compared.earlier, compared.previous),)
     return ModelStatus(
         name=compared.name,
         server=server.url,
@@ -144,22 +153,31 @@ def model_status(
         build=compared.previous,
         differences=different,
         settings=() if settings is None else settings_differences(server, settings),
-        upstream=_upstream(compared.candidates[0], shown) if upstream else None,
+        upstream=_upstream(compared.candidates[0], shown, wanted.publisher) if upstream else None,
+        findings=_findings(server, shown, wanted.version, compared.candidates[0]),
     )
 
 
-def _upstream(spec: Spec, shown: Shown | None) -> Upstream | None:
+def _findings(
+    server: Server, shown: Shown | None, version: Version, spec: Spec
+) -> tuple[Finding, ...]:
+    if shown is None:
+        return ()
+    others = list(each_model(server, server.models())[0].values())
+    return tuple(lint_shown(shown, version, others, release=spec.release.name))
+
+
+def _upstream(spec: Spec, shown: Shown | None, publisher: Publisher) -> Upstream | None:
     if not isinstance(spec.source, HubSource):
         return None
-    newest = replace(spec.source, revision=None, sha256=None)
-    file, facts = hub_facts(newest)
-    commit, since = last_change(file)
+    newest = publisher.newest(replace(spec.source, revision=None, sha256=None))
     serving = shown.origin.sha256 if shown and shown.origin else None
     return Upstream(
-        sha256=facts.sha256,
-        commit=commit,
-        since=since.isoformat() if since else None,
-        same=None if serving is None or facts.sha256 is None else serving == facts.sha256,
+        publisher=publisher.label,
+        sha256=newest.sha256,
+        commit=newest.commit,
+        since=newest.since.isoformat() if newest.since else None,
+        same=None if serving is None or newest.sha256 is None else serving == newest.sha256,
     )
 
 
@@ -169,7 +187,7 @@ def settings_differences(server: Server, wanted: Mapping[str, str]) -> tuple[Dif
     Raises:
         ServerError: The process cannot be seen from here.
     """
-    process = find_server_process(server.url) if server.is_local else None
+    process = find_server_process(server.url)
     if process is None:
         raise ServerError(
             f"the settings of {server.url} show in its process only, which cannot be seen from "

@@ -11,24 +11,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
-from ollama_tools.errors import (
-    BuildLost,
-    CheckFailed,
-    ModelNotFound,
-    ServerError,
-)
+from ollama_tools.errors import BuildLost, CheckFailed, LayerLost, ModelNotFound, ServerError
 from ollama_tools.model.builds import (
     Build,
     check_keep,
+    forget,
     free_engine,
     prune,
     switch,
+    whole,
 )
 from ollama_tools.model.modelfile import create_request, differences
 from ollama_tools.progress import Progress
 from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import Server, find_model
-from ollama_tools.server.names import failed_name, new_trial_name
+from ollama_tools.server.names import failed_name, new_trial_name, new_unserved_name
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.versions import UNQUOTED_FILES, Version
 from ollama_tools.wanted.spec import Spec
@@ -54,7 +51,7 @@ class Policy:
         check: Whether a new build must pass the smoke checks before the name is switched to it.
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Bring and build again even where nothing differs.
-        upgrade: Take what the hub has now, where what serves is an older file.
+        upgrade: Take what is published now, where what serves is an older file.
         keep: How many builds of the name stay, the one that serves among them; None for all.
 
     Raises:
@@ -86,6 +83,7 @@ class Run:
         progress: Hears of each step.
         weights: What a create request calls the weights.
         origin: Where they came from.
+        license: The license that they came with; empty where there is none.
         spec: The spec that is built, or was found built.
         at: The name under which it can be asked now: a trial, or a build.
         blobs: Digests of its weights on the server.
@@ -94,6 +92,8 @@ class Run:
         previous: The build that the name stood for before.
         switching: Whether the name is being written, or was.
         switched: Whether the name stands for the build already.
+        digest: Hex digest of the manifest that the name was switched to.
+        found_origin: Where its weights came from, as that manifest says it.
         removed: Builds that are gone.
         done: The steps that were taken, in the words of the plan.
     """
@@ -105,6 +105,7 @@ class Run:
     progress: Progress
     weights: Weights = ""
     origin: Origin | None = None
+    license: str = ""
     spec: Spec | None = None
     at: str = ""
     blobs: tuple[str, ...] = ()
@@ -113,6 +114,8 @@ class Run:
     previous: str | None = None
     switching: bool = False
     switched: bool = False
+    digest: str = ""
+    found_origin: Origin | None = None
     removed: list[Build] = field(default_factory=list)
     done: list[Step] = field(default_factory=list)
 
@@ -218,7 +221,7 @@ class UseBuild(Step):
 
 @dataclass(frozen=True)
 class RenameBuild(Step):
-    """A build of an earlier version of this package gets the name that vouches for its weights."""
+    """A build of an earlier version of this package gets the name that it has now."""
 
     kind = StepKind.BUILD
     sign = "~"
@@ -235,10 +238,19 @@ class RenameBuild(Step):
         """See :class:`Step`."""
         run.spec, run.blobs = self.spec, self.weights
         run.at = run.previous = run.build
-        if run.server.model(run.build) is None:
-            run.server.copy(self.earlier, run.build)
-        run.server.delete(self.earlier)
-        run.switched = True
+        with _still_there(run):
+            if not _is_there(run):
+                run.server.copy(self.earlier, run.build)
+            run.found_origin = run.server.show(run.build).origin
+        if not whole(run.server, run.build):
+            raise BuildLost(
+                f"{run.build} lost a layer to another run that removes models",
+                "wait for it, then run the command again",
+            )
+        # Another run may have made it anew, and then its manifest is another than the name's.
+        done = switch(run.server, run.name, run.build)
+        run.digest, run.switched = done.digest, True
+        forget(run.server, run.server.models(), self.earlier)
 
 
 @dataclass(frozen=True)
@@ -258,7 +270,9 @@ class Create(Step):
         """See :class:`Step`."""
         run.spec, run.at, run.blobs = self.spec, new_trial_name(run.name), ()
         for _ in range(_CREATIONS):
-            run.server.create(self._request(run), run.progress.transfer)
+            with _still_there(run):
+                # Weights that nothing names yet may go with a model that had them too.
+                run.server.create(self._request(run), run.progress.transfer)
             if whole(run.server, run.at):
                 break
             # Who removes a model just now may take a layer that this one has too.
@@ -269,14 +283,19 @@ class Create(Step):
                 "models that share its layers",
                 "wait for it, then run the command again",
             )
-        run.blobs = run.server.show(run.at).blobs
-        free_engine(run.server, run.at, run.progress)
+        with _still_there(run):
+            run.blobs = run.server.show(run.at).blobs
+            free_engine(run.server, run.at, run.progress)
 
     def _request(self, run: Run) -> dict[str, Any]:
         request = create_request(self.spec, run.at, run.weights)
-        if run.version < UNQUOTED_FILES and run.origin is not None and "files" in request:
-            request["license"] = run.origin.license_line
-        return request
+        if "files" not in request:
+            # What is made from a model has that one's license.
+            return request
+        licenses = [run.license] if run.license else []
+        if run.version < UNQUOTED_FILES and run.origin is not None:
+            licenses.append(run.origin.license_line)
+        return request | ({"license": licenses} if licenses else {})
 
 
 @contextmanager
@@ -284,23 +303,11 @@ def _still_there(run: Run) -> Iterator[None]:
     """Say of a build that another run has removed that it is lost."""
     try:
         yield
-    except ModelNotFound as error:
+    except (ModelNotFound, LayerLost) as error:
         raise BuildLost(
-            f"the build {run.at} is gone: another run removed it", "run the command again"
+            f"the build {run.at}, or a layer of it, is gone: another run removed it",
+            "wait for the other run, then run the command again",
         ) from error
-
-
-def whole(server: Server, name: str) -> bool:
-    """Whether a model can be shown, and its weights are among the server's blobs."""
-    try:
-        blobs = server.show(name).blobs
-    except ModelNotFound:
-        return False
-    except ServerError:
-        if server.model(name) is not None:
-            return False
-        raise
-    return all(server.has_blob(each) for each in blobs)
 
 
 @dataclass(frozen=True)
@@ -311,6 +318,7 @@ class Compare(Step):
         spec: What is compared.
         others: The carriers that are tried where the prompt is not right, the best first.
         otherwise: Gives the steps for the first of them; None where there is none.
+        unloads: What the server lets go for it, in words; empty where it is nothing.
     """
 
     kind = StepKind.COMPARE
@@ -318,6 +326,7 @@ class Compare(Step):
     spec: Spec
     others: tuple[Carrier, ...] = ()
     otherwise: Callable[[], Sequence[Step]] | None = None
+    unloads: str = ""
 
     @property
     def text(self) -> str:
@@ -326,7 +335,7 @@ class Compare(Step):
         if self.others:
             carriers = ", then ".join(each.value for each in self.others)
             line += f"; if it is another, try {carriers}"
-        return line
+        return f"{line}{self.unloads}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
@@ -342,7 +351,7 @@ class Compare(Step):
             raise CheckFailed(
                 f"the server applies no template of {release.name} to {run.name}: {why}",
                 f"start it with devstral-ollama serve --dedicated-to {release.aliases[0]}"
-                ", or use --template-in auto",
+                ", or use --carrier auto",
             )
         run.progress.warn(f"carrier {self.spec.carrier.value} is not taken: {why}")
         assert self.otherwise is not None  # noqa: S101 - the last resort is not compared
@@ -351,7 +360,7 @@ class Compare(Step):
 
 def _template_fault(run: Run) -> str:
     """Why a build's template is not Devstral's; empty where it is."""
-    from ollama_tools.checks.smoke import prompt_difference
+    from ollama_tools.lint.live import prompt_difference
 
     try:
         with _still_there(run):
@@ -372,21 +381,19 @@ class Check(Step):
 
     Attributes:
         name: The public name.
-        unloads: Whether another model is loaded, which the server may let go for this one.
+        unloads: What the server lets go for it, in words; empty where it is nothing.
     """
 
     kind = StepKind.CHECK
     sign = "?"
     name: str
-    unloads: str | None = None
+    unloads: str = ""
 
     @property
     def text(self) -> str:
         """See :class:`Step`."""
         line = f"check the build of {self.name}: prompt, context, KV cache, tool calls"
-        if self.unloads:
-            line += f"; the server unloads {self.unloads} meanwhile where memory cannot hold both"
-        return line
+        return f"{line}{self.unloads}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
@@ -447,10 +454,16 @@ class Keep(Step):
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
         trial, run.at = run.at, run.build
+        unserved = ""
         if not _is_there(run):
+            # Before the build, so that none is ever there that looks as if it had served.
+            unserved = new_unserved_name(run.build)
+            run.server.copy(trial, unserved)
             run.server.copy(trial, run.build)
         if not whole(run.server, run.build):
             run.server.delete(run.build)
+            if unserved:
+                run.server.delete(unserved)
             run.drop(trial)
             raise BuildLost(
                 f"{run.build} lost a layer to another run that removes models",
@@ -466,9 +479,10 @@ def _is_there(run: Run) -> bool:
         return False
     try:
         shown = run.server.show(run.build)
-    except ModelNotFound:
-        return False
-    if shown.blobs == run.blobs and not differences(run.made, shown):
+    except (ModelNotFound, LayerLost):
+        shown = None
+    is_same = shown is not None and shown.blobs == run.blobs and not differences(run.made, shown)
+    if is_same and whole(run.server, run.build):
         return True
     run.server.delete(run.build)
     return False
@@ -499,19 +513,11 @@ class Switch(Step):
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
-        if not whole(run.server, run.build):
-            raise BuildLost(
-                f"{run.build} is gone or lost a layer: another run removes models",
-                "wait for it, then run the command again",
-            )
+        with _still_there(run):
+            run.found_origin = run.server.show(run.build).origin
         run.switching = True
-        run.previous = switch(run.server, run.name, run.build)
-        run.switched = True
-        if not whole(run.server, run.name):
-            raise ServerError(
-                f"{run.name} lost a layer to another run that removes models",
-                "run the command again",
-            )
+        done = switch(run.server, run.name, run.build)
+        run.previous, run.digest, run.switched = done.previous, done.digest, True
 
 
 @dataclass(frozen=True)
@@ -521,17 +527,22 @@ class RemoveBuilds(Step):
     Attributes:
         names: The builds, as far as they are there already.
         keep: How many stay.
+        at_most: Whether it may be fewer.
     """
 
     kind = StepKind.REMOVE
     sign = "-"
     names: tuple[str, ...]
     keep: int
+    at_most: bool = False
 
     @property
     def text(self) -> str:
         """See :class:`Step`."""
-        return f"remove all builds but {self.keep}: {', '.join(self.names)}"
+        names = ", ".join(self.names)
+        # The weights to come may be those of a build that is there, and then there is none more.
+        limit = f"at most {names}" if self.at_most else names
+        return f"remove all builds but {self.keep}: {limit}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""

@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ollama_tools.errors import (
     MALFORMED,
+    LayerLost,
     ModelNotFound,
     NotOllama,
     PullFailed,
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 
 _CHECK_ADDRESS = "check --host or OLLAMA_HOST"
 _GIVE_CREDENTIALS = (
-    "set OLLAMA_API_KEY, or write user:password@ before the host in OLLAMA_HOST, or name a header "
-    "in DEVSTRAL_OLLAMA_HEADERS"
+    "set OLLAMA_API_KEY, or write user, colon, password and @ before the host in OLLAMA_HOST, "
+    "or name a header in DEVSTRAL_OLLAMA_HEADERS"
 )
 
 _HUNG_UP = re.compile(r"disconnected|without|incomplete|peer")
 _BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
 _DISTURBED = re.compile(r"[/\\]manifests[/\\].*: no such file or directory")
+_BLOB_LOST = re.compile(
+    r"[/\\]blobs[/\\]sha256-[0-9a-f]+: (no such file|the system cannot find)", re.I
+)
 
 
 class BeingWritten(ServerError):
@@ -69,6 +73,13 @@ def is_disturbed(message: str) -> bool:
     return _DISTURBED.search(message) is not None
 
 
+def kind_of(message: str) -> type[ServerError]:
+    """What kind of error it is that a stream ends with."""
+    if is_disturbed(message):
+        return Disturbed
+    return LayerLost if _BLOB_LOST.search(message) else ServerError
+
+
 def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None:
     """Say in the server's own words what went wrong, where something did."""
     status = response.status_code
@@ -91,6 +102,8 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
         raise ModelNotFound(message, "see: devstral-ollama list")
     if is_disturbed(message):
         raise Disturbed(what, "run the command again")
+    if _BLOB_LOST.search(message):
+        raise LayerLost(what, "devstral-ollama create brings it again")
     if status in (400, 500) and _BEING_WRITTEN.search(message):
         raise BeingWritten(what, "run the command again")
     if "no space left" in message:
@@ -103,7 +116,8 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
     if status == 407:
         name, variable = (proxy.name, proxy.variable) if proxy else ("in between", "HTTPS_PROXY")
         raise ServerError(
-            f"the proxy {name} asks for credentials", f"write user:password@ into {variable}"
+            f"the proxy {name} asks for credentials",
+            f"write user, colon, password and @ before the host in {variable}",
         )
     if status == 401 or (status == 403 and is_page):
         raise ServerError(f"{what}; {_who(response)} asks for credentials", _GIVE_CREDENTIALS)

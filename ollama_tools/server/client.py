@@ -181,13 +181,21 @@ class Server:
             found = self.models()
         return found
 
-    def show(self, name: str) -> Shown:
+    def show(self, name: str, *, anew: bool = False) -> Shown:
         """What a model is made of.
 
+        Args:
+            name: Its name.
+            anew: Whether the server must look at the model's layers, and not answer with what it
+                saw when it was asked before (0.34.4 does, also where a layer is gone since).
+
         Raises:
-            ModelNotFound: There is no such model.
+            ModelNotFound: There is no such model, or a layer of it is gone.
+            LayerLost: Its weights are gone.
         """
-        answer = self._transport.settled("POST", "/api/show", {"model": name})
+        # Options are a request's own, so that no earlier answer fits one that has some.
+        options = {"options": {"num_keep": 0}} if anew else {}
+        answer = self._transport.settled("POST", "/api/show", {"model": name, **options})
         with well_formed(f"{self.url}/api/show"):
             for key in ("model_info", "details"):
                 dict(answer.get(key) or {})
@@ -344,7 +352,7 @@ class Server:
         broke_off: Broken | None = None
         for _ in range(_PULLS):
             try:
-                again(ask, ())
+                again(ask, (), busy=True)
             except Broken as error:
                 broke_off = error
                 if brought <= most:

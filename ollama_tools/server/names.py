@@ -18,7 +18,7 @@ _NAME = re.compile(
 _MARK_DIGITS = 12
 _OWN = re.compile(
     r"(?P<public>.+:.+?)"
-    rf"(?:-(?P<mark>[0-9a-f]{{{_MARK_DIGITS}}})(?P<after>\.failed|\.s[0-9a-f]{{5}})?"
+    rf"(?:-(?P<mark>[0-9a-f]{{{_MARK_DIGITS}}})(?P<after>\.failed|\.[sn][0-9a-f]{{5}})?"
     r"|(?P<trial>\.try-[0-9a-f]{8}))"
 )
 _LONGEST_ENDING = len(f"-{'0' * _MARK_DIGITS}.failed")
@@ -33,12 +33,23 @@ class Kind(StrEnum):
         TRIAL: A build that is being made and checked.
         FAILED: A build that did not pass; it is kept to be looked at.
         SERVED: A copy of a build whose time says since when the build serves again.
+        UNSERVED: A copy of a build that is there as long as the build has not served yet.
     """
 
     BUILD = "build"
     TRIAL = "trial"
     FAILED = "failed"
     SERVED = "served"
+    UNSERVED = "unserved"
+
+    @property
+    def is_mark(self) -> bool:
+        """Whether it only says something of a build, and goes with it."""
+        return self in (Kind.SERVED, Kind.UNSERVED)
+
+
+_KINDS = {None: Kind.BUILD, ".f": Kind.FAILED, ".s": Kind.SERVED, ".n": Kind.UNSERVED}
+"""By the beginning of what stands behind a build's mark."""
 
 
 class OwnName(NamedTuple):
@@ -69,8 +80,7 @@ def own_name(name: str) -> OwnName | None:
     if match["trial"]:
         return OwnName(Kind.TRIAL, public, "")
     after = match["after"]
-    kind = Kind.BUILD if not after else Kind.FAILED if after == ".failed" else Kind.SERVED
-    return OwnName(kind, public, match["mark"])
+    return OwnName(_KINDS[after[:2] if after else None], public, match["mark"])
 
 
 def full_name(name: str) -> str:
@@ -135,3 +145,8 @@ def new_trial_name(public: str) -> str:
 def new_served_name(build: str) -> str:
     """A name that says by its time when a build began to serve again."""
     return f"{build}.s{os.urandom(3).hex()[:5]}"
+
+
+def new_unserved_name(build: str) -> str:
+    """A name that says as long as it is there that a build has not served yet."""
+    return f"{build}.n{os.urandom(3).hex()[:5]}"

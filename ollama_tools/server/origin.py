@@ -15,11 +15,12 @@ from urllib.parse import quote, unquote
 
 _UNKNOWN = "unknown"
 _LICENSE = re.compile(r"^weights: (\S+)$", re.MULTILINE)
+_OUR_LINE = re.compile(r"\n*^weights: \S+\Z", re.MULTILINE)
 _HUB_KEY = re.compile(
     r"hf\.co/(?P<repository>[^/]+/[^/]+)/resolve/(?P<commit>[^/]+)/sha256-(?P<sha256>[^/]+)/"
     r"(?P<file>.+)"
 )
-_FILE_KEY = re.compile(r"file/sha256-(?P<sha256>[0-9a-f]{64})/(?P<file>.+)")
+_FILE_KEY = re.compile(r"file/sha256-(?P<sha256>[0-9a-f]{64}|unknown)/(?P<file>.+)")
 _PULLED = re.compile(r"[^/]+/(?P<repository>[^/:]+/[^/:]+):(?P<tag>[^/:]+)")
 
 
@@ -33,7 +34,8 @@ class Origin:
             by its tag and nobody said which file that is.
         tag: The quant's tag by which a server pulled it; None for all else.
         commit: The commit of the repository; None where it is not known.
-        sha256: Hex digest of the file as published; None where it is not known.
+        sha256: Hex digest of the file as published; None where it is not known, as of a file of
+            somebody's machine that was only ever hashed with our template in it.
     """
 
     repository: str | None = None
@@ -52,9 +54,9 @@ class Origin:
             name: Name of a further part of a split model; None for the file itself.
         """
         file = quote(name or self.file or self.tag or "model.gguf", safe="/")
-        if self.repository is None:
-            return f"file/sha256-{self.sha256}/{file}"
         commit, sha256 = self.commit or _UNKNOWN, self.sha256 or _UNKNOWN
+        if self.repository is None:
+            return f"file/sha256-{sha256}/{file}"
         return f"hf.co/{self.repository}/resolve/{commit}/sha256-{sha256}/{file}"
 
     @property
@@ -75,6 +77,11 @@ class Origin:
         where = f"{self.repository}/" if self.repository else ""
         commit = f" at {self.commit[:12]}" if self.commit else ""
         return f"{where}{self.file or self.tag}{commit}"
+
+
+def bare_license(text: str) -> str:
+    """A license as it was published, without our line at its end."""
+    return _OUR_LINE.sub("", text)
 
 
 def parse_origin(parent: str, license_text: str = "") -> Origin | None:
@@ -98,7 +105,7 @@ def parse_origin(parent: str, license_text: str = "") -> Origin | None:
             sha256=_known(match["sha256"]),
         )
     if match := _FILE_KEY.fullmatch(parent):
-        return Origin(file=unquote(match["file"]), sha256=match["sha256"])
+        return Origin(file=unquote(match["file"]), sha256=_known(match["sha256"]))
     if match := _PULLED.fullmatch(parent):
         return Origin(repository=match["repository"], tag=match["tag"])
     return None

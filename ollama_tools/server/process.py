@@ -8,9 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ollama_tools.server.address import is_loopback
+
 _PROC = Path("/proc")
 _LISTEN = "0A"
 _FALSE = frozenset({"0", "f", "false"})
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """A child of a server's process: an engine (llama-server), or what else it started.
+
+    Attributes:
+        pid: Its number.
+        command: Its command line.
+    """
+
+    pid: int
+    command: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +38,7 @@ class ServerProcess:
         executable: Its program, as it names it itself.
         environment: Its environment as it was started, with values as Ollama reads them.
         log: The file that its stderr goes to; None where that is no file.
-        runners: Command lines of its children (llama-server), oldest first.
+        runners: Its children (llama-server), oldest first.
     """
 
     pid: int
@@ -31,7 +46,7 @@ class ServerProcess:
     executable: Path
     environment: Mapping[str, str]
     log: Path | None
-    runners: tuple[tuple[str, ...], ...]
+    runners: tuple[Runner, ...]
 
     def seen(self, path: Path) -> Path:
         """A path of the process as this process reaches it."""
@@ -52,14 +67,16 @@ class ServerProcess:
 
 
 def find_server_process(url: str) -> ServerProcess | None:
-    """The server's process behind a URL on this machine, or None where it cannot be seen.
+    """The server's process behind a URL, or None where it is elsewhere or cannot be seen.
 
     Reads /proc, so it works on Linux, and for other users' processes only as root. A proxy that
     listens for a server elsewhere, such as in a container, is no server: it knows no setting.
 
     Args:
-        url: Base URL of a server whose host is a loopback address.
+        url: Base URL of a server.
     """
+    if not is_loopback(url):
+        return None
     parts = urlsplit(url)
     inodes = set(_listening_inodes(parts.port or 80))
     if not inodes:
@@ -118,13 +135,13 @@ def _describe(directory: Path) -> ServerProcess | None:
     )
 
 
-def _children(pid: int) -> Iterator[tuple[str, ...]]:
+def _children(pid: int) -> Iterator[Runner]:
     for directory in sorted(_PROC.glob("[0-9]*"), key=lambda each: int(each.name)):
         try:
             # The command's name stands in brackets and may itself contain spaces.
             parent = (directory / "stat").read_text().rpartition(")")[2].split()[1]
             if int(parent) == pid:
                 command = (directory / "cmdline").read_bytes().decode(errors="replace")
-                yield tuple(command.rstrip("\0").split("\0"))
+                yield Runner(int(directory.name), tuple(command.rstrip("\0").split("\0")))
         except OSError:
             continue

@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from ollama_tools.errors import MALFORMED
-from ollama_tools.server.origin import Origin, parse_origin
+from ollama_tools.server.modelfile_text import Modelfile, parse_modelfile
+from ollama_tools.server.origin import Origin, bare_license, parse_origin
 
 # A model's own words: the header's names, and the file or model it was made of.
 _LABELS = ("general.name", "general.basename", "general.base_model.0.name")
-_LONG_TEXT = re.compile(r'"""[\s\S]*?"""')
-_BLOB = re.compile(r"^(?:FROM|ADAPTER) .*?sha256[-:]([0-9a-f]{64})", re.MULTILINE)
+_BLOB = re.compile(r"sha256[-:]([0-9a-f]{64})")
 
 
 class Shown:
@@ -40,12 +40,13 @@ class Shown:
     @property
     def _content(self) -> dict[str, Any]:
         # The Modelfile begins with comments that repeat the name.
-        modelfile = str(self._answer.get("modelfile") or "")
-        return {
-            **self._answer,
-            "modelfile": modelfile[modelfile.find("\nFROM ") :],
-            "modified_at": None,
-        }
+        said = [(each.name, each.key, each.value) for each in self._modelfile.instructions]
+        return {**self._answer, "modelfile": said, "modified_at": None}
+
+    @property
+    def modelfile(self) -> str:
+        """The model as a Modelfile, as the server writes it down."""
+        return str(self._answer.get("modelfile") or "")
 
     @property
     def label(self) -> str:
@@ -110,15 +111,14 @@ class Shown:
         return int(values[-1]) if values and values[-1].isdigit() else None
 
     @cached_property
-    def _directives(self) -> str:
-        """The Modelfile without its long texts, whose lines may look like directives."""
-        return _LONG_TEXT.sub('""', str(self._answer.get("modelfile") or ""))
+    def _modelfile(self) -> Modelfile:
+        return parse_modelfile(self.modelfile)
 
     @property
     def parser(self) -> str:
         """Name of the tool-call parser; empty where the model names none."""
-        match = re.search(r"^PARSER (.*)$", self._directives, re.MULTILINE)
-        return match[1].strip() if match else ""
+        found = self._modelfile.last("PARSER")
+        return found.value if found else ""
 
     @property
     def blobs(self) -> tuple[str, ...]:
@@ -126,7 +126,11 @@ class Shown:
 
         ``/api/show`` has no field for them; the Modelfile in it names the files of the store.
         """
-        return tuple(f"sha256:{each}" for each in _BLOB.findall(self._directives))
+        return tuple(
+            f"sha256:{match[1]}"
+            for each in self._modelfile.instructions
+            if each.name in ("FROM", "ADAPTER") and (match := _BLOB.search(each.value))
+        )
 
     @property
     def origin(self) -> Origin | None:
@@ -137,6 +141,11 @@ class Shown:
             # What a server pulls is the file as published, and its blob is named by its digest.
             return replace(found, sha256=self.weights.removeprefix("sha256:"))
         return found
+
+    @property
+    def license(self) -> str:
+        """The license that the weights came with; empty where there is none."""
+        return bare_license(str(self._answer.get("license") or ""))
 
     @property
     def weights(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import random
 import re
@@ -24,7 +25,7 @@ from ollama_tools.server.answers import (
     Busy,
     Disturbed,
     error_text,
-    is_disturbed,
+    kind_of,
     no_answer,
     raise_for_status,
     well_formed,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_TRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 _DISTURBED_SECONDS = 10.0
 _SAFE_SECONDS = 30.0
+_UNHEARD_SECONDS = 2.5
 _WITHOUT_CONTENT = ("/api/copy", "/api/delete")
 _OF_OTHERS = frozenset((401, 403, 407, 413, 429, 502, 503, 504))
 _PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
@@ -62,6 +64,7 @@ class Transport:
         self.waits = waits
         self._progress = progress
         self._date = ""
+        self._heard = False
 
     @cached_property
     def _proxy(self) -> Way | None:
@@ -166,13 +169,17 @@ class Transport:
         """
         if safe is None:
             safe = method == "GET" or path == "/api/show"
-        return again(partial(self.json, method, path, body), passing, safe=safe)
+        # One that only hangs up may be no server at all, so a moment tells.
+        broken = _SAFE_SECONDS if self._heard else _UNHEARD_SECONDS
+        ask = partial(self.json, method, path, body)
+        return again(ask, passing, safe=safe, broken_seconds=broken)
 
     def _asked(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> httpx.Response:
         with self.explained(path):
             response = self.http.request(method, path, json=body)
+        self._heard = True
         shorter = re.sub(r"/(v1|api)$", "", self.url)
         if response.status_code != 404 or shorter == self.url or error_text(_value(response)):
             return response
@@ -225,8 +232,7 @@ class Transport:
                 with well_formed(f"{self.url}{path}"):
                     event = parse_json(text)
                 if message := error_text(event):
-                    kind = Disturbed if is_disturbed(message) else ServerError
-                    raise kind(f"{path}: {message}", "check the server's log")
+                    raise kind_of(message)(f"{path}: {message}", "check the server's log")
                 if path == "/api/create":
                     progressing.saw(event)
                 yield event
@@ -321,7 +327,9 @@ def again(
     passing: tuple[type[ServerError], ...],
     *,
     safe: bool = False,
+    busy: bool = False,
     seconds: float = _SAFE_SECONDS,
+    broken_seconds: float = math.inf,
 ) -> _T:
     """Ask until the answer is not one of a passing moment.
 
@@ -331,7 +339,9 @@ def again(
             was asked, and only that others are busy, so it is given longer.
         safe: Whether to ask again as well where the connection broke or a proxy has no server for
             the moment. A server that is silent is not asked again: the wait was its chance.
+        busy: Whether to ask again in the second case alone, where nothing has begun.
         seconds: For how long that is done.
+        broken_seconds: For how long at most where the connection broke.
     """
     delays, pauses = iter(SECONDS_BETWEEN_TRIES), iter(_PAUSES)
     started = time.monotonic()
@@ -342,10 +352,12 @@ def again(
             raise
         except (Broken, Busy) as error:
             pause = next(pauses, None)
-            if not safe or pause is None:
+            is_busy = isinstance(error, Busy)
+            if not (safe or (busy and is_busy)) or pause is None:
                 raise
             pause = max(pause, getattr(error, "after", None) or 0.0)
-            if time.monotonic() + pause > started + seconds:
+            limit = seconds if is_busy else min(seconds, broken_seconds)
+            if time.monotonic() + pause > started + limit:
                 raise
             time.sleep(pause)
         except Disturbed:

@@ -48,6 +48,11 @@ UNQUOTED_FILES = Version(0, 34, 0)
 """The first of the newer generation that takes a GGUF as it is, without llama-quantize."""
 
 
+def rewrites_files(version: Version) -> bool:
+    """Whether a server makes files of its own out of those that it is given (measured)."""
+    return NATIVE_JINJA <= version < UNQUOTED_FILES
+
+
 @dataclass(frozen=True, slots=True)
 class Advisory:
     """A security fault of some server versions.

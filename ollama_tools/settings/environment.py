@@ -8,6 +8,8 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ollama_tools.declared import choice, said
+from ollama_tools.devstral.context import parse_context
 from ollama_tools.devstral.memory import KvType
 from ollama_tools.errors import UsageError
 from ollama_tools.files.packaged import data_path
@@ -41,9 +43,16 @@ _PLAIN_TYPES = frozenset({KvType.F32, KvType.F16, KvType.BF16})
 _DURATION = re.compile(r"-?(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)")
 
 
-def _carry(variable: str, why: str, *, negated: bool = False) -> dict[str, Any]:
+def _carry(
+    variable: str, why: str, *, negated: bool = False, written: bool = False
+) -> dict[str, Any]:
     """What carries a setting to the server, and the reason for its default."""
-    return {"variable": variable, "why": why, "negated": negated}
+    return {
+        "variable": variable,
+        "why": why,
+        "negated": negated,
+        **said(help=f"{variable}: {why}", written=written),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +88,7 @@ class ServerSettings:
         metadata=_carry(
             "OLLAMA_CONTEXT_LENGTH",
             "tokens for models that set none: Ollama may take 4096, and agents start with 18,000",
+            written=True,
         ),
     )
     parallel: int = field(
@@ -114,7 +124,7 @@ class ServerSettings:
     )
     models: Path | None = field(
         default=None,
-        metadata=_carry("OLLAMA_MODELS", "where models lie; a Devstral takes 14 GB and more"),
+        metadata=_carry("OLLAMA_MODELS", "where models lie; a Devstral takes 14 GiB and more"),
     )
     cloud: bool = field(
         default=False,
@@ -150,6 +160,7 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kv_cache_type", parse_kv_type(self.kv_cache_type))
+        object.__setattr__(self, "context", parse_context(self.context))
         _check(self)
 
 
@@ -169,7 +180,8 @@ def from_mapping(given: Mapping[str, Any]) -> ServerSettings:
             raise UsageError(
                 f"there is no setting {name!r}", f"known are {', '.join(sorted(known))}"
             )
-        values[name] = _typed(name, value, known[name].type)
+        kind = "str" if choice(known[name]).written else known[name].type
+        values[name] = _typed(name, value, kind)
     return ServerSettings(**values)
 
 
@@ -212,7 +224,7 @@ def is_quantized(kv_type: KvType) -> bool:
 
 
 def _check(settings: ServerSettings) -> None:
-    from ollama_tools.devstral.context import SMALLEST_CONTEXT
+    from ollama_tools.devstral.context import check_smallest_context
     from ollama_tools.server.address import resolve_host
 
     resolve_host(settings.host)
@@ -222,11 +234,7 @@ def _check(settings: ServerSettings) -> None:
             "up to 0.24 silently uses f16, and later ones fail to load any model",
             "leave flash attention on, or choose f16",
         )
-    if settings.context < SMALLEST_CONTEXT:
-        raise UsageError(
-            f"a context of {settings.context} tokens is too small for any tool call",
-            "agents start with prompts of up to 18,000 tokens: use 32768 or more",
-        )
+    check_smallest_context(settings.context)
     for name, smallest in (("parallel", 1), ("max_loaded_models", 1), ("max_queue", 1)):
         value = getattr(settings, name)
         if value is not None and value < smallest:

@@ -6,22 +6,22 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ollama_tools.devstral.carriers import Carrier, PromptLayers, prompt_layers
 from ollama_tools.devstral.catalog import Release
-from ollama_tools.devstral.context import SMALLEST_CONTEXT
+from ollama_tools.devstral.context import check_smallest_context
 from ollama_tools.devstral.system_prompt import SystemPrompt
-from ollama_tools.errors import UsageError
+from ollama_tools.errors import CatalogError, UsageError
 from ollama_tools.server.names import build_name
-
-Scalar: TypeAlias = int | float | bool | str
-Parameters: TypeAlias = Mapping[str, Scalar | tuple[str, ...]]
+from ollama_tools.server.parameters import Kind, as_bool, find_parameter
+from ollama_tools.wanted.wish import Parameters, Scalar
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NUMBERS_END = 2**63
+_EXAMPLES = {Kind.INTEGER: "40", Kind.NUMBER: "0.5", Kind.BOOLEAN: "true"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class HubSource:
         revision: Branch, tag or commit; None for the default branch.
         bytes: Size of the file, where it is known or estimated.
         sha256: Hex digest that the file must have as published; None for whatever is there.
+        estimated: Whether the size is not known to the byte.
     """
 
     repository: str
@@ -43,6 +44,7 @@ class HubSource:
     revision: str | None = None
     bytes: int | None = None
     sha256: str | None = None
+    estimated: bool = False
 
     @property
     def commit(self) -> str | None:
@@ -82,16 +84,25 @@ class FileSource:
 
     Attributes:
         path: Where it lies.
-        sha256: Hex digest of the whole file.
+        sha256: Hex digest of the whole file, where it is known without reading it.
     """
 
     path: Path
-    sha256: str
+    sha256: str | None = None
 
     @property
     def identity(self) -> str:
-        """What tells this source from others, wherever the bytes come from."""
-        return f"sha256:{self.sha256}"
+        """What tells this source from others, wherever the bytes come from.
+
+        The weights are in the mark of a build by themselves, and a file is nothing else; its own
+        digest would be a second one to find out where it is sent with another template.
+        """
+        return "file"
+
+    @property
+    def earlier_identity(self) -> str | None:
+        """The same before 0.2, where the digest of the file is known."""
+        return None if self.sha256 is None else f"sha256:{self.sha256}"
 
     def __str__(self) -> str:
         return str(self.path)
@@ -169,16 +180,20 @@ class Spec:
         """The name under which a build of this spec is kept beside the public one."""
         return build_name(self.name, self.mark(weights))
 
-    @property
-    def earlier_builds(self) -> tuple[str, ...]:
-        """The names that this build may have from before 0.2, whose marks say nothing of weights.
+    def earlier_builds(self, weights: Sequence[str]) -> tuple[str, ...]:
+        """The names that this build may have from before 0.2, whose marks were of other facts.
 
-        A whole number that a parameter wants as a fraction made another mark then where it came
-        from Python or YAML.
+        They said nothing of weights at first, and a whole number that a parameter wants as a
+        fraction made another mark where it came from Python or YAML.
+
+        Args:
+            weights: As :meth:`mark` takes them.
         """
-        facts = self._facts
-        if isinstance(self.source, HubSource):
-            facts["source"] = self.source.earlier_identity
+        source = self.source
+        earlier = source.identity if isinstance(source, ServerSource) else source.earlier_identity
+        if earlier is None:
+            return ()
+        facts = {**self._facts, "source": earlier}
         recommended = self.release.parameters
         whole = {
             key: int(value)
@@ -186,7 +201,9 @@ class Spec:
             else value
             for key, value in self.parameters.items()
         }
-        spelled = ({**facts, "parameters": each} for each in (self.parameters, whole))
+        spelled = [{**facts, "parameters": dict(each)} for each in (self.parameters, whole)]
+        if isinstance(source, FileSource):
+            spelled.append({**facts, "weights": list(weights)})
         return tuple(dict.fromkeys(build_name(self.name, _mark(each)) for each in spelled))
 
     @property
@@ -204,39 +221,9 @@ class Spec:
             "native": self.native,
         }
 
-    def with_system(self, system: SystemPrompt) -> Spec:
-        """The same spec with another system prompt."""
-        return replace(self, system=system)
-
 
 def _mark(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-_TYPES: Mapping[str, type[int] | type[float] | type[str]] = {
-    "num_ctx": int,
-    "num_keep": int,
-    "num_predict": int,
-    "num_batch": int,
-    "num_gpu": int,
-    "num_thread": int,
-    "main_gpu": int,
-    "seed": int,
-    "top_k": int,
-    "repeat_last_n": int,
-    "temperature": float,
-    "top_p": float,
-    "min_p": float,
-    "typical_p": float,
-    "repeat_penalty": float,
-    "presence_penalty": float,
-    "frequency_penalty": float,
-    "stop": str,
-}
-"""Model parameters of Ollama and their types (``api.Options`` and ``api.Runner`` of its source).
-
-The server takes an unknown name or a wrong type without a word and fails at the first chat, so
-both are refused here."""
 
 
 def parse_parameters(assignments: list[str]) -> dict[str, Scalar | tuple[str, ...]]:
@@ -250,7 +237,7 @@ def parse_parameters(assignments: list[str]) -> dict[str, Scalar | tuple[str, ..
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise UsageError(f"{assignment!r} is not NAME=VALUE", "as in temperature=0.2")
-        if key in parameters and _kind(key) is str:
+        if key in parameters and find_parameter(key).kind is Kind.TEXTS:
             earlier = parameters[key]
             assert isinstance(earlier, tuple)  # noqa: S101 - what normalised makes of a text
             parameters[key] = normalised(key, (*earlier, value))
@@ -259,23 +246,13 @@ def parse_parameters(assignments: list[str]) -> dict[str, Scalar | tuple[str, ..
     return parameters
 
 
-def _number(text: str, *, whole: bool) -> int | float | None:
+def _number(text: str, kind: Kind) -> int | float | None:
     """A number that JSON and the server can carry, so neither NaN nor more than 64 bits."""
     try:
-        number = int(text) if whole else float(text)
+        number = int(text) if kind is Kind.INTEGER else float(text)
     except ValueError:
         return None
     return number if abs(number) < _NUMBERS_END else None
-
-
-def _kind(key: str) -> type[int] | type[float] | type[str]:
-    if key not in _TYPES:
-        import difflib
-
-        near = difflib.get_close_matches(key, _TYPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_TYPES)}"
-        raise UsageError(f"Ollama has no model parameter {key!r}", hint)
-    return _TYPES[key]
 
 
 def normalised(key: str, value: Any) -> Scalar | tuple[str, ...]:
@@ -283,14 +260,14 @@ def normalised(key: str, value: Any) -> Scalar | tuple[str, ...]:
 
     Args:
         key: The parameter's name.
-        value: A number, or text that is one; for ``stop`` a text or several, whose order means
-            nothing.
+        value: A number or a truth, or text that is one; for ``stop`` a text or several, whose
+            order means nothing.
 
     Raises:
         UsageError: Ollama has no such parameter, or it cannot have this value.
     """
-    kind = _kind(key)
-    if kind is str:
+    kind = find_parameter(key).kind
+    if kind is Kind.TEXTS:
         texts = value if isinstance(value, list | tuple) else (value,)
         if all(
             isinstance(each, str | int | float) and not isinstance(each, bool) for each in texts
@@ -298,19 +275,23 @@ def normalised(key: str, value: Any) -> Scalar | tuple[str, ...]:
             return tuple(sorted({str(each) for each in texts}))
         raise _impossible(key, value)
     if isinstance(value, str):
-        number = _number(value, whole=kind is int)
-        if number is None:
-            wanted, example = ("a whole number", "40") if kind is int else ("a number", "0.5")
+        read = as_bool(value) if kind is Kind.BOOLEAN else _number(value, kind)
+        if read is None:
             raise UsageError(
-                f"the parameter {key} wants {wanted}, not {value[:80]!r}", f"as in {key}={example}"
+                f"the parameter {key} wants {kind}, not {value[:80]!r}",
+                f"as in {key}={_EXAMPLES[kind]}",
             )
-        value = number
+        value = read
+    if kind is Kind.BOOLEAN:
+        if isinstance(value, bool):
+            return value
+        raise _impossible(key, value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _impossible(key, value)
-    if not abs(value) < _NUMBERS_END or (kind is int and value != int(value)):
+    if not abs(value) < _NUMBERS_END or (kind is Kind.INTEGER and value != int(value)):
         raise _impossible(key, value)
     # Adding zero takes the sign from a negative one.
-    return int(value) if kind is int else float(value) + 0.0
+    return int(value) if kind is Kind.INTEGER else float(value) + 0.0
 
 
 def _impossible(key: str, value: object) -> UsageError:
@@ -335,6 +316,7 @@ def merge_parameters(
 
     Raises:
         UsageError: A parameter is unknown or of a wrong type, or the context is impossible.
+        CatalogError: A recommended one is.
     """
     overrides = {key: normalised(key, value) for key, value in overrides.items()}
     if context is None:
@@ -347,7 +329,12 @@ def merge_parameters(
             "give it once, by --context",
         )
     check_context(context, longest or release.architecture.context, release.name)
-    recommended = {key: normalised(key, value) for key, value in release.parameters.items()}
+    try:
+        recommended = {key: normalised(key, value) for key, value in release.parameters.items()}
+    except UsageError as error:
+        raise CatalogError(
+            f"the catalog's parameters of {release.name}: {error.what}", error.fix
+        ) from error
     return {**recommended, **overrides, "num_ctx": context}
 
 
@@ -364,8 +351,4 @@ def check_context(context: int, longest: int, label: str) -> None:
             f"a context of {context} tokens is more than the {longest} of {label}",
             f"use --context {longest} or less",
         )
-    if context < SMALLEST_CONTEXT:
-        raise UsageError(
-            f"a context of {context} tokens is too small for any tool call",
-            "agents start with prompts of up to 18,000 tokens: use --context 32768 or more",
-        )
+    check_smallest_context(context)

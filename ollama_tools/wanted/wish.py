@@ -1,42 +1,18 @@
-"""From what a person says to the specs that would do: the reference, and every wish beside it."""
+"""What a person may say of the model they want: each choice declared here, and nowhere else."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeAlias, TypedDict
 
-from ollama_tools.devstral import system_prompt as system
+from ollama_tools.declared import said
 from ollama_tools.devstral.carriers import AUTO, Carrier
-from ollama_tools.devstral.catalog import Catalog, Release
-from ollama_tools.devstral.reference import (
-    FileReference,
-    HubReference,
-    QuantReference,
-    Reference,
-    ServerReference,
-    guess_release,
-)
-from ollama_tools.devstral.system_prompt import SystemPrompt
-from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
-from ollama_tools.files import gguf_rewrite
-from ollama_tools.files import remembered as state
-from ollama_tools.progress import Progress
-from ollama_tools.server.client import InstalledModel, Server, find_model
-from ollama_tools.server.names import full_name, public_name
-from ollama_tools.server.versions import NATIVE_JINJA, Version, carriers
-from ollama_tools.wanted.spec import (
-    FileSource,
-    HubSource,
-    Parameters,
-    ServerSource,
-    Source,
-    Spec,
-    merge_parameters,
-)
+
+Scalar: TypeAlias = int | float | bool | str
+Parameters: TypeAlias = Mapping[str, Scalar | tuple[str, ...]]
 
 
 class Via(StrEnum):
@@ -46,317 +22,114 @@ class Via(StrEnum):
     UPLOAD = "upload"
 
 
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """Where a server pulls from.
-
-    Attributes:
-        host: ``hf.co``, or ``host:port`` of a mirror.
-        insecure: Whether it is reached by plain HTTP.
-    """
-
-    host: str = "hf.co"
-    insecure: bool = False
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """Everything that a person may say about the model they want.
+    """Everything that a person may say about the model they want; None where they say nothing."""
 
-    Attributes:
-        reference: What names the weights, in a form of :mod:`ollama_tools.devstral.reference`.
-        name: Public name; None for ``<release>:<quant>``.
-        release: The Devstral whose format holds, for weights that the catalog does not know.
-        context: Context in tokens; None for the release's default.
-        parameters: Ollama parameters over the recommended ones.
-        system: ``"bundled"``, ``"hub"``, a file, ``""`` for none; None for the hub's where it can
-            be had, else the bundled one.
-        carrier: Where the template shall live, or ``"auto"``.
-        via: How the bytes shall come; None for upload to this machine and pull elsewhere.
-        registry: Mirror to pull from, as ``host:port`` or ``http://host:port``.
-        revision: Commit, branch or tag of the repository on the hub; a commit pins the weights.
-    """
+    reference: str = field(
+        metadata=said(
+            help="What names the weights: UD-Q4_K_XL · 2505:Q4_K_M · "
+            "hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0 · ./my-tune.gguf · the name of a model "
+            "on the server.",
+            more=("UD-Q4_K_XL@sha256:… pins the file by the digest it was published with.",),
+            metavar="REFERENCE",
+        )
+    )
+    name: str | None = field(
+        default=None,
+        metadata=said(help="The model's name; else <release>:<quant>.", metavar="NAME"),
+    )
+    release: str | None = field(
+        default=None,
+        metadata=said(
+            help="The Devstral whose format holds, where the reference does not tell: 2507, 2505 …",
+            metavar="RELEASE",
+        ),
+    )
+    context: int | str | None = field(
+        default=None,
+        metadata=said(
+            help="Context in tokens, as 65536 or 64k; 32768 if absent.", metavar="TOKENS"
+        ),
+    )
+    parameters: Parameters = field(
+        default_factory=dict,
+        metadata=said(
+            help="A model parameter over the recommended one, as temperature=0.3; repeatable.",
+            more=("A number may be quoted: 1, 1.0 and '1' are the same. stop may be a list.",),
+            flags=("--parameter", "-p"),
+            metavar="NAME=VALUE",
+        ),
+    )
+    system: str | Path | None = field(
+        default=None,
+        metadata=said(
+            help="The system prompt: the hub's, this package's, or a file's.",
+            more=(
+                "An empty text means no system prompt; where nothing is said, the hub's is taken "
+                "where it can be had, else this package's.",
+            ),
+            metavar="hub|bundled|FILE",
+            off=("--no-system", "No system prompt in the model."),
+        ),
+    )
+    carrier: str = field(
+        default=AUTO,
+        metadata=said(
+            help="Where the chat template lives: auto, gguf, hub, modelfile, or server, which has "
+            "to run with --dedicated-to.",
+            formerly=("--template-in",),
+            metavar="CARRIER",
+            choices=(AUTO, *sorted(Carrier)),
+        ),
+    )
+    via: str | None = field(
+        default=None,
+        metadata=said(
+            help="upload: download here, then upload; server: the server pulls. upload if absent "
+            "and the server is on this machine, else server.",
+            metavar="WAY",
+            choices=tuple(sorted(Via)),
+        ),
+    )
+    registry: str | None = field(
+        default=None,
+        metadata=said(
+            help="Mirror that the server pulls from instead of hf.co; http://HOST for plain HTTP.",
+            metavar="HOST",
+        ),
+    )
+    revision: str | None = field(
+        default=None,
+        metadata=said(
+            help="Commit, branch or tag of the repository on the hub; a commit pins the weights.",
+            more=(
+                "A server can pull neither a branch nor a tag; by upload both can be had.",
+                "No mirror can say which file a commit has: pin the digest there, as "
+                "UD-Q4_K_XL@sha256:….",
+            ),
+            metavar="REVISION",
+        ),
+    )
+    vision: bool | None = field(
+        default=None,
+        metadata=said(
+            help="Whether the model sees images; no where nothing is said.",
+            more=("A projector cannot be brought yet, so yes is refused.",),
+        ),
+    )
 
-    reference: str
-    name: str | None = None
-    release: str | None = None
-    context: int | None = None
-    parameters: Parameters = field(default_factory=dict)
-    system: str | Path | None = None
-    carrier: str = AUTO
-    via: str | None = None
-    registry: str | None = None
-    revision: str | None = None
 
+class WishOptions(TypedDict, total=False):
+    """The fields of :class:`Wish` beside the reference, as a function's keywords."""
 
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """What a wish says before any server is asked."""
-
-    name: str
-    release: Release
+    name: str | None
+    release: str | None
+    context: int | str | None
     parameters: Parameters
-    systems: tuple[SystemPrompt, ...]
-    via: Via | None
-    registry: Registry
-
-
-def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline:
-    """Everything that can be said, and refused, before any server is asked.
-
-    Raises:
-        UsageError: What was asked for cannot be.
-    """
-    known = reference.release if isinstance(reference, QuantReference | HubReference) else None
-    release = choose_release(wish.release, str(reference), known, catalog)
-    return Offline(
-        name=public_name(wish.name if wish.name is not None else default_name(reference)),
-        release=release,
-        parameters=merge_parameters(release, wish.context, wish.parameters),
-        systems=system_prompts(wish.system, release),
-        via=parse_via(wish.via),
-        registry=parse_registry(wish.registry),
-    )
-
-
-def choose_release(
-    asked: str | None, text: str, known: Release | None, catalog: Catalog
-) -> Release:
-    """The Devstral whose format holds: asked for, known, or guessed from a name."""
-    if asked is not None:
-        return catalog.release(asked)
-    found = known or guess_release(text, catalog)
-    if found is None:
-        names = ", ".join(each.aliases[0] for each in catalog.releases)
-        raise UsageError(
-            f"nothing tells which Devstral {text!r} is", f"name it by --release ({names})"
-        )
-    return found
-
-
-def default_name(reference: Reference) -> str:
-    """The public name of a model for which nobody chose one."""
-    match reference:
-        case QuantReference(release=release, quant=quant):
-            return f"{release.slug}:{quant.name}"
-        case HubReference(repository=repository, tag=tag):
-            stem = re.sub(r"-gguf$", "", repository.rsplit("/", 1)[-1].lower())
-            return f"{stem}:{tag or 'latest'}"
-        case FileReference(path=path):
-            return re.sub(r"[^a-z0-9_.-]", "-", path.stem.lower()).lstrip(".-")
-        case ServerReference(name=name):
-            return full_name(name)
-
-
-def system_prompts(wish: str | Path | None, release: Release) -> tuple[SystemPrompt, ...]:
-    """The system prompts that would do, the best first; the hub's is known by digest alone.
-
-    Raises:
-        UsageError: The hub is known to have none, or a file is none that a Modelfile can carry.
-    """
-    announced = system.announced_by_hub(release)
-    match wish:
-        case None:
-            return (announced, system.bundled()) if announced else (system.bundled(),)
-        case "":
-            return (system.NO_SYSTEM,)
-        case "bundled":
-            return (system.bundled(),)
-        case "hub":
-            if announced is None:
-                raise UsageError(
-                    f"no system prompt on the hub is known for {release.name}",
-                    "use --system bundled or --system FILE",
-                )
-            return (announced,)
-        case _:
-            return (system.from_file(Path(wish)),)
-
-
-def parse_via(text: str | None) -> Via | None:
-    """``upload``, ``server`` or None.
-
-    Raises:
-        UsageError: Another word.
-    """
-    if text is None:
-        return None
-    try:
-        return Via(text)
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is no way for the bytes", "use --via upload or server"
-        ) from None
-
-
-def parse_registry(text: str | None) -> Registry:
-    """``hf.co`` where nothing is said; ``http://`` or a loopback host means plain HTTP.
-
-    Raises:
-        UsageError: The text is no host.
-    """
-    if text is None:
-        return Registry()
-    match = re.fullmatch(r"(?:(https?)://)?([A-Za-z0-9_.-]+(?::\d{1,5})?)/?", text)
-    if match is None:
-        raise UsageError(f"{text!r} is not the host of a registry", "as in mirror.example:5000")
-    host = match[2]
-    local = re.match(r"(localhost|127\.[\d.]+)(:|$)", host) is not None
-    return Registry(host, insecure=match[1] == "http" or (match[1] is None and local))
-
-
-def find_source(
-    reference: Reference,
-    server: Server,
-    models: Sequence[InstalledModel],
-    wish: Wish,
-    progress: Progress,
-    jinja: str | None = None,
-) -> Source:
-    """Where the weights come from, as far as a reference and the server tell.
-
-    Args:
-        reference: What names the weights.
-        server: The server.
-        models: Its models.
-        wish: What else was said.
-        progress: Hears of the hashing of a file.
-        jinja: The template that a file may be sent with; its digest is then found out on the way.
-
-    Raises:
-        UsageError: The reference does not say enough.
-        ModelNotFound: It names neither a quant nor a model on the server.
-        FileProblem: A file cannot be read.
-    """
-    match reference:
-        case QuantReference(release=release, quant=quant, sha256=pin):
-            return HubSource(
-                release.repository, quant.name, quant.filename, wish.revision, quant.bytes, pin
-            )
-        case HubReference(repository=repository, tag=tag, revision=revision, sha256=pin):
-            if tag is None:
-                raise UsageError(
-                    f"{wish.reference!r} names no quant", f"as in hf.co/{repository}:Q4_K_M"
-                )
-            if revision and wish.revision and revision != wish.revision:
-                raise UsageError(
-                    f"the revision is given twice: {revision} and {wish.revision}",
-                    "give it once, by --revision",
-                )
-            return HubSource(repository, tag, None, revision or wish.revision, None, pin)
-        case FileReference(path=path, sha256=pin):
-            _refuse_revision(wish)
-            return _file_source(path.expanduser(), pin, progress, jinja)
-        case ServerReference(name=name):
-            _refuse_revision(wish)
-            if find_model(list(models), name) is None:
-                raise ModelNotFound(
-                    f"{name!r} is no quant, no file, and no model on the server",
-                    "see: devstral-ollama create --help, devstral-ollama list",
-                )
-            digests = server.show(name).blobs
-            if not digests:
-                raise FileProblem(f"the server does not say which weights {name!r} has")
-            return ServerSource(name, digests)
-
-
-def _refuse_revision(wish: Wish) -> None:
-    if wish.revision is not None:
-        raise UsageError(
-            f"{wish.reference!r} is no repository that could have a revision",
-            "leave out --revision",
-        )
-
-
-def _file_source(path: Path, pin: str | None, progress: Progress, jinja: str | None) -> FileSource:
-    """A file on this machine, with every part of it where it is split."""
-    parts = gguf_rewrite.parts(path)
-    if len(parts) == 1 and jinja is not None and state.known_sha256(path) is None:
-        sha256 = gguf_rewrite.rewrite(path, jinja).digests(progress)[0]
-    else:
-        digests = [state.file_sha256(part, progress) for part in parts]
-        joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
-        sha256 = digests[0] if len(digests) == 1 else joined
-    if pin is not None and pin != sha256:
-        raise FileProblem(
-            f"{path} has the sha256 {sha256[:12]}…, not the pinned {pin[:12]}…", "fetch it again"
-        )
-    return FileSource(path, sha256)
-
-
-def choose_via(wish: Wish, asked: Via | None, *, local: bool) -> Via:
-    """How the bytes come where nobody says it: through this machine where that costs no network.
-
-    A mirror is something that servers pull from, and a template in the GGUF has to be put there on
-    its way, so naming either says it too.
-    """
-    if asked is not None:
-        return asked
-    if wish.registry is not None:
-        return Via.SERVER
-    return Via.UPLOAD if local or wish.carrier == Carrier.GGUF else Via.SERVER
-
-
-def candidates(
-    source: Source, offline: Offline, wish: Wish, version: Version, via: Via
-) -> tuple[Spec, ...]:
-    """The specs that would do, the best first.
-
-    Raises:
-        UsageError: The carrier that was asked for is none, or cannot be had here.
-    """
-    branch = source.branch if isinstance(source, HubSource) else None
-    if branch is not None and via is Via.SERVER:
-        # Of a commit the hub can say which weights they are, and what arrived is held to that.
-        raise UsageError(
-            f"a server cannot pull the revision {branch!r}", "use --via upload, or name the commit"
-        )
-    rewritable = isinstance(source, FileSource) or (
-        isinstance(source, HubSource) and via is Via.UPLOAD
-    )
-    possible = carriers(version, rewritable=rewritable)
-    if wish.carrier != AUTO:
-        possible = (_asked_carrier(wish.carrier, possible, version),)
-    return tuple(
-        Spec(
-            name=offline.name,
-            release=offline.release,
-            source=source,
-            carrier=carrier,
-            system=prompt,
-            parameters=offline.parameters,
-            native=version >= NATIVE_JINJA,
-        )
-        for prompt in offline.systems
-        for carrier in possible
-    )
-
-
-def parse_carrier(word: str) -> Carrier:
-    """A carrier by its name.
-
-    Raises:
-        UsageError: There is none of that name.
-    """
-    try:
-        return Carrier(word)
-    except ValueError:
-        raise UsageError(
-            f"{word!r} is no carrier of a template", f"use auto, {', '.join(Carrier)}"
-        ) from None
-
-
-def _asked_carrier(word: str, possible: tuple[Carrier, ...], version: Version) -> Carrier:
-    carrier = parse_carrier(word)
-    # Whether the server really applies our template is for the live check to tell.
-    if carrier in possible or (carrier is Carrier.SERVER and version >= NATIVE_JINJA):
-        return carrier
-    if version < NATIVE_JINJA:
-        raise UsageError(
-            f"the carrier {word!r} needs Ollama {NATIVE_JINJA} or newer, the server is {version}",
-            "use --template-in modelfile, or upgrade the server",
-        )
-    raise UsageError(
-        f"the carrier {word!r} needs weights that pass through this machine",
-        "use --via upload, or --template-in hub",
-    )
+    system: str | Path | None
+    carrier: str
+    via: str | None
+    registry: str | None
+    revision: str | None
+    vision: bool | None

@@ -1,7 +1,7 @@
 """``python -m tests.clients`` drives the clients and prints how they fare.
 
-With ``--write`` it also writes docs/reference/clients.md; names pick the clients whose name, driver or
-surface they are part of.
+With ``--write`` it also writes docs/reference/clients.md; names pick the clients whose name,
+driver or surface they are part of.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ _NOTES = """
 - Once a stream has begun, `/v1` surfaces tell nothing of an error; `/api/chat` sends it as a line.
 - Before 0.32.15 an error of `PARSER ministral` now and then leaves the request hanging; such a
   request is asked again here.
-- Under a grammar every character of the arguments costs time: 1 MB takes seconds.
+- Under a grammar every character of the arguments costs time: 1 MiB takes seconds.
 """
 
 

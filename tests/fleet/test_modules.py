@@ -326,12 +326,14 @@ class Fate:
         serves: What the name stands for in the end: ``first``, the ``new`` build or ``other``.
         variables: The variables that make it happen.
         meddler: Code that does.
+        wish: What is asked for otherwise.
     """
 
     told: str
     serves: str
     variables: dict[str, Any] = field(default_factory=dict)
     meddler: str = ""
+    wish: dict[str, Any] = field(default_factory=dict)
 
 
 # No context holds such a prompt.
@@ -353,17 +355,20 @@ _FATES = {
     "the smoke of a new name fails": Fate(
         "serves NEW, which failed, and served nothing before",
         "new",
-        {**_UNPASSABLE, "devstral_model_name": "devstral:new"},
+        _UNPASSABLE,
+        wish={"name": "devstral:new"},
     ),
     "the smoke fails where only old builds went": Fate(
         "serves what it served before",
         "first",
-        {**_UNPASSABLE, "devstral_model_context": 8192, "devstral_model_keep": 1},
+        {**_UNPASSABLE, "devstral_model_keep": 1},
+        wish={"context": 8192},
     ),
     "the smoke fails where nothing was to do": Fate(
         "serves what it served before",
         "first",
-        {**_UNPASSABLE, "devstral_model_context": 8192},
+        _UNPASSABLE,
+        wish={"context": 8192},
     ),
     "what is over cannot be removed": Fate(
         "was switched to its new build, and failed afterwards",
@@ -374,8 +379,9 @@ _FATES = {
     "what came is not what it should be": Fate(
         "serves what it served before",
         "first",
-        {"devstral_model_reference": "Q8_0"},
+        {},
         failing("bring", "check_architecture"),
+        {"reference": "Q8_0"},
     ),
 }
 
@@ -393,18 +399,22 @@ def test_a_host_whose_model_fails_is_said_to_serve_what_it_does(
         "tasks": [{"ansible.builtin.include_tasks": str(tasks)}],
     }
     (tmp_path / "play.yml").write_text(json.dumps([play]))
+    wish = {
+        "reference": QUANT,
+        "name": MODEL,
+        "registry": f"http://{hub.registry}",
+        "context": 16384,
+        **fate.wish,
+    }
     variables = {
+        "devstral_model": wish,
         "devstral_tools_path": sys.prefix,
         "devstral_model_host": server.url,
-        "devstral_model_reference": QUANT,
-        "devstral_model_name": MODEL,
-        "devstral_model_registry": f"http://{hub.registry}",
-        "devstral_model_context": 16384,
         "devstral_model_check": False,
         "devstral_model_prompt_tokens": 300,
         **fate.variables,
     }
-    name = str(variables["devstral_model_name"])
+    name = str(wish["name"])
     done = run_playbook(
         str(tmp_path / "play.yml"),
         place=tmp_path,

@@ -1,4 +1,4 @@
-"""``python -m tests.parity.carriers`` runs every carrier and writes docs/explanation/carriers.md."""
+"""``python -m tests.parity.carriers`` runs every carrier and writes the document about them."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ Devstral-Small-2507 and of the Devstral 2 family, v7 that of Devstral-Small-2505
 | `modelfile`, v13 | sorted by the server | `PARSER ministral` | HTTP 500 |
 | `modelfile`, v7 | sorted by the server | the server's generic parser | lost |
 
-[What becomes of a tool call](../reference/tool-calls.md) has the second table's proof, case by case;
-`python -m benchmarks.prefix_reuse` says how much of a prompt each evaluates again.
+[What becomes of a tool call](../reference/tool-calls.md) has the second table's proof, case by
+case; `python -m benchmarks.prefix_reuse` says how much of a prompt each evaluates again.
 """
 
 

@@ -128,7 +128,9 @@ def switcher(bed: Bed, counts: Counts, choice: random.Random, number: int) -> No
 
 def reader(bed: Bed, counts: Counts, choice: random.Random) -> None:
     """Ask what a person would ask, and look whether it can be true."""
-    wish = Wish(QUANT, context=PASSING[0], via="server", registry=bed.registry, system="bundled")
+    wish = Wish(
+        reference=QUANT, context=PASSING[0], via="server", registry=bed.registry, system="bundled"
+    )
     with Server(bed.url) as server:
 
         def of_history() -> None:

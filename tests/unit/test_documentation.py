@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from docs.generate import TARGET, markdown
+from docs.generate import QUANTS_TARGET, TARGET, markdown, quants_markdown
 from ollama_tools.cli.app import app
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog_file import load_catalog
@@ -40,6 +41,10 @@ COMMANDS = sorted(
 
 def test_the_command_line_reference_is_what_the_commands_say() -> None:
     assert TARGET.read_text(encoding="utf-8") == markdown(), "run: make docs"
+
+
+def test_the_table_of_quants_is_what_the_catalog_says() -> None:
+    assert QUANTS_TARGET.read_text(encoding="utf-8") == quants_markdown(), "run: make docs"
 
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
@@ -75,7 +80,14 @@ def test_the_readme_lists_every_command() -> None:
 
 def test_the_readme_lists_every_exit_code() -> None:
     table = README.split("### Exit codes")[1].split("##")[0]
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)} == {*ExitCode}
+    found = {int(code): text for code, text in re.findall(r"^\| (\d+) \| (.+) \|$", table, re.M)}
+    assert found == {each: each.meaning for each in ExitCode}
+
+
+def test_the_help_lists_every_exit_code() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "1000"}).output
+    for each in ExitCode:
+        assert f"{each} {each.meaning}" in shown
 
 
 def test_the_readme_lists_every_carrier() -> None:
@@ -113,7 +125,7 @@ def test_the_quants_for_each_card_are_reckoned(page: str) -> None:
     release = load_catalog().default
     cache = kv_cache_bytes(release.architecture, 65536, KvType.Q8_0)
     rows = re.findall(
-        r"^\| (\d+) GB \| `([\w-]+)`[^|]* \| ([\d.]+) GiB \| ([\d.]+) GiB \|", PAGES[page], re.M
+        r"^\| (\d+) GiB \| `([\w-]+)`[^|]* \| ([\d.]+) GiB \| ([\d.]+) GiB \|", PAGES[page], re.M
     )
     assert len(rows) == 4
     for card, quant, download, whole in rows:

@@ -174,6 +174,41 @@ def test_a_connection_that_broke_is_made_again() -> None:
     assert bed.asked == 3
 
 
+def test_one_that_has_only_hung_up_so_far_is_soon_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ollama_tools.server.transport._UNHEARD_SECONDS", 0.0)
+    with Resetting(*[b""] * 9) as bed, Server(bed.url) as server:
+        with pytest.raises(ServerError, match="broke"):
+            server.version()
+        assert bed.asked == 1
+
+
+def test_one_that_has_answered_before_is_given_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_tools.server.transport._UNHEARD_SECONDS", 0.0)
+    body = json.dumps({"version": "0.34.4"}).encode()
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with Resetting(head + body, b"", b"", head + body) as bed, Server(bed.url) as server:
+        assert server.version() == "0.34.4"
+        assert server.version() == "0.34.4"
+        assert bed.asked == 4
+
+
+@pytest.mark.parametrize("times", [2, 1000])
+def test_a_pull_that_cannot_begin_yet_is_asked_for_again(
+    httpserver: HTTPServer, server: Server, times: int
+) -> None:
+    flaky = Flaky(503, times, {"status": "success"})
+    httpserver.expect_request("/api/pull").respond_with_handler(flaky)
+    if times == 2:
+        server.pull("a", insecure=False, advance=silent)
+        assert flaky.asked == 3
+    else:
+        with pytest.raises(PullFailed, match="503"):
+            server.pull("a", insecure=False, advance=silent)
+        assert flaky.asked == 4
+
+
 def layer(done: int) -> dict[str, Any]:
     return {"status": "pulling d", "digest": "d", "total": 100, "completed": done}
 

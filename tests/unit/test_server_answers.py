@@ -12,9 +12,18 @@ from werkzeug import Request, Response
 
 from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.result import Status
-from ollama_tools.errors import DevstralError, NotOllama, ServerError, ServerUnreachable
+from ollama_tools.errors import (
+    DevstralError,
+    LayerLost,
+    NotOllama,
+    ServerError,
+    ServerUnreachable,
+)
+from ollama_tools.lint import lint_model, lint_models
 from ollama_tools.model.listing import list_models
 from ollama_tools.server.client import Server
+
+LOST = "/root/.ollama/models/blobs/sha256-ab12"
 
 
 def silent(*_: object) -> None:
@@ -40,7 +49,7 @@ ANSWERS: list[tuple[int, dict[str, str], str, str]] = [
     (401, {"WWW-Authenticate": 'Basic realm="Lab"'}, "'Lab' asks for", "OLLAMA_API_KEY"),
     (401, {"Server": "nginx/1.2"}, "nginx/1.2 asks for", "OLLAMA_HOST"),
     (403, {"Via": "1.1 squid"}, "1.1 squid asks for", "OLLAMA_API_KEY"),
-    (407, {}, "asks for credentials", "user:password@"),
+    (407, {}, "asks for credentials", "password and @"),
     (413, {"Server": "nginx"}, "nginx takes no body", "--via server"),
 ]
 
@@ -101,7 +110,7 @@ def test_one_neighbour_does_not_hide_the_others(httpserver: HTTPServer, server: 
         if name == "qwen:480b-cloud":
             return Response(json.dumps({"error": "ollama cloud is disabled"}), 403)
         if name == "devstral:cut":
-            return Response(json.dumps({"error": "open blobs/a: no such file"}), 500)
+            return Response(json.dumps({"error": f"open {LOST}: no such file or directory"}), 500)
         body = {"details": {"family": "llama"}, "capabilities": ["tools"], "system": "s"}
         return Response(json.dumps(body))
 
@@ -120,6 +129,33 @@ def test_one_neighbour_does_not_hide_the_others(httpserver: HTTPServer, server: 
     assert found["model devstral:cut"].status is Status.FAIL
     assert "ollama rm devstral:cut" in found["model devstral:cut"].fix
     assert "OLLAMA_NO_CLOUD" in found["model qwen:480b-cloud"].fix
+    assert {each.file for each in lint_model("devstral:good", host=server.url)}
+    with pytest.raises(LayerLost):
+        server.show("devstral:cut")
+    with pytest.raises(LayerLost):
+        lint_models(server)
+
+
+def test_weights_that_are_lost_are_said_by_a_stream_too(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    line = json.dumps({"error": f"open {LOST}: no such file or directory"})
+    httpserver.expect_request("/api/create").respond_with_data(line)
+    with pytest.raises(LayerLost):
+        server.create({"model": "b"}, lambda *_: None)
+
+
+def test_a_model_that_goes_while_others_are_looked_at_is_not_called_broken(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    models = [{"name": "devstral:gone", "digest": "d", "size": 1}]
+    httpserver.expect_request("/api/version").respond_with_json({"version": "0.34.4"})
+    httpserver.expect_oneshot_request("/api/tags").respond_with_json({"models": models})
+    httpserver.expect_request("/api/tags").respond_with_json({"models": []})
+    httpserver.expect_request("/api/show").respond_with_json(
+        {"error": "model 'devstral:gone' not found"}, status=404
+    )
+    assert "model devstral:gone" not in {each.id for each in doctor(server).checks}
 
 
 def test_tls_on_a_plain_port_is_said(httpserver: HTTPServer) -> None:

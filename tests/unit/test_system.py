@@ -21,7 +21,7 @@ from ollama_tools.devstral.system_prompt import (
 )
 from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.files.packaged import data_path
-from ollama_tools.wanted.wish import system_prompts
+from ollama_tools.wanted.draft import system_prompts
 
 CATALOG = load_catalog(data_path("catalog.yaml"))
 RELEASE = CATALOG.default

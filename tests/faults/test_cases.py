@@ -1,0 +1,30 @@
+"""The cases are as many as they should be; those that run with every change are of each kind."""
+
+from __future__ import annotations
+
+from tests.faults.cases import all_cases
+from tests.faults.commands import COMMANDS
+
+CASES = all_cases()
+SELECTED = [each for each in CASES if each.is_selected]
+
+
+def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
+    assert len(CASES) >= 250
+    assert len({each.id for each in CASES}) == len(CASES)
+
+
+def test_every_command_goes_wrong_somewhere() -> None:
+    commands = {each.command for each in CASES}
+    assert commands >= set(COMMANDS)
+
+
+def test_those_that_run_with_every_change_are_of_every_kind() -> None:
+    assert {each.group for each in SELECTED} == {each.group for each in CASES}
+    assert {each.command.word for each in SELECTED} == {each.command.word for each in CASES}
+    numbers = {each.sent.number for each in SELECTED if each.sent}
+    assert numbers == {each.sent.number for each in CASES if each.sent}
+
+
+def test_the_same_cases_come_every_time() -> None:
+    assert all_cases() == CASES

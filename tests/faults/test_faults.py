@@ -1,0 +1,27 @@
+"""A choice of the faults, judged as all of them are by ``python -m tests.faults``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.bed import fault_bed
+from tests.faults.cases import Case, all_cases
+from tests.faults.judge import findings
+from tests.faults.run import Runner
+
+SELECTED = [each for each in all_cases() if each.is_selected]
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    with fault_bed() as bed:
+        yield Runner(bed)
+
+
+@pytest.mark.parametrize("case", SELECTED, ids=[each.id for each in SELECTED])
+def test_it_ends_tells_the_truth_and_heals(runner: Runner, case: Case) -> None:
+    result = runner.run(case)
+    found = [str(each) for each in findings(result)]
+    assert not found, f"{found}\n{result.ended.text}\nagain: {result.again}"
