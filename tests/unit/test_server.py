@@ -339,6 +339,34 @@ def test_checks_of_malformed_answers_fail_and_do_not_crash(
     assert found["context"].status is Status.UNKNOWN
 
 
+def test_a_loaded_neighbour_that_cannot_be_shown_fails_no_check(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    loaded = [
+        {"name": "y-cloud:latest", "digest": "e", "context_length": 9},
+        {"name": "z:latest", "digest": "f", "context_length": 32768},
+    ]
+    one = {"name": "x:latest", "digest": "d", "size": 1}
+
+    def show(request: Request) -> Response:
+        if json.loads(request.data)["model"] == "y-cloud:latest":
+            return Response('{"error": "ollama cloud is disabled"}', 403)
+        return Response(json.dumps({"modelfile": f"FROM /m/blobs/sha256-{'a' * 64}"}))
+
+    for path, body in (
+        ("/api/version", {"version": "0.34.4"}),
+        ("/api/tags", {"models": [one]}),
+        ("/api/ps", {"models": loaded}),
+        ("/api/chat", {"message": {"content": "a"}}),
+    ):
+        httpserver.expect_request(path).respond_with_json(body)
+    httpserver.expect_request("/api/show").respond_with_handler(show)
+    report = smoke_server(server, "x", TokenizerVersion.V13, prompt_tokens=256)
+    found = {each.id: each for each in report.checks}
+    # The engine that another name on the same weights started is found behind it.
+    assert found["context"].saw.startswith("32768 tokens")
+
+
 GONE = "stat /models/manifests/registry.ollama.ai/library/a/b: no such file or directory"
 TORN = "unexpected EOF"
 
