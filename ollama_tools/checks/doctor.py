@@ -99,7 +99,7 @@ def doctor(server: Server) -> Report:
     """
     version = server.version()
     installed = server.models()
-    by_digest = each_model(server, installed)
+    by_digest, broken = each_model(server, installed)
     patient = Patient(
         url=server.url,
         version_text=version,
@@ -111,11 +111,24 @@ def doctor(server: Server) -> Report:
     )
     devstrals = [each for each in patient.models if each.is_devstral]
     results = [result for check in _SERVER_CHECKS for result in check(patient)]
+    results += [_broken(name, error.what) for name, error in broken.items()]
     if not devstrals:
         fix = "make one with devstral-ollama create"
         results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
     results += [result for model in devstrals for result in _rules(patient, model)]
     return Report(server.url, server.url, version, tuple(results))
+
+
+def _broken(name: str, why: str) -> CheckResult:
+    """A model that the server lists and cannot show; it must not hide the others."""
+    if "cloud" in f"{name} {why}".lower():
+        fix = f"remove it: ollama rm {name}; or start the server without OLLAMA_NO_CLOUD"
+    else:
+        fix = f"its weights are missing or cut: make it again, or remove it: ollama rm {name}"
+    ours = "devstral" in name.casefold()
+    return CheckResult(
+        f"model {name}", Status.FAIL if ours else Status.WARN, f"cannot be shown: {why}", fix
+    )
 
 
 # The server

@@ -25,6 +25,7 @@ from ollama_tools.errors import (
 from ollama_tools.lint import cases
 from ollama_tools.lint.live import prompt_difference
 from ollama_tools.progress import Progress, Silence
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, RunningModel, Server, find_model
 from ollama_tools.server.names import same_name
 from ollama_tools.server.process import ServerProcess, find_server_process
@@ -82,15 +83,17 @@ class _Subject:
         for each in running:
             if same_name(each.name, self.name):
                 return each
-        removed = False
+        unknown = False
         for each in running:
             try:
                 if self.server.show(each.name).weights == self.shown.weights:
                     return each
-            except ModelNotFound:
-                removed = True
-        if removed:
-            # The name that started the engine is gone: let this one start it anew.
+            except OF_THE_WAY:
+                raise
+            except ServerError:
+                unknown = True
+        if unknown:
+            # The name that started the engine is gone or broken: let this one start it anew.
             self.server.unload(self.name)
             self.prompt_size(_BOS_MESSAGES)
             return next(

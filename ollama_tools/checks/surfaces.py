@@ -109,6 +109,8 @@ class OllamaChat:
                 parts = [client.chat(model, own, tools=tools, options=options)]
         except ollama.ResponseError as error:
             raise ServerError(f"{self.path} answers {error.status_code}: {error.error}") from error
+        except ServerError:
+            raise
         except (ConnectionError, httpx.HTTPError) as error:
             raise ServerError(f"the connection broke at {self.path}: {error}") from error
         return Reply(

@@ -119,7 +119,7 @@ def create(
         upgrade=upgrade,
         keep=keep,
     )
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         plan = plan_for(server, wish, policy, output)
         if dry_run:
             lines = [str(each) for each in plan.steps] or ["unchanged"]
@@ -214,7 +214,7 @@ def status(
 
     wish = Wish(reference=reference, **_values(said))
     wanted = asked_environment(settings) if settings else None
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         found = model_status(server, wish, wanted, output, upstream=upstream)
     lines = [f"{found.name} on {found.server} (Ollama {found.version})"]
     lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
@@ -244,7 +244,7 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     from ollama_tools.model.builds import with_weights
     from ollama_tools.server.client import Server
 
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         kept = with_weights(server, kept_builds(server, name))
     rows = [
         (
@@ -285,7 +285,7 @@ def rollback(
     from ollama_tools.model.builds import rollback as roll_back
     from ollama_tools.server.client import Server
 
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         done = roll_back(server, name, to, output, dry_run=dry_run)
     if done.changed and dry_run:
         text = f"{done.name} would be {done.build}, instead of {done.previous}"
@@ -318,7 +318,7 @@ def prune(
     from ollama_tools.model.leftovers import remove_leftovers
     from ollama_tools.server.client import Server
 
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         removed, kept = remove(server, name, keep, dry_run=dry_run)
         left = remove_leftovers(server, name, dry_run=dry_run)
     document = {
@@ -343,7 +343,7 @@ def remove(
     from ollama_tools.model.leftovers import remove_model
     from ollama_tools.server.client import Server
 
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         gone = remove_model(server, name, dry_run=dry_run)
     names = dict.fromkeys(gone.names, "")
     _print_removal(output, gone.as_json(), names, dry_run=dry_run)

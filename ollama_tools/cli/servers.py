@@ -28,7 +28,7 @@ def list_models(
     from ollama_tools.model.listing import list_models as listed
     from ollama_tools.server.client import Server
 
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         found = listed(server, everything=everything)
     entries = found.entries
 
@@ -119,7 +119,7 @@ def doctor(output: Output, host: HostOption = None, junit: JunitOption = None) -
     from ollama_tools.cli.report import print_report
     from ollama_tools.server.client import Server
 
-    with Server(host) as server:
+    with Server(host, progress=output) as server:
         report = examine(server)
     if junit is not None:
         write_junit(report, junit)

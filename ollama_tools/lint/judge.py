@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import QuantReference, parse_reference
-from ollama_tools.errors import ModelNotFound, UsageError
+from ollama_tools.errors import ModelNotFound, ServerError, UsageError
 
 # Their rules enter the table when they are imported.
 from ollama_tools.lint import model_rules, template_rules, tools
@@ -23,6 +23,7 @@ from ollama_tools.lint.subject import (
     from_shown,
 )
 from ollama_tools.lint.tools import lint_tools
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import Version, parse_version
@@ -136,7 +137,12 @@ def lint_models(server: Server) -> list[Finding]:
         ServerError: The server does not answer.
     """
     version = parse_version(server.version())
-    shown = list(each_model(server, server.models()).values())
+    by_digest, broken = each_model(server, server.models())
+    shown = list(by_digest.values())
+    for name, error in broken.items():
+        # To say nothing of it would be to call it good; the doctor goes on without it.
+        if "devstral" in name.casefold():
+            raise error
     return [
         finding
         for each in shown
@@ -145,19 +151,38 @@ def lint_models(server: Server) -> list[Finding]:
     ]
 
 
-def each_model(server: Server, installed: Sequence[InstalledModel]) -> dict[str, Shown]:
+def each_model(
+    server: Server, installed: Sequence[InstalledModel]
+) -> tuple[dict[str, Shown], dict[str, ServerError]]:
     """What a server shows of every model, by the digest of its manifest.
 
     Builds and copies are one model under several names; one that says "devstral", and the shortest
     of these, speaks for all.
+
+    Returns:
+        What it shows, and the names that it lists and cannot show, each with what it says instead:
+        a cloud model that is switched off, weights that are missing or cut.
+
+    Raises:
+        ServerError: The server does not answer.
     """
     found: dict[str, Shown] = {}
+    broken: dict[str, ServerError] = {}
+    looked_at = set()
     for each in sorted(installed, key=_speaks_for_others):
-        if each.digest not in found:
+        if each.digest in looked_at:
+            continue
+        try:
+            found[each.digest] = server.show(each.name)
+        except OF_THE_WAY:
+            raise
+        except ServerError as error:
             # Somebody may remove a model after it was listed.
-            with suppress(ModelNotFound):
-                found[each.digest] = server.show(each.name)
-    return found
+            if isinstance(error, ModelNotFound) and server.model(each.name) is None:
+                continue
+            broken[each.name] = error
+        looked_at.add(each.digest)
+    return found, broken
 
 
 def _speaks_for_others(model: InstalledModel) -> tuple[bool, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -12,7 +11,7 @@ from pathlib import Path
 from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import guess_release
-from ollama_tools.errors import FileProblem, ModelNotFound
+from ollama_tools.errors import FileProblem, ServerError
 from ollama_tools.files.gguf import GgufHeader, read_header
 from ollama_tools.lint.engines import GoTried
 from ollama_tools.lint.fault import TemplateFault, WorkerCrash
@@ -22,6 +21,7 @@ from ollama_tools.lint.probes import (
     try_go,
     try_jinja,
 )
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import Server
 from ollama_tools.server.modelfile_text import Instruction, Modelfile, parse_modelfile, read_text
 from ollama_tools.server.names import is_build_of, same_name
@@ -379,9 +379,14 @@ def from_shown(
 def _others(server: Server, shown: Shown) -> Iterator[Shown]:
     for each in server.models():
         if not same_name(each.name, shown.name):
-            # Somebody may remove a model after it was listed.
-            with suppress(ModelNotFound):
-                yield server.show(each.name)
+            try:
+                other = server.show(each.name)
+            except OF_THE_WAY:
+                raise
+            except ServerError:
+                # Removed after it was listed, or broken: no reason to say nothing of this one.
+                continue
+            yield other
 
 
 def _clashing(shown: Shown, version: Version | None, others: Sequence[Shown]) -> Iterator[str]:

@@ -83,7 +83,7 @@ def ensure_model(
     wanted = Wish(reference=reference, **wish)
     policy = Policy(check, prompt_tokens, force, upgrade, keep)
     progress = progress or Silence()
-    with Server(host) as server:
+    with Server(host, progress=progress) as server:
         return apply(plan_for(server, wanted, policy, progress), server, progress)
 
 
@@ -114,7 +114,7 @@ def smoke(
     from ollama_tools.checks.smoke import smoke_server
 
     catalog = load_catalog()
-    with Server(host) as server:
+    with Server(host, progress=progress) as server:
         name, known = _name_on_server(server, name, catalog)
         if release is None and known is None:
             # A name may say nothing; what the weights call themselves does.

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tools.errors import NotOllama, ServerError, ServerUnreachable
+from ollama_tools.errors import ServerError
 from ollama_tools.files.digests import short_digest
 from ollama_tools.model.builds import Build, builds_of, settled_models, with_weights
 from ollama_tools.model.leftovers import Leftover, find_leftovers
 from ollama_tools.progress import size_text
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, Server
 from ollama_tools.server.names import own_name, same_name
 from ollama_tools.server.origin import Origin
@@ -31,6 +32,7 @@ class Entry:
         weights: ``sha256:…`` of the blob that holds its weights.
         origin: Where they came from; None where the manifest does not say.
         builds: The builds kept for the name.
+        broken: Why the server cannot show it; empty where it can.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Entry:
     weights: str | None
     origin: Origin | None
     builds: tuple[Build, ...]
+    broken: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The entry as JSON has it."""
@@ -55,6 +58,7 @@ class Entry:
             "weights": self.weights,
             "origin": self.origin.as_json() if self.origin else None,
             "builds": [each.as_json() for each in self.builds],
+            "broken": self.broken or None,
         }
 
     def rows(self) -> Iterator[tuple[str, ...]]:
@@ -63,9 +67,9 @@ class Entry:
             self.name,
             self.digest,
             size_text(self.bytes),
-            str(self.context) if self.context else "server's",
+            "" if self.broken else str(self.context) if self.context else "server's",
             self.carrier,
-            "loaded" if self.loaded else "",
+            f"broken: {self.broken}" if self.broken else "loaded" if self.loaded else "",
         )
         for each in self.builds:
             yield f"  {each.name}", short_digest(each.digest), "", "", "", each.state
@@ -109,36 +113,35 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
         if is_grouped(model.name):
             continue
         try:
-            shown: Shown | None = server.show(model.name)
-        except (ServerUnreachable, NotOllama):
+            shown = server.show(model.name)
+        except OF_THE_WAY:
             raise
-        except ServerError:
+        except ServerError as error:
             # One that the server cannot show must hide no other; or it went meanwhile.
-            if server.model(model.name) is None:
-                continue
-            shown = None
-        if shown is None:
-            if everything or builds[model.name] or "devstral" in model.name.casefold():
-                entries.append(_unreadable(model, builds[model.name]))
-        elif everything or shown.is_devstral:
+            if server.model(model.name) is not None and (
+                everything or builds[model.name] or "devstral" in model.name.casefold()
+            ):
+                entries.append(_broken(model, builds[model.name], error.what))
+            continue
+        if everything or shown.is_devstral:
             is_loaded = any(same_name(model.name, each) for each in loaded)
             kept = with_weights(server, builds[model.name])
             entries.append(_entry(model, shown, kept, loaded=is_loaded))
     return Listing(tuple(entries), tuple(left))
 
 
-def _unreadable(model: InstalledModel, builds: list[Build]) -> Entry:
-    digest = short_digest(model.digest)
+def _broken(model: InstalledModel, builds: list[Build], why: str) -> Entry:
     return Entry(
-        model.name,
-        digest,
-        model.bytes,
-        None,
-        "unreadable",
+        name=model.name,
+        digest=short_digest(model.digest),
+        bytes=model.bytes,
+        context=None,
+        carrier="unreadable",
         loaded=False,
         weights=None,
         origin=None,
         builds=tuple(builds),
+        broken=why,
     )
 
 

@@ -163,7 +163,7 @@ def _findings(
 ) -> tuple[Finding, ...]:
     if shown is None:
         return ()
-    others = list(each_model(server, server.models()).values())
+    others = list(each_model(server, server.models())[0].values())
     return tuple(lint_shown(shown, version, others, release=spec.release.name))
 
 

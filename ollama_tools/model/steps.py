@@ -23,6 +23,7 @@ from ollama_tools.model.builds import (
 )
 from ollama_tools.model.modelfile import create_request, differences
 from ollama_tools.progress import Progress
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import Server, find_model
 from ollama_tools.server.names import failed_name, new_trial_name, new_unserved_name
 from ollama_tools.server.origin import Origin
@@ -366,7 +367,8 @@ def _template_fault(run: Run) -> str:
             difference, key_order_only = prompt_difference(
                 run.server, run.at, run.made.release.tokenizer
             )
-    except BuildLost:
+    except (BuildLost, *OF_THE_WAY):
+        # No prompt was rendered, so nothing is known of the template.
         raise
     except ServerError as error:
         return error.what

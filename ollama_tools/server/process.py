@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ollama_tools.server.address import is_loopback
+
 _PROC = Path("/proc")
 _LISTEN = "0A"
 _FALSE = frozenset({"0", "f", "false"})
@@ -64,12 +66,6 @@ class ServerProcess:
         return Path(home) / ".ollama" / "models" if home else None
 
 
-def is_local(url: str) -> bool:
-    """Whether a server is on this machine, as far as its address tells."""
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
 def find_server_process(url: str) -> ServerProcess | None:
     """The server's process behind a URL, or None where it is elsewhere or cannot be seen.
 
@@ -79,7 +75,7 @@ def find_server_process(url: str) -> ServerProcess | None:
     Args:
         url: Base URL of a server.
     """
-    if not is_local(url):
+    if not is_loopback(url):
         return None
     parts = urlsplit(url)
     inodes = set(_listening_inodes(parts.port or 80))

@@ -239,7 +239,7 @@ def is_quantized(kv_type: KvType) -> bool:
 
 def _check(settings: ServerSettings) -> None:
     from ollama_tools.devstral.context import check_smallest_context
-    from ollama_tools.server.client import resolve_host
+    from ollama_tools.server.address import resolve_host
 
     resolve_host(settings.host)
     if is_quantized(settings.kv_cache_type) and not settings.flash_attention:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ollama_tools.devstral.context import parse_context
 from ollama_tools.errors import DevstralError, UsageError
-from ollama_tools.server.client import resolve_host
+from ollama_tools.server.address import resolve_host
 from ollama_tools.server.versions import Version, parse_version
 from ollama_tools.settings.environment import (
     ServerSettings,

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ollama_tools.server.client import resolve_host
+from ollama_tools.server.address import resolve_host
 from ollama_tools.server.versions import TESTED_SERVER, Version
 from ollama_tools.settings.environment import (
     TEMPLATE_FILE,

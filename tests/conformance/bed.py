@@ -132,9 +132,7 @@ class _Witness(Server):
     """
 
     def __init__(self, url: str, patience: float) -> None:
-        super().__init__(url)
-        self._http.timeout = patience
-        self.client._client.timeout = patience
+        super().__init__(url, timeout=patience)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """See :class:`Server`."""

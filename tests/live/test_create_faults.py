@@ -257,11 +257,10 @@ def test_what_speaks_http_otherwise_is_no_ollama(
 ) -> None:
     httpserver.expect_request("/api/version").respond_with_data(body, status=status)
     url = httpserver.url_for("").rstrip("/")
-    assert refusal(run_cli("create", QUANT, server=url)) == (
-        1,
-        f"{url} answers, but not as an Ollama server ({status})",
-        "check --host or OLLAMA_HOST",
-    )
+    code, what, how = refusal(run_cli("create", QUANT, server=url))
+    assert (code, how) == (1, "check --host or OLLAMA_HOST")
+    assert "/api/version" in what or "not as an Ollama server" in what
+    assert "start it" not in how
 
 
 @pytest.mark.parametrize("version", ["0.12.0", "0.15.2", "0.0.0", "yesterday"])

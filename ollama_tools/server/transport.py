@@ -1,0 +1,371 @@
+"""How requests get to a server: connections, certificates, proxies, and asking again."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, ServerUnreachable, UsageError
+from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.progress import Progress
+from ollama_tools.server.address import Address, is_loopback
+from ollama_tools.server.answers import (
+    BeingWritten,
+    Broken,
+    Busy,
+    Disturbed,
+    error_text,
+    kind_of,
+    no_answer,
+    raise_for_status,
+    well_formed,
+)
+from ollama_tools.server.credentials import headers_for
+from ollama_tools.server.proxies import Way, proxy_for
+from ollama_tools.server.waits import Progressing, Waits
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+    import ollama
+
+SECONDS_BETWEEN_TRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+_DISTURBED_SECONDS = 10.0
+_SAFE_SECONDS = 30.0
+_UNHEARD_SECONDS = 2.5
+_WITHOUT_CONTENT = ("/api/copy", "/api/delete")
+_OF_OTHERS = frozenset((401, 403, 407, 413, 429, 502, 503, 504))
+_PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
+
+_T = TypeVar("_T")
+
+
+class Transport:
+    """The connections to one server.
+
+    Attributes:
+        url: Base URL, without a slash at its end.
+    """
+
+    def __init__(self, address: Address, waits: Waits, progress: Progress) -> None:
+        self.url = address.url
+        self._address = address
+        self.waits = waits
+        self._progress = progress
+        self._date = ""
+        self._heard = False
+
+    @cached_property
+    def _proxy(self) -> Way | None:
+        return proxy_for(self.url)
+
+    @cached_property
+    def _wire(self) -> httpx.BaseTransport:
+        import httpx
+
+        from ollama_tools.server.wire import Wire
+
+        proxy, headers = self._proxy, headers_for(self._address)
+        with self._surroundings_explained():
+            inner = httpx.HTTPTransport(
+                # Reading the certificates takes longer than all requests of an unchanged model.
+                verify=_certificates() if self.url.startswith("https:") else False,
+                trust_env=False,
+                proxy=proxy.url if proxy else None,
+            )
+        return Wire(inner, self.waits, self._progress.step, headers)
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        """The client for all that the official one cannot say."""
+        import httpx
+
+        try:
+            return httpx.Client(base_url=self.url, transport=self._wire, trust_env=False)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise self._no_address() from error
+
+    @cached_property
+    def client(self) -> ollama.Client:
+        """The official client, for what it can say, on the same connections."""
+        wire = self._wire
+        with _bare_environment():
+            # Upon import it already makes a client of its own, with what the environment names.
+            import ollama
+        import httpx
+
+        try:
+            return ollama.Client(
+                host=self.url,
+                transport=wire,
+                trust_env=False,
+                follow_redirects=False,
+                event_hooks={"response": [self._judge]},
+            )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise self._no_address() from error
+
+    def _judge(self, response: httpx.Response) -> None:
+        """Say what an answer means that is of somebody between us and the server."""
+        if response.is_redirect or response.status_code in _OF_OTHERS:
+            response.read()
+            raise_for_status(response, self._proxy)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine, as far as its address tells."""
+        return is_loopback(self.url)
+
+    @property
+    def now(self) -> datetime:
+        """The server's own time, as its last answer said it; ours where it said none."""
+        from email.utils import parsedate_to_datetime
+
+        try:
+            return parsedate_to_datetime(self._date)
+        except ValueError:
+            return datetime.now(UTC)
+
+    def close(self) -> None:
+        """Close connections."""
+        if "http" in self.__dict__:
+            self.http.close()
+        if "client" in self.__dict__:
+            self.client.close()  # type: ignore[no-untyped-call] # its stubs lack it
+
+    def settled(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        passing: tuple[type[ServerError], ...] = (ModelNotFound, BeingWritten),
+        *,
+        safe: bool | None = None,
+    ) -> dict[str, Any]:
+        """Ask for what may be asked for again, until the answer is not one of a passing moment.
+
+        A manifest that is being written has no content, and nearly every request looks at all
+        manifests and ends where one of them goes meanwhile: HTTP 400 or 500 ("EOF", "no such file
+        or directory"), or 404 for a model that is there (0.34.4).
+
+        Args:
+            method: The method.
+            path: The path.
+            body: What is sent.
+            passing: What is taken for an answer of a passing moment, as every disturbed one is.
+            safe: Whether it changes nothing, so that it may be asked again though it may have been
+                heard; None where the route tells.
+        """
+        if safe is None:
+            safe = method == "GET" or path == "/api/show"
+        # One that only hangs up may be no server at all, so a moment tells.
+        broken = _SAFE_SECONDS if self._heard else _UNHEARD_SECONDS
+        ask = partial(self.json, method, path, body)
+        return again(ask, passing, safe=safe, broken_seconds=broken)
+
+    def _asked(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        with self.explained(path):
+            response = self.http.request(method, path, json=body)
+        self._heard = True
+        shorter = re.sub(r"/(v1|api)$", "", self.url)
+        if response.status_code != 404 or shorter == self.url or error_text(_value(response)):
+            return response
+        # Clients of other programs want the address with this end, so people have it at hand.
+        longer, self.url = self.url, shorter
+        self._forget()
+        with self.explained(path):
+            second = self.http.request(method, path, json=body)
+        if second.status_code == 404:
+            self.url = longer
+            self._forget()
+            return response
+        self._progress.warn(f"{longer} is taken as {shorter}: write that for --host or OLLAMA_HOST")
+        return second
+
+    def _forget(self) -> None:
+        self.close()
+        for name in ("http", "client", "_wire"):
+            self.__dict__.pop(name, None)
+
+    def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One JSON object; the body of an empty answer is an empty one."""
+        response = self._asked(method, path, body)
+        self._date = response.headers.get("Date", self._date)
+        raise_for_status(response, self._proxy)
+        if not response.content.strip() and path in _WITHOUT_CONTENT:
+            return {}
+        try:
+            answer = parse_json(response.content)
+        except MalformedJson:
+            answer = None
+        if not isinstance(answer, dict):
+            raise NotOllama(f"{self.url}{path} gives no JSON object", "check --host or OLLAMA_HOST")
+        return answer
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer, JSON lines or server-sent events."""
+        with (
+            self.explained(path),
+            self.http.stream("POST", path, json={**body, "stream": True}) as response,
+        ):
+            if response.status_code >= 300:
+                response.read()
+                raise_for_status(response, self._proxy)
+            progressing = Progressing(f"{self.url}{path}", self.waits.transfer)
+            for line in response.iter_lines():
+                text = line.removeprefix("data:").strip()
+                if not text.startswith("{"):
+                    continue
+                with well_formed(f"{self.url}{path}"):
+                    event = parse_json(text)
+                if message := error_text(event):
+                    raise kind_of(message)(f"{path}: {message}", "check the server's log")
+                if path == "/api/create":
+                    progressing.saw(event)
+                yield event
+
+    @contextmanager
+    def _surroundings_explained(self) -> Iterator[None]:
+        """Say which variable makes a client impossible, and nothing of its value (passwords)."""
+        variable = self._proxy.variable if self._proxy else ""
+        try:
+            yield
+        except ImportError as error:
+            raise UsageError(
+                f"{variable} names a SOCKS proxy, which needs another package",
+                f"pip install 'httpx[socks]', or unset {variable}",
+            ) from error
+        except OSError as error:
+            raise UsageError(
+                f"the certificates that the environment names cannot be read: "
+                f"{error.strerror or 'none in it'}",
+                "check SSL_CERT_FILE and SSL_CERT_DIR",
+            ) from error
+        except Exception as error:
+            # httpx has errors of many kinds for an address.
+            raise UsageError(
+                "the environment names a proxy that is no address", f"check {variable}"
+            ) from error
+
+    def _no_address(self) -> UsageError:
+        return UsageError(f"{self.url} is not an address of a server", "as in gpu1:11434")
+
+    @contextmanager
+    def explained(self, path: str) -> Iterator[None]:
+        """Say what broke where no answer came."""
+        import httpx
+
+        try:
+            yield
+        except ServerError:
+            raise
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ConnectionError) as error:
+            raise self.no_answer(error, path) from error
+
+    def check(self, response: httpx.Response) -> None:
+        """Say what went wrong, where something did."""
+        raise_for_status(response, self._proxy)
+
+    def no_answer(self, error: Exception, path: str) -> ServerError | UsageError:
+        """What it means that a request got no answer."""
+        return no_answer(error, self.url, path, self._proxy)
+
+
+def _value(response: httpx.Response) -> Any:
+    try:
+        return parse_json(response.content)
+    except MalformedJson:
+        return None
+
+
+def _certificates() -> ssl.SSLContext:
+    """The certificates that hold: those that the environment names, else the system's and ours."""
+    import ssl
+
+    import certifi
+
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file or folder:
+        if folder and not Path(folder).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "SSL_CERT_DIR is no directory")
+        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+@contextmanager
+def _bare_environment() -> Iterator[None]:
+    """Without what makes the official package's import fail, since it makes a client at once."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.upper().endswith("_PROXY")
+        or name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "OLLAMA_HOST")
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def again(
+    ask: Callable[[], _T],
+    passing: tuple[type[ServerError], ...],
+    *,
+    safe: bool = False,
+    busy: bool = False,
+    seconds: float = _SAFE_SECONDS,
+    broken_seconds: float = math.inf,
+) -> _T:
+    """Ask until the answer is not one of a passing moment.
+
+    Args:
+        ask: Asks once.
+        passing: What a few tries in a second decide about. A disturbed answer says nothing of what
+            was asked, and only that others are busy, so it is given longer.
+        safe: Whether to ask again as well where the connection broke or a proxy has no server for
+            the moment. A server that is silent is not asked again: the wait was its chance.
+        busy: Whether to ask again in the second case alone, where nothing has begun.
+        seconds: For how long that is done.
+        broken_seconds: For how long at most where the connection broke.
+    """
+    delays, pauses = iter(SECONDS_BETWEEN_TRIES), iter(_PAUSES)
+    started = time.monotonic()
+    while True:
+        try:
+            return ask()
+        except ServerUnreachable:
+            raise
+        except (Broken, Busy) as error:
+            pause = next(pauses, None)
+            is_busy = isinstance(error, Busy)
+            if not (safe or (busy and is_busy)) or pause is None:
+                raise
+            pause = max(pause, getattr(error, "after", None) or 0.0)
+            limit = seconds if is_busy else min(seconds, broken_seconds)
+            if time.monotonic() + pause > started + limit:
+                raise
+            time.sleep(pause)
+        except Disturbed:
+            if time.monotonic() > started + _DISTURBED_SECONDS:
+                raise
+            time.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - no secret
+        except passing:
+            delay = next(delays, None)
+            if delay is None:
+                raise
+            time.sleep(delay)
