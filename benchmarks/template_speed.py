@@ -1,25 +1,34 @@
 """What a template costs on the server, as conversations and arguments grow.
 
-Each request only renders. Printed are the milliseconds at the largest size, and by how much each
-doubling of the size multiplies them: 2 is linear, 4 quadratic, and below 2 is the request's fixed
-cost. Each figure is the least of several; the templates take turns, so that a machine's moods hit
-all of them.
+Each request only renders. Printed are the milliseconds of processor time, of the server and its
+engines together, at the largest size; how often the published template's that is; and by how much
+each doubling of the size multiplies it: 2 is linear, 4 quadratic, and below 2 is the request's
+fixed cost. Each figure is the least of several; the templates take turns, so that a machine's moods
+hit all of them.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import time
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from benchmarks.templates import Contender, contenders, server_with
+from ollama_tools.devstral.carriers import jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.server.client import Server
+from ollama_tools.server.process import find_server_process
+from tests.testbed.models import TEMPLATES
 
 _TURNS = (50, 100, 200)
 _ARGUMENT_BYTES = (262_144, 524_288, 1_048_576)
-_ROUNDS = 2
+_ROUNDS = 4
+_PEERS = ("as published, hub", "as published, hub, v7")
+"""What the templates of one format are held against."""
 _CONTEXT = 131_072
 _TOOLS = [
     {
@@ -74,26 +83,50 @@ def _times(
     for _ in range(_ROUNDS):
         for each in models:
             for i, request in enumerate(requests):
-                started = time.perf_counter()
+                started = _processor_seconds(server)
                 server.rendered_prompt({"model": each.name, **request})
-                best[each.label][i] = min(best[each.label][i], time.perf_counter() - started)
+                taken = _processor_seconds(server) - started
+                best[each.label][i] = min(best[each.label][i], taken)
     return best
+
+
+def _processor_seconds(server: Server) -> float:
+    """What the server and its engines have had of the processors so far."""
+    process = find_server_process(server.url)
+    assert process is not None
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            # An engine is a child of the server.
+            if str(process.pid) in (path.parent.name, fields[1]):
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _print(title: str, unit: str, sizes: Sequence[int], found: dict[str, list[float]]) -> None:
     steps = [f"{a}→{b}" for a, b in itertools.pairwise(sizes)]
-    print(
-        f"\n{title:28} {'ms at ' + str(sizes[-1]) + unit:>16}" + "".join(f"{s:>16}" for s in steps)
-    )
+    heads = [f"ms at {sizes[-1]}{unit}", "to published", *steps]
+    print(f"\n{title:28}" + "".join(f"{each:>16}" for each in heads))
     for label, times in found.items():
-        growth = [b / a for a, b in itertools.pairwise(times)]
-        print(f"{label:28} {times[-1] * 1000:16.1f}" + "".join(f"{g:16.2f}" for g in growth))
+        peer = found[_PEERS[label.endswith("v7")]][-1]
+        growth = [b / a if a else float("nan") for a, b in itertools.pairwise(times)]
+        figures = "".join(f"{each:16.2f}" for each in (times[-1] / peer, *growth))
+        print(f"{label:28}{times[-1] * 1000:16.0f}{figures}")
+
+
+def _published_v7() -> str:
+    return (TEMPLATES / "published-v7.jinja").read_text(encoding="utf-8")
 
 
 def main() -> None:
     """Measure and print."""
     # Where the tools stand makes no difference here: one of the others will do.
     models = [each for each in contenders() if each.name != "last-user:hub"]
+    models += [
+        Contender("ours, gguf, v7", "ours7:gguf", jinja=jinja_template(TokenizerVersion.V7)),
+        Contender(_PEERS[1], "published7:hub", jinja=_published_v7()),
+    ]
     with server_with(models, "Hello.", _CONTEXT) as server:
         for each in models:
             server.rendered_prompt({"model": each.name, "messages": _conversation(1)})

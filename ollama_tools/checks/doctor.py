@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.vouching import judge_weights
-from ollama_tools.devstral.carriers import jinja_template
+from ollama_tools.devstral.carriers import earlier_jinja_templates, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.memory import KvType
@@ -338,7 +338,14 @@ def _tokenizer_of(path: Path) -> TokenizerVersion | None:
         text = path.read_text(encoding="utf-8").rstrip("\n")
     except (OSError, ValueError):
         return None
-    return next((each for each in TokenizerVersion if jinja_template(each) == text), None)
+    return next(
+        (
+            each
+            for each in TokenizerVersion
+            if text in (jinja_template(each), *earlier_jinja_templates(each))
+        ),
+        None,
+    )
 
 
 def _weights(patient: Patient) -> Iterator[CheckResult]:

@@ -61,7 +61,8 @@ def judge_weights(
     marks = {mark for each in served if (own := own_name(each)) and (mark := own.mark)}
     text = f"{short}, build {', '.join(sorted(marks))}{_weights(shown)}"
     possible = list(_possible_specs(shown, name))
-    if marks & {spec.mark(shown.blobs) for spec in possible}:
+    jinja = shown.template.rstrip("\n") if shown.has_earlier_template else None
+    if marks & {spec.mark(shown.blobs, jinja=jinja) for spec in possible}:
         return Status.PASS, text, ""
     if short in marks:
         return Status.PASS, f"{text}; kept as somebody made it by hand", ""

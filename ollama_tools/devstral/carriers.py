@@ -82,6 +82,16 @@ def jinja_template(tokenizer: TokenizerVersion) -> str:
     return data_path("templates", f"{tokenizer.value}.jinja").read_text("utf-8").rstrip("\n")
 
 
+@cache
+def earlier_jinja_templates(tokenizer: TokenizerVersion) -> tuple[str, ...]:
+    """The texts that :func:`jinja_template` had in earlier versions of this package.
+
+    Files with them lie on servers, and are still ours.
+    """
+    earlier = sorted(data_path("templates", "earlier").glob(f"{tokenizer.value}.*.jinja"))
+    return tuple(each.read_text("utf-8").rstrip("\n") for each in earlier)
+
+
 def prompt_layers(carrier: Carrier, tokenizer: TokenizerVersion) -> PromptLayers:
     """The template and parser that a carrier puts into a model's manifest.
 

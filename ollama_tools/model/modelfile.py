@@ -158,9 +158,10 @@ def differences(spec: Spec, found: Shown) -> list[Difference]:
     template = layers.template or layers.jinja
     shown = found.template.rstrip("\n")
     if template is not None and shown != template:
-        different.append(
-            Difference("template", _short(_sha256(shown), shown), _short(_sha256(template)))
-        )
+        digest = _short(_sha256(shown), shown)
+        if found.has_earlier_template:
+            digest = f"{digest}, an earlier one of this package"
+        different.append(Difference("template", digest, _short(_sha256(template))))
     if found.parser != (layers.parser or ""):
         different.append(Difference("parser", found.parser or None, layers.parser))
     for key, value in spec.parameters.items():

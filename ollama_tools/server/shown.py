@@ -158,6 +158,17 @@ class Shown:
         return "{%" in self.template and not self.parser
 
     @property
+    def has_earlier_template(self) -> bool:
+        """Whether its Jinja is ours, as an earlier version of this package wrote it."""
+        from ollama_tools.devstral.carriers import earlier_jinja_templates
+        from ollama_tools.devstral.catalog import TokenizerVersion
+
+        text = self.template.rstrip("\n")
+        return self.is_jinja and any(
+            text in earlier_jinja_templates(each) for each in TokenizerVersion
+        )
+
+    @property
     def carrier(self) -> str:
         """Where the template that runs lives; see :class:`ollama_tools.devstral.carriers.Carrier`.
 
@@ -168,10 +179,9 @@ class Shown:
         from ollama_tools.devstral.catalog import TokenizerVersion
 
         if self.is_jinja:
-            ours = any(
-                self.template.rstrip("\n") == jinja_template(each) for each in TokenizerVersion
-            )
-            return "gguf" if ours else "hub"
+            text = self.template.rstrip("\n")
+            ours = any(text == jinja_template(each) for each in TokenizerVersion)
+            return "gguf" if ours or self.has_earlier_template else "hub"
         ours = any(self.template == go_template(each) for each in TokenizerVersion)
         return "modelfile" if ours else "other"
 

@@ -170,14 +170,19 @@ class Spec:
         """Template and parser that go into the model's manifest."""
         return prompt_layers(self.carrier, self.release.tokenizer)
 
-    def mark(self, weights: Sequence[str]) -> str:
+    def mark(self, weights: Sequence[str], *, jinja: str | None = None) -> str:
         """Twelve hex digits that name a build of this spec: they vouch for its weights too.
 
         Args:
             weights: ``sha256:…`` of the GGUF blobs that the server serves, as ``/api/show`` has
                 them.
+            jinja: The template inside the file, where it is an earlier one of this package; None
+                for the present one.
         """
-        return _mark({**self._facts, "weights": list(weights)})
+        facts = {**self._facts, "weights": list(weights)}
+        if jinja is not None:
+            facts["jinja"] = jinja
+        return _mark(facts)
 
     def build(self, weights: Sequence[str]) -> str:
         """The name under which a build of this spec is kept beside the public one."""

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome, ensure_model
+from ollama_tools.checks.result import Status
+from ollama_tools.checks.vouching import judge_weights
+from ollama_tools.devstral.carriers import earlier_jinja_templates
 from ollama_tools.errors import (
     CheckFailed,
     ExitCode,
@@ -331,3 +334,32 @@ def test_the_commands(server: Server, bed: OllamaServer, hub: Hub) -> None:
     gone = run_cli("prune", NAME, "--keep", "1", "--quiet", server=bed.url)
     assert gone.stdout.split() == [builds[1]]
     assert run_cli("rollback", NAME, server=bed.url).returncode == ExitCode.FAILED
+
+
+def test_a_model_with_an_earlier_template_is_ours_and_updated_like_any_other(
+    server: Server, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_exact() -> Outcome:
+        return ensure_model(
+            QUANT, host=server.url, context=4096, check=False, via="upload", carrier="gguf"
+        )
+
+    wish = Wish(reference=QUANT, context=4096, via="upload", carrier="gguf")
+    with monkeypatch.context() as earlier:
+        for module in ("devstral.carriers", "model.ensure"):
+            earlier.setattr(
+                f"ollama_tools.{module}.jinja_template",
+                lambda each: earlier_jinja_templates(each)[0],
+            )
+        first = make_exact()
+    shown = server.show(NAME)
+    assert (shown.carrier, shown.has_earlier_template) == ("gguf", True)
+    assert judge_weights(shown, server.models(), NAME)[0] is Status.PASS
+    found = model_status(server, wish)
+    assert [each.field for each in found.differences] == ["template", "build"]
+    assert found.build == first.build
+    second = make_exact()
+    assert (second.changed, second.previous) == (True, first.build)
+    assert not server.show(NAME).has_earlier_template
+    assert not make_exact().changed
+    assert rollback(server, NAME).build == first.build

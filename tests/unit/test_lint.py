@@ -30,8 +30,8 @@ from ollama_tools.lint.ignores import chosen, parse_codes
 from tests.broken_templates import BROKEN_GO, BROKEN_JINJA, GO, JINJA, Broken
 
 ROOT = Path(__file__).parents[2]
-TEMPLATES = sorted((ROOT / "modelfiles" / "templates").iterdir())
 MODELFILES = sorted((ROOT / "modelfiles").glob("*.Modelfile"))
+TEMPLATES = sorted(each for each in (ROOT / "modelfiles/templates").iterdir() if each.is_file())
 ORIGIN = "hf.co/unsloth/Devstral-Small-2507-GGUF:Q4_K_M"
 GOOD = {
     "FROM": ORIGIN,
