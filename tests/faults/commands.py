@@ -77,7 +77,7 @@ CHECKED = replace(
     next=UPLOAD_GGUF.arguments,
 )
 FIRST = _create("create first", "gguf", "--no-check", *_BUNDLED, state=State.EMPTY)
-UNCHANGED = Command("create unchanged", made(8192), writes=True)
+UNCHANGED = Command("create unchanged", made(8192))
 SMOKE = Command("smoke", ("smoke", NAME, "--release", "2507", *_SHORT), judges=True, next=())
 _STATUS = ("status", _OLD, "--name", NAME, "--context", "8192", "--template-in", "modelfile")
 STATUS = Command("status", (*_STATUS, *_BUNDLED))
