@@ -31,8 +31,8 @@ $(VENV)/fleet: $(VENV)/ready requirements/fleet.txt
 
 lock: setup  ## Renew the locked environments (UPGRADE= keeps what still fits)
 	$(BIN)/$(COMPILE) --output-file requirements/run.txt
-	$(BIN)/$(COMPILE) --extra miniature --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
-	$(BIN)/$(COMPILE) --extra miniature --group dev --group fleet --constraint requirements/dev.txt --output-file requirements/fleet.txt
+	$(BIN)/$(COMPILE) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	$(BIN)/$(COMPILE) --group dev --group fleet --constraint requirements/dev.txt --output-file requirements/fleet.txt
 
 demo: setup  ## Make a miniature Devstral on a real Ollama server, and check it
 	$(BIN)/python -m tests.testbed.demo
@@ -66,7 +66,7 @@ test-newest: setup  ## Run the short suite with the newest of every dependency
 
 define with_versions
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$(1)
-	$(BIN)/uv pip install --quiet --python $(VENV)-$(1)/bin/python $(2) --editable '.[miniature]' --group dev
+	$(BIN)/uv pip install --quiet --python $(VENV)-$(1)/bin/python $(2) --editable . --group dev
 	@echo 'versions: locked (<), $(1) (>)'
 	@$(BIN)/uv pip freeze --python $(BIN)/python > $(VENV)-$(1)/locked.txt
 	@$(BIN)/uv pip freeze --python $(VENV)-$(1)/bin/python | diff $(VENV)-$(1)/locked.txt - | grep '^[<>]' || true
@@ -87,10 +87,10 @@ testbed: setup  ## Start a server and the hub, and print where they are (OLLAMA=
 testbed-hosts: setup  ## Start three hosts and what they fetch from, and print the inventory (needs root)
 	@$(BIN)/python -m tests.testbed.hosts
 
-docs: setup  ## Write the command line reference and the rendered Modelfiles anew
+docs: setup  ## Write all that is generated anew: references, rooms, roles, Modelfiles
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m docs.collection
-	$(BIN)/devstral-ollama render --all
+	$(BIN)/python -m docs.rooms
 
 bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.start_up

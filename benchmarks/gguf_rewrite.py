@@ -17,7 +17,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-from ollama_tools.gguf_rewrite import known_sha256, rewrite
+from ollama_tools.files.gguf_rewrite import known_sha256, rewrite
 from ollama_tools.progress import Silence
 
 _RUNS = 7
@@ -100,7 +100,7 @@ def main() -> None:
             pass
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        print(f"{_SIZE >> 30} GiB, header of {len(found.header) / 1e6:.1f} MB")
+        print(f"{_SIZE >> 30} GiB, header of {len(found.header) / 2**20:.1f} MiB")
         print(f"  {'hashlib.file_digest':40} {plain:8.3f} s")
         print(f"  {'new header':40} {header:8.3f} s")
         print(f"  {'new header and digest':40} {rewritten:8.3f} s")

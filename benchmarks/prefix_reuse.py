@@ -19,8 +19,8 @@ from functools import partial
 from typing import Any
 
 from benchmarks.templates import Contender, contenders, server_with
-from ollama_tools.miniature import Output
-from ollama_tools.server import Server
+from ollama_tools.devstral.miniature import Output
+from ollama_tools.server.client import Server
 
 _TURNS = 40
 _CONTEXT = 16384

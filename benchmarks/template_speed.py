@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.templates import Contender, contenders, server_with
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 
 _TURNS = (50, 100, 200)
 _ARGUMENT_BYTES = (262_144, 524_288, 1_048_576)

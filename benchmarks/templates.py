@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.data import data_path
-from ollama_tools.miniature import Output, write_speaker
-from ollama_tools.server import Server
-from ollama_tools.template import go_template
+from ollama_tools.devstral.carriers import go_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.miniature import Output, write_speaker
+from ollama_tools.files.packaged import data_path
+from ollama_tools.server.client import Server
 from tests.testbed.build import ollama_build
 from tests.testbed.models import TEMPLATES
 from tests.testbed.server import OllamaServer

@@ -1,4 +1,7 @@
-"""``python -m docs.generate`` writes docs/cli.md and docs/lint.md out of the code itself."""
+"""``python -m docs.generate`` writes what follows from the code and the catalog.
+
+That is the references, and a Modelfile for each release.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,17 @@ from typing import Any
 import typer
 
 from ollama_tools.cli.app import app
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.errors import ExitCode
+from ollama_tools.files.packaged import data_path
 from ollama_tools.lint import RULES
+from ollama_tools.model.render import default_modelfiles, write_modelfiles
 
-TARGET = Path(__file__).with_name("cli.md")
-LINT_TARGET = Path(__file__).with_name("lint.md")
+_REFERENCE = Path(__file__).parent / "reference"
+TARGET = _REFERENCE / "commands.md"
+LINT_TARGET = _REFERENCE / "lint.md"
+QUANTS_TARGET = _REFERENCE / "quants.md"
+MODELFILES = Path(__file__).parents[1] / "modelfiles"
 _GLOBAL = {"json", "quiet", "no_color", "debug"}
 
 
@@ -50,10 +60,17 @@ def markdown() -> str:
     shared: list[Any] = []
     for name, command in group.commands.items():
         shared = [each for each in command.params if each.name in _GLOBAL]
-        own = [each for each in command.params if each.name not in _GLOBAL | {"help"}]
+        own = [
+            each
+            for each in command.params
+            if each.name not in _GLOBAL | {"help"} and not getattr(each, "hidden", False)
+        ]
         lines += ["", f"## devstral-ollama {name}", "", _text(command.help), ""]
         lines += _table(own)
-    lines += ["", "## Options of every command", "", *_table(shared), ""]
+    lines += ["", "## Options of every command", "", *_table(shared)]
+    lines += ["", "## Exit codes", "", "| code | meaning |", "|---|---|"]
+    lines += [f"| {each} | {each.meaning} |" for each in ExitCode]
+    lines += [""]
     return "\n".join(lines)
 
 
@@ -65,14 +82,20 @@ Written by `make docs` out of the rules themselves; a test holds it to them.
 $ devstral-ollama lint ./Modelfile
 $ devstral-ollama lint my-template.gotmpl --release 2507
 $ devstral-ollama lint ./my-tune.gguf
+$ devstral-ollama lint --live my-template.gotmpl --host gpu1
 $ devstral-ollama lint devstral-small-2507:UD-Q4_K_XL --host gpu1
 $ devstral-ollama lint --tools tools.json
 ```
 
 What a template does is not guessed from its text: it is run on short conversations, Go templates
-with the data that Ollama gives them, Jinja in a process of its own with limits on time and memory,
-and the prompts are looked at. With `--live` the server renders them itself; it loads
-the model for that. What no name tells is held to tokenizer v13.
+with the data that Ollama gives them, in a process of its own with limits on memory, processor time
+and output, and the prompts are looked at. With `--live` a server renders them itself, and its
+prompt of a whole session is compared with the reference, character by character; it loads the model
+for that. A file is rendered by a temporary model with weights of a few hundred kilobytes, which are
+gone from the server afterwards. What no name tells is held to tokenizer v13.
+
+`doctor`, `status` and the Ansible module `devstral_model_info` report what the rules find about the
+models of a server, in the same words.
 
 An error ends in exit code 4, with `--strict` a warning too; what cannot be read ends in 2.
 
@@ -103,6 +126,35 @@ def lint_markdown() -> str:
     return "\n".join([*lines, ""])
 
 
+_QUANTS = """# Quants
+
+Written by `make docs` out of [the catalog](../../modelfiles/catalog.yaml); a test holds it to that.
+`devstral-ollama quants RELEASE` prints the same, `--json` with bytes.
+
+A size without "about" is that of the file, to the byte: as published, or the sum that llama.cpp's
+rules give for a model of this shape. What Unsloth mixes by its own rules (`UD-…`, `Q2_K_L`), what
+depends on an importance matrix, and the files of releases of which no size is on record are
+estimated, within about 5 %. Memory needs the context's KV cache beside the weights.
+"""
+
+
+def quants_markdown() -> str:
+    """The table of every quant of every release."""
+    lines = [_QUANTS.rstrip()]
+    for release in load_catalog(data_path("catalog.yaml")).releases:
+        lines += ["", f"## {release.name}", ""]
+        lines += [f"[{release.repository}](https://huggingface.co/{release.repository})", ""]
+        lines += ["| quant | size | file |", "|---|---|---|"]
+        for quant in release.quants:
+            name = f"`{quant.name}`"
+            if quant.name == release.default_quant:
+                name += ", the default"
+            lines.append(f"| {name} | {quant.size_text} | `{quant.filename}` |")
+    return "\n".join([*lines, ""])
+
+
 if __name__ == "__main__":
     TARGET.write_text(markdown(), encoding="utf-8")
     LINT_TARGET.write_text(lint_markdown(), encoding="utf-8")
+    QUANTS_TARGET.write_text(quants_markdown(), encoding="utf-8")
+    write_modelfiles(MODELFILES, default_modelfiles(load_catalog(data_path("catalog.yaml"))))

@@ -9,23 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ollama_tools.apply import Outcome
     from ollama_tools.checks.result import CheckResult, Report, Status
-    from ollama_tools.ensure import ensure_model, smoke
     from ollama_tools.errors import DevstralError
-    from ollama_tools.rendering import render
+    from ollama_tools.model.apply import Outcome
+    from ollama_tools.model.ensure import ensure_model, smoke
+    from ollama_tools.model.render import render
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CheckResult": "ollama_tools.checks.result",
     "DevstralError": "ollama_tools.errors",
-    "Outcome": "ollama_tools.apply",
+    "Outcome": "ollama_tools.model.apply",
     "Report": "ollama_tools.checks.result",
     "Status": "ollama_tools.checks.result",
-    "ensure_model": "ollama_tools.ensure",
-    "render": "ollama_tools.rendering",
-    "smoke": "ollama_tools.ensure",
+    "ensure_model": "ollama_tools.model.ensure",
+    "render": "ollama_tools.model.render",
+    "smoke": "ollama_tools.model.ensure",
 }
 
 __all__ = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, Self
+
+from ollama_tools.safe_text import without_secrets
 
 MALFORMED: Final = (
     KeyError,
@@ -19,15 +21,28 @@ code, pydantic in the official client, or huggingface_hub."""
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command line, documented in the README."""
+    """Exit codes of the command line.
 
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    DRIFT = 3
-    CHECK_FAILED = 4
-    OVERTAKEN = 5
-    INTERRUPTED = 130
+    Attributes:
+        meaning: What it says, in a few words.
+    """
+
+    OK = 0, "done, or unchanged"
+    FAILED = 1, "failed"
+    USAGE = 2, "wrong usage"
+    DRIFT = 3, "drift found"
+    CHECK_FAILED = 4, "a check failed"
+    OVERTAKEN = 5, "another run switched the name in the same moment"
+    INTERRUPTED = 130, "interrupted"
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """A code with its meaning; as a number it is the code alone."""
+        found = int.__new__(cls, code)
+        found._value_ = code
+        found.meaning = meaning
+        return found
 
 
 class DevstralError(Exception):
@@ -44,9 +59,10 @@ class DevstralError(Exception):
     switched: bool = False
 
     def __init__(self, what: str, fix: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.fix = fix
+        # Messages quote what people typed, and they type passwords into addresses.
+        self.what = without_secrets(what)
+        self.fix = without_secrets(fix)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return f"{self.what} ({self.fix})" if self.fix else self.what
@@ -86,6 +102,10 @@ class ModelNotFound(ServerError):
     """The server has no model of that name."""
 
 
+class LayerLost(ServerError):
+    """A model stands on the server, and a file that it is made of does not."""
+
+
 class PullFailed(ServerError):
     """The server could not bring the bytes from the hub."""
 
@@ -102,6 +122,10 @@ class Overtaken(ServerError):
 
 class HubError(DevstralError):
     """The Hugging Face hub, or a mirror of it, refused or did not answer."""
+
+
+class HubAway(HubError):
+    """The hub cannot be asked now: offline, not reached, or overloaded; what is here may do."""
 
 
 class FileProblem(UsageError):

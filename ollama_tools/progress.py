@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from typing import Protocol
 
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size_text(count: int, *, estimated: bool = False) -> str:
+    """Bytes as a person reads them: ``13.4 GiB``, in powers of 1024 as memory and disks count.
+
+    Args:
+        count: How many bytes.
+        estimated: Whether it is not known to the byte, which is then said.
+    """
+    size, unit = float(count), _UNITS[0]
+    for unit in _UNITS:
+        if size < 1023.5 or unit == _UNITS[-1]:
+            break
+        size /= 1024
+    about = "about " if estimated else ""
+    return f"{about}{size:.{0 if size >= 99.95 or unit == 'B' else 1}f} {unit}"
+
 
 class Progress(Protocol):
     """Hears of the steps of long work."""

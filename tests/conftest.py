@@ -7,13 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 from tests.testbed.build import NEWEST, Build, ollama_build
 from tests.testbed.cache import CACHE_VARIABLE, cache_root
 from tests.testbed.hub import Hub
 from tests.testbed.models import devstral_repositories
 from tests.testbed.server import OllamaServer
+
+# How long an example takes says something of the machine alone.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

@@ -12,32 +12,8 @@ import mistral_common
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-from ollama_tools.catalog import TokenizerVersion
-
-_CONTROL = {
-    0: "<unk>",
-    1: "<s>",
-    2: "</s>",
-    3: "[INST]",
-    4: "[/INST]",
-    5: "[AVAILABLE_TOOLS]",
-    6: "[/AVAILABLE_TOOLS]",
-    7: "[TOOL_RESULTS]",
-    8: "[/TOOL_RESULTS]",
-    9: "[TOOL_CALLS]",
-    10: "[IMG]",
-    11: "<pad>",
-    12: "[IMG_BREAK]",
-    13: "[IMG_END]",
-    14: "[PREFIX]",
-    15: "[MIDDLE]",
-    16: "[SUFFIX]",
-    17: "[SYSTEM_PROMPT]",
-    18: "[/SYSTEM_PROMPT]",
-    19: "[TOOL_CONTENT]",
-    32: "[ARGS]",
-    33: "[CALL_ID]",
-}
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.vocabulary import CONTROL
 
 
 @cache
@@ -51,7 +27,7 @@ def reference_tokenizer(version: TokenizerVersion) -> MistralTokenizer[Any, Any,
     content["config"]["version"] = version.value
     content.pop("image", None)
     content["special_tokens"] = [
-        {"rank": rank, "token_str": _CONTROL.get(rank, f"<SPECIAL_{rank}>"), "is_control": True}
+        {"rank": rank, "token_str": CONTROL.get(rank, f"<SPECIAL_{rank}>"), "is_control": True}
         for rank in range(content["config"]["default_num_special_tokens"])
     ]
     with tempfile.TemporaryDirectory() as directory:

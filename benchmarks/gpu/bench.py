@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks.gpu import card, serverlog
 from benchmarks.gpu.document import Document
 from benchmarks.gpu.sizes import Sizes
-from ollama_tools.server import Server
-from ollama_tools.settings import ServerSettings, environment
+from ollama_tools.server.client import Server
+from ollama_tools.settings.environment import ServerSettings, environment
 from tests.testbed.build import Build
 from tests.testbed.server import OllamaServer
 

@@ -18,9 +18,9 @@ from importlib import metadata
 from pathlib import Path
 from zipfile import ZipFile
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.miniature import write_miniature
-from ollama_tools.template import jinja_template
+from ollama_tools.devstral.carriers import jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.miniature import write_miniature
 from tests.testbed import toolchain
 from tests.testbed.build import ollama_build
 from tests.testbed.cache import cached

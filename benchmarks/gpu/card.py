@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.process import find_server_process
+from ollama_tools.server.process import find_server_process
 
 _PROC = Path("/proc")
 _MIB = 1 << 20
@@ -94,22 +94,16 @@ def driver_in_kernel() -> str | None:
 def engine_memory(url: str) -> dict[str, int]:
     """Main memory of the newest engine of the server at a URL, in bytes; empty without one."""
     server = find_server_process(url)
-    engines = []
-    for directory in _PROC.glob("[0-9]*"):
-        try:
-            status = (directory / "status").read_text()
-        except OSError:
-            continue
-        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-        if (
-            server is not None
-            and fields["PPid"].strip() == str(server.pid)
-            and fields["Name"].startswith("llama-server")
-        ):
-            engines.append((int(directory.name), fields))
-    if not engines:
+    engines = [
+        each
+        for each in (server.runners if server else ())
+        if Path(each.command[0]).name == "llama-server"
+    ]
+    try:
+        status = (_PROC / str(engines[-1].pid) / "status").read_text()
+    except (OSError, IndexError):
         return {}
-    _, newest = max(engines, key=lambda each: each[0])
+    newest = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     return {
         name: int(newest[key].split()[0]) * 1024 for key, name in _STATUS.items() if key in newest
     }

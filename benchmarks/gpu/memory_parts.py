@@ -10,10 +10,10 @@ from benchmarks.gpu import card, serverlog
 from benchmarks.gpu.bench import CHECKED, MINIATURE, ZEROS, Bench, Running
 from benchmarks.gpu.document import NotPossible
 from benchmarks.gpu.true_shape import ZeroModel, zero_model
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.carriers import jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import DevstralError
-from ollama_tools.memory import KvType, kv_cache_bytes
-from ollama_tools.template import jinja_template
 
 _TYPES = (KvType.Q8_0, KvType.F16, KvType.Q4_0)
 # The log has two decimals of a MiB, and rounds half of one to even.
@@ -51,6 +51,16 @@ def kv_cache(bench: Bench, data: dict[str, Any]) -> None:
         with bench.server(**variables) as running:
             cell = _kv_cell(running, KvType.F16, bench.sizes.contexts[0])
         data["flash_attention"][label] = cell
+        bench.document.save()
+
+
+def slots(bench: Bench, data: dict[str, Any]) -> None:
+    """Loads with several slots, whose compute buffers are not those of one large slot."""
+    data["cells"] = cells = []
+    for context, kind, count in bench.sizes.slots:
+        variables = {"OLLAMA_KV_CACHE_TYPE": kind.value, "OLLAMA_NUM_PARALLEL": str(count)}
+        with bench.server(**variables) as running:
+            cells.append({"slots": count, **_kv_cell(running, kind, context, count)})
         bench.document.save()
 
 
@@ -155,13 +165,13 @@ def _few_tokens(running: Running) -> dict[str, Any]:
     }
 
 
-def _kv_cell(running: Running, kind: KvType, context: int) -> dict[str, Any]:
+def _kv_cell(running: Running, kind: KvType, context: int, slots: int = 1) -> dict[str, Any]:
     try:
         cell = running.load(ZEROS, context)
     except DevstralError as error:
         # What does not fit is a result too, and says nothing of the other cells.
         return {"kv_type": kind.value, "context": context, "failed": str(error)}
-    expected = kv_cache_bytes(running.bench.sizes.shape, context, kind)
+    expected = kv_cache_bytes(running.bench.sizes.shape, context, kind, slots)
     logged = cell["log"]["kv_bytes"]
     return {
         "kv_type": kind.value,

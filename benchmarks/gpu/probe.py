@@ -56,12 +56,13 @@ class Part:
 
 
 PARTS = (
-    Part("true_shape", 60, memory_parts.true_shape),
-    Part("kv_cache", 90, memory_parts.kv_cache),
-    Part("checks", 50, memory_parts.checks),
-    Part("not_on_the_card", 70, memory_parts.not_on_the_card),
-    Part("speed", 100, speed_parts.speed),
-    Part("prefix_reuse", 40, speed_parts.prefix_reuse),
+    Part("true_shape", 45, memory_parts.true_shape),
+    Part("kv_cache", 75, memory_parts.kv_cache),
+    Part("slots", 45, memory_parts.slots),
+    Part("checks", 55, memory_parts.checks),
+    Part("not_on_the_card", 55, memory_parts.not_on_the_card),
+    Part("speed", 95, speed_parts.speed),
+    Part("prefix_reuse", 45, speed_parts.prefix_reuse),
 )
 """After the machine itself, what matters most first."""
 
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str], *, home: Path, began: float) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     signal.signal(signal.SIGALRM, _time_is_over)
+    names = [each.name for each in PARTS]
     sizes = small() if options.small else full()
     if options.seconds:
         sizes = dataclasses.replace(sizes, seconds=options.seconds)
@@ -99,7 +101,7 @@ def main(arguments: Sequence[str], *, home: Path, began: float) -> int:
     work.mkdir()
     bench = Bench(build, home, work, out, sizes, document)
     try:
-        code = _run(bench, anyway=options.anyway or options.small)
+        code = _run(bench, options.only or names, anyway=options.anyway or options.small)
         document.ended = code.name.lower()
     except KeyboardInterrupt:
         code, document.ended = ExitCode.INTERRUPTED, "interrupted"
@@ -126,6 +128,13 @@ def arguments_of(arguments: Sequence[str]) -> argparse.Namespace:
         "--anyway", action="store_true", help="go on where Ollama lists no card (takes long)"
     )
     parser.add_argument(
+        "--only",
+        action="append",
+        choices=[each.name for each in PARTS[1:]],
+        metavar="PART",
+        help="do this part, and what it needs; may be said several times",
+    )
+    parser.add_argument(
         "--seconds",
         type=_seconds,
         metavar="N",
@@ -146,14 +155,16 @@ def say(line: str) -> None:
     print(f"gpu probe: {line}", flush=True)
 
 
-def _run(bench: Bench, *, anyway: bool) -> ExitCode:
+def _run(bench: Bench, only: Sequence[str], *, anyway: bool) -> ExitCode:
     document = bench.document
     if problem := _unfit(bench):
         say(problem)
         document.skip("machine", problem)
         return ExitCode.UNFIT
     ends = document.began + bench.sizes.seconds
-    least = {part.name: part.least * bench.sizes.seconds / full().seconds for part in PARTS}
+    # The first brings the models to the server.
+    parts = [part for part in PARTS if part is PARTS[0] or part.name in only]
+    least = {part.name: part.least * bench.sizes.seconds / full().seconds for part in parts}
     _timed(bench, Part("machine", 0, _machine), ends - sum(least.values()))
     if not document.parts["machine"]["data"].get("gpu"):
         say(f"Ollama lists NO GPU here, after {time.monotonic() - document.began:.0f} s:")
@@ -163,6 +174,9 @@ def _run(bench: Bench, *, anyway: bool) -> ExitCode:
         if not anyway:
             return ExitCode.NO_GPU
     for part in PARTS:
+        if part not in parts:
+            document.skip(part.name, "not asked for")
+            continue
         del least[part.name]
         _timed(bench, part, ends - sum(least.values()))
     states = {part["status"] for part in document.parts.values()}

@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tools.catalog import Architecture, load_catalog
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.memory import KvType
+from ollama_tools.files.architecture import Architecture
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +21,13 @@ class Sizes:
         miniature: File name of the miniature in the bundle.
         seconds: Time of the whole run.
         contexts: Contexts of the KV cache's table, in tokens.
+        slots: Further loads: tokens of context a slot, type of the KV cache, number of slots.
         load_context: Context of the first loads.
         check_context: Context of the checked model.
         check_prompt: Tokens of the long prompt of the checks.
         few_layers: Layers that go to the card where only a few are to.
         depths: Tokens before the generation whose speed is taken.
+        warm_up: Tokens of a prompt that makes the card compile its programs.
         predict: Tokens to generate.
         turns: Turns of an agent's session.
         tools: Characters, so tokens, of its tools' descriptions.
@@ -36,11 +40,13 @@ class Sizes:
     miniature: str
     seconds: float
     contexts: tuple[int, ...]
+    slots: tuple[tuple[int, KvType, int], ...]
     load_context: int
     check_context: int
     check_prompt: int
     few_layers: int
     depths: tuple[int, ...]
+    warm_up: int
     predict: int
     turns: int
     tools: int
@@ -70,12 +76,21 @@ def full() -> Sizes:
         seconds=450.0,
         # What people should take comes first, for a run that is cut short.
         contexts=(32768, 8192, 131072),
+        slots=(
+            (32768, KvType.Q8_0, 2),
+            (32768, KvType.Q8_0, 4),
+            (65536, KvType.Q8_0, 1),
+            (16384, KvType.F16, 4),
+            (65536, KvType.F16, 2),
+        ),
         load_context=32768,
         check_context=32768,
         check_prompt=18500,
         few_layers=10,
         # The last leaves room for the answer in Devstral's whole context.
         depths=(2048, 32768, 130048),
+        # More than the largest batch.
+        warm_up=2500,
         predict=64,
         turns=10,
         tools=12000,
@@ -93,11 +108,13 @@ def small() -> Sizes:
         miniature="miniature-small.gguf",
         seconds=220.0,
         contexts=(1024, 512, 2048),
+        slots=((1024, KvType.Q8_0, 2), (512, KvType.F16, 4)),
         load_context=1024,
         check_context=4096,
         check_prompt=300,
         few_layers=1,
         depths=(128, 512, 1024),
+        warm_up=64,
         predict=4,
         turns=4,
         tools=600,

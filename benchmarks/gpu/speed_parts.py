@@ -7,14 +7,14 @@ import math
 import string
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.gpu import card
 from benchmarks.gpu.bench import ZEROS, Bench, Running
 from benchmarks.gpu.document import NotPossible
 from benchmarks.gpu.true_shape import tensors
-from ollama_tools.memory import KvType, kv_cache_bytes, round_up_context
+from ollama_tools.devstral.memory import KvType, kv_cache_bytes, round_up_context
 
 _AT_A_TIME = (1, 2, 4)
 _NS = 1e9
@@ -31,10 +31,10 @@ def speed(bench: Bench, data: dict[str, Any]) -> None:
     context, data["context"] = _largest_context(bench, slots)
     with bench.server(OLLAMA_NUM_PARALLEL=str(slots)) as running:
         data["load"] = running.load(ZEROS, context)
-        _ask(running, "warm", context)
-        rate = 0.0
         # No two prompts begin alike, so that no slot knows more of one than its BOS.
         letters = iter(string.ascii_letters)
+        data["warm_up_seconds"] = _warm_up(running, context, letters, _AT_A_TIME)
+        rate = 0.0
         # The cheapest first, so that what does not fit into the time is the dearest.
         pairs = itertools.product(bench.sizes.depths, _AT_A_TIME)
         for depth, count in sorted(pairs, key=math.prod):
@@ -60,7 +60,7 @@ def prefix_reuse(bench: Bench, data: dict[str, Any]) -> None:
     context = round_up_context(min(whole, sizes.shape.context))
     with bench.server() as running:
         running.load(ZEROS, context)
-        _ask(running, "warm", context)
+        data["warm_up_seconds"] = _warm_up(running, context, iter("w"), (1,))
         messages = _session_begin("You are a coding agent.")
         for number in range(sizes.turns):
             turns.append(_turn(running, messages, context))
@@ -77,6 +77,22 @@ def prefix_reuse(bench: Bench, data: dict[str, Any]) -> None:
         "seconds": round(sum(each["seconds"] for each in turns), 3),
         "reused": round(sum(each["cached_tokens"] for each in turns) / prompts, 4),
     }
+
+
+def _warm_up(
+    running: Running, context: int, letters: Iterator[str], counts: Sequence[int]
+) -> float:
+    """Seconds of the first prompts, which wait for the card's programs to be compiled.
+
+    A program is compiled when a batch of its shape comes for the first time: whole batches, rests
+    of one, and one token of each request.
+    """
+    begin = time.monotonic()
+    for count in counts:
+        _together(
+            running, running.bench.sizes.warm_up, list(itertools.islice(letters, count)), context
+        )
+    return round(time.monotonic() - begin, 3)
 
 
 def _largest_context(bench: Bench, slots: int) -> tuple[int, dict[str, Any]]:

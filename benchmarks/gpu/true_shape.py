@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ollama_tools.catalog import Architecture
-from ollama_tools.vocabulary import SPECIAL_IDS, base_tokens
+from ollama_tools.devstral.vocabulary import SPECIAL_IDS, base_tokens
+from ollama_tools.files.architecture import Architecture
 
 ROPE_THETA: Final = 1e9
 """`rope_theta` of Devstral's params.json."""
@@ -89,7 +89,7 @@ class ZeroModel:
             file.truncate(self.size)
 
     def sha256(self) -> str:
-        """Hex SHA-256 of the file; about 8 seconds for 13 GB, and other threads run meanwhile."""
+        """Hex SHA-256 of the file; about 8 seconds for 12 GiB, and other threads run meanwhile."""
         found = hashlib.sha256(self.header)
         piece = bytes(_PIECE)
         whole, rest = divmod(self.zeros, _PIECE)

@@ -1,5 +1,8 @@
 """What is wrong with a server and the Devstral models on it, each finding with its fix.
 
+Of each model the doctor says what the rules of ``lint`` find; what it examines itself is the
+server: its version, its environment, and whether names still vouch for what they serve.
+
 Nothing is loaded and nothing is changed: the doctor reads what the server says of itself, and its
 process where that runs on this machine.
 """
@@ -8,17 +11,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ollama_tools.catalog import TokenizerVersion, load_catalog
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.vouching import judge_weights
-from ollama_tools.compatibility import (
+from ollama_tools.devstral.carriers import jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.memory import KvType
+from ollama_tools.devstral.reference import guess_release
+from ollama_tools.errors import ServerTooOld, UsageError
+from ollama_tools.lint.finding import Severity
+from ollama_tools.lint.judge import each_model, lint_shown
+from ollama_tools.progress import size_text
+from ollama_tools.server.client import InstalledModel, Server
+from ollama_tools.server.names import is_build_of
+from ollama_tools.server.process import ServerProcess, find_server_process
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import (
     KV_TYPES_BEFORE_NATIVE,
     NATIVE_JINJA,
     Version,
@@ -26,15 +40,12 @@ from ollama_tools.compatibility import (
     parse_version,
     require_supported,
 )
-from ollama_tools.errors import ModelNotFound, ServerTooOld, UsageError
-from ollama_tools.memory import KvType
-from ollama_tools.names import is_build_of
-from ollama_tools.process import ServerProcess, find_server_process
-from ollama_tools.reference import guess_release
-from ollama_tools.server import InstalledModel, Server
-from ollama_tools.settings import TEMPLATE_FILE, ServerSettings, is_quantized, parse_kv_type
-from ollama_tools.shown import Shown
-from ollama_tools.template import jinja_template
+from ollama_tools.settings.environment import (
+    TEMPLATE_FILE,
+    ServerSettings,
+    is_quantized,
+    parse_kv_type,
+)
 
 _ADVISED = ServerSettings()
 _GIB = 1024**3
@@ -42,7 +53,14 @@ _ROOM_FOR_A_MODEL = 16 * _GIB
 _ROOM_FOR_ANYTHING = 1 * _GIB
 _SET_ENVIRONMENT = "set the server's environment as devstral-ollama env shows, then restart it"
 _LOOK_THERE = "run the doctor on the server's own machine, as its user or as root"
-_CREATE_AGAIN = "make it again with devstral-ollama create"
+_STATUS = {
+    Severity.ERROR: Status.FAIL,
+    Severity.WARNING: Status.WARN,
+    Severity.INFO: Status.WARN,
+}
+_OF_THE_SERVER = ("DV210",)
+"""What is said once for all models, by a check of the doctor's own."""
+_NOT_TRIED = ("DV123",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +99,12 @@ def doctor(server: Server) -> Report:
     """
     version = server.version()
     installed = server.models()
-    by_digest = dict(_models(server, installed))
+    by_digest = each_model(server, installed)
     patient = Patient(
         url=server.url,
         version_text=version,
         version=parse_version(version),
-        process=find_server_process(server.url) if server.is_local else None,
+        process=find_server_process(server.url),
         models=tuple(by_digest.values()),
         installed=tuple(installed),
         by_digest=by_digest,
@@ -96,26 +114,8 @@ def doctor(server: Server) -> Report:
     if not devstrals:
         fix = "make one with devstral-ollama create"
         results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
-    results += [
-        result for model in devstrals for check in _MODEL_CHECKS for result in check(patient, model)
-    ]
+    results += [result for model in devstrals for result in _rules(patient, model)]
     return Report(server.url, server.url, version, tuple(results))
-
-
-def _models(server: Server, installed: Sequence[InstalledModel]) -> Iterator[tuple[str, Shown]]:
-    """Every model once: builds and copies are one model under several names."""
-    seen = set()
-    for each in sorted(installed, key=_speaks_for_others):
-        if each.digest in seen:
-            continue
-        seen.add(each.digest)
-        # Somebody may remove a model after it was listed.
-        with suppress(ModelNotFound):
-            yield each.digest, server.show(each.name)
-
-
-def _speaks_for_others(model: InstalledModel) -> tuple[bool, int]:
-    return "devstral" not in model.name.casefold(), len(model.name)
 
 
 # The server
@@ -273,40 +273,13 @@ def _disk(patient: Patient) -> Iterator[CheckResult]:
     except OSError as error:
         yield _unseen("disk", f"{process.models_directory} cannot be looked at: {error.strerror}")
         return
-    saw = f"{free / _GIB:.1f} GiB free at {process.models_directory}"
+    saw = f"{size_text(free)} free at {process.models_directory}"
     if free >= _ROOM_FOR_A_MODEL:
         yield CheckResult("disk", Status.PASS, saw)
     else:
         status = Status.FAIL if free < _ROOM_FOR_ANYTHING else Status.WARN
         fix = "free space, or move models with OLLAMA_MODELS; a Devstral takes 14 GiB and more"
         yield CheckResult("disk", status, saw, fix)
-
-
-def _shared_weights(patient: Patient) -> Iterator[CheckResult]:
-    """Runners are keyed by blob: one started for a PARSER refuses tools to its neighbours."""
-    if not patient.is_native:
-        return
-    # Devstrals come first among the models, and the first is to be named.
-    with_parser = {
-        each.weights: each for each in reversed(patient.models) if each.parser and each.weights
-    }
-    clashes = [
-        (each, other)
-        for each in patient.models
-        if each.is_jinja and each.weights and (other := with_parser.get(each.weights))
-        if each.is_devstral or other.is_devstral
-    ]
-    for each, other in clashes:
-        yield CheckResult(
-            f"shared-weights {each.name}",
-            Status.FAIL,
-            f"{each.name} uses the weights of {other.name}, which has a PARSER: while that is "
-            "loaded, it answers tools with HTTP 500 (tools param requires --jinja flag)",
-            f"remove the one that is not needed: ollama rm {each.name}; the weights stay",
-        )
-    if not clashes:
-        saw = "no two models use the same weights in ways that exclude each other"
-        yield CheckResult("shared-weights", Status.PASS, saw)
 
 
 def _dedicated(patient: Patient) -> Iterator[CheckResult]:
@@ -372,65 +345,18 @@ def _unseen(check: str, saw: str) -> CheckResult:
 # Each Devstral on it
 
 
-def _tools(_: Patient, model: Shown) -> Iterator[CheckResult]:
-    if "tools" in model.capabilities:
-        yield CheckResult(f"tools {model.name}", Status.PASS, "the server offers tools to it")
-    else:
-        yield CheckResult(
-            f"tools {model.name}",
-            Status.FAIL,
-            "the server refuses tools: the template, as the hub's generic one, has none",
-            _CREATE_AGAIN,
-        )
-
-
-def _template(_: Patient, model: Shown) -> Iterator[CheckResult]:
-    if not model.is_jinja and model.template.lstrip().startswith("<s>"):
-        yield CheckResult(
-            f"template {model.name}",
-            Status.FAIL,
-            "begins with <s>, which the tokenizer adds as well: every prompt begins twice",
-            _CREATE_AGAIN,
-        )
-
-
-def _parser(_: Patient, model: Shown) -> Iterator[CheckResult]:
-    if model.parser not in ("", "ministral"):
-        saw = f"PARSER {model.parser} does not read Devstral's tool calls; the server took it "
-        yield CheckResult(
-            f"parser {model.name}", Status.FAIL, f"{saw}without a word", _CREATE_AGAIN
-        )
-    elif model.parser and "2505" in f"{model.name} {model.label}":
-        yield CheckResult(
-            f"parser {model.name}",
-            Status.FAIL,
-            "PARSER ministral swallows the tool calls of Devstral 2505: replies come empty",
-            _CREATE_AGAIN,
-        )
-
-
-def _context(_: Patient, model: Shown) -> Iterator[CheckResult]:
-    context = model.context
-    if context is not None and context >= _ADVISED.context:
-        yield CheckResult(f"context {model.name}", Status.PASS, f"num_ctx {context}")
-        return
-    saw = "num_ctx is not set" if context is None else f"num_ctx {context}"
-    yield CheckResult(
-        f"context {model.name}",
-        Status.WARN,
-        f"{saw}; agents start with 18,000 tokens, and messages that do not fit are dropped",
-        f"{_CREATE_AGAIN} --context {_ADVISED.context}",
-    )
-
-
-def _repeat_penalty(_: Patient, model: Shown) -> Iterator[CheckResult]:
-    if "repeat_penalty" not in model.parameters:
-        yield CheckResult(
-            f"repeat-penalty {model.name}",
-            Status.WARN,
-            "not set; Ollama's default was 1.1 up to 0.32.10, which spoils code that repeats",
-            _CREATE_AGAIN,
-        )
+def _rules(patient: Patient, model: Shown) -> Iterator[CheckResult]:
+    """What the rules of ``lint`` find, in their own words."""
+    findings = [
+        each
+        for each in lint_shown(model, patient.version, patient.models)
+        if each.code not in _OF_THE_SERVER
+    ]
+    for each in findings:
+        status = Status.UNKNOWN if each.code in _NOT_TRIED else _STATUS[each.severity]
+        yield CheckResult(f"{each.code} {model.name}", status, each.message, each.fix)
+    if not findings:
+        yield CheckResult(f"rules {model.name}", Status.PASS, "no rule of lint finds anything")
 
 
 _SERVER_CHECKS: tuple[Callable[[Patient], Iterator[CheckResult]], ...] = (
@@ -441,14 +367,6 @@ _SERVER_CHECKS: tuple[Callable[[Patient], Iterator[CheckResult]], ...] = (
     _default_context,
     _engine,
     _disk,
-    _shared_weights,
     _dedicated,
     _weights,
-)
-_MODEL_CHECKS: tuple[Callable[[Patient, Shown], Iterator[CheckResult]], ...] = (
-    _tools,
-    _template,
-    _parser,
-    _context,
-    _repeat_penalty,
 )

@@ -13,8 +13,8 @@ from itertools import pairwise
 from math import log
 from pathlib import Path
 
-from ollama_tools.memory import KvType
-from ollama_tools.process import ServerProcess
+from ollama_tools.devstral.memory import KvType
+from ollama_tools.server.process import ServerProcess
 
 _LOG_TAIL = 8 * 1024 * 1024
 _SIZED = (KvType.F16, KvType.Q8_0, KvType.Q4_0)
@@ -50,7 +50,7 @@ def kv_evidence(process: ServerProcess | None, log: Path | None, blob: str | Non
     if log is not None and (found := _logged(log, blob)):
         return KvEvidence(found[0], f"log: K ({found[0]}): {found[1]} MiB", asked)
     if process is not None:
-        for command in reversed(process.runners):
+        for command in (each.command for each in reversed(process.runners)):
             # Before 0.30 an engine is "ollama runner", which is told the type in another way.
             if Path(command[0]).name != "llama-server" or "--model" not in command:
                 continue

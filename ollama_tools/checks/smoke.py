@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.checks import cases
 from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
 from ollama_tools.checks.vouching import judge_weights
-from ollama_tools.compatibility import advisories, require_supported
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
 from ollama_tools.errors import (
     MALFORMED,
     ModelNotFound,
@@ -23,12 +22,14 @@ from ollama_tools.errors import (
     ServerTooOld,
     ServerUnreachable,
 )
-from ollama_tools.names import same_name
-from ollama_tools.process import ServerProcess, find_server_process
+from ollama_tools.lint import cases
+from ollama_tools.lint.live import prompt_difference
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server import InstalledModel, RunningModel, Server, find_model
-from ollama_tools.shown import Shown
-from ollama_tools.spec import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
+from ollama_tools.server.client import InstalledModel, RunningModel, Server, find_model
+from ollama_tools.server.names import same_name
+from ollama_tools.server.process import ServerProcess, find_server_process
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import advisories, require_supported
 
 _BOS_MESSAGES: list[cases.Message] = [
     {"role": "system", "content": "a"},
@@ -64,7 +65,7 @@ class _Subject:
 
     @cached_property
     def process(self) -> ServerProcess | None:
-        return find_server_process(self.server.url) if self.server.is_local else None
+        return find_server_process(self.server.url)
 
     def load(self, context: int) -> None:
         """Load the model with a context."""
@@ -145,46 +146,6 @@ def _check_digest(subject: _Subject) -> Answer:
     if model is None:
         raise ModelNotFound(f"the server has no model {subject.name!r}")
     return judge_weights(subject.shown, subject.models, subject.name)
-
-
-def prompt_difference(server: Server, name: str, tokenizer: TokenizerVersion) -> tuple[str, bool]:
-    """How the prompt that a live model builds differs from the reference.
-
-    Returns:
-        One line, empty where the prompts are the same; and whether they differ in nothing but the
-        order of keys inside JSON, which is the engine's doing and not the template's.
-    """
-    found = server.rendered_prompt(
-        {
-            "model": name,
-            "messages": [_native(each) for each in cases.CONVERSATION],
-            "tools": cases.TOOLS,
-        }
-    )
-    expected = cases.expected_prompt(tokenizer)
-    difference = cases.compare_prompts(expected, found)
-    return difference, bool(difference) and cases.same_but_for_key_order(expected, found)
-
-
-def _native(message: cases.Message) -> cases.Message:
-    """A message as ``/api/chat`` takes it: arguments as an object, ids kept."""
-    import json
-
-    if "tool_calls" not in message:
-        return message
-    return {
-        **message,
-        "tool_calls": [
-            {
-                "id": call["id"],
-                "function": {
-                    "name": call["function"]["name"],
-                    "arguments": json.loads(call["function"]["arguments"]),
-                },
-            }
-            for call in message["tool_calls"]
-        ],
-    }
 
 
 def _check_prompt(subject: _Subject) -> Answer:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ollama_tools.checks.cases import Message
 from ollama_tools.errors import ServerError
 from ollama_tools.json_text import MalformedJson, parse_json
-from ollama_tools.server import Server
+from ollama_tools.lint.cases import Message
+from ollama_tools.server.client import Server
 
 ANSWER_TOKENS = 512
 """Tokens of the longest answer asked for; a check must end even where a model rambles."""

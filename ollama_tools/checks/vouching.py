@@ -12,27 +12,21 @@ from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from ollama_tools.catalog import Catalog, Release, load_catalog
 from ollama_tools.checks.result import Status
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import Catalog, Release
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.system_prompt import SystemOrigin, SystemPrompt
 from ollama_tools.errors import UsageError
-from ollama_tools.names import Kind, own_name, same_name
-from ollama_tools.origin import Origin
-from ollama_tools.server import InstalledModel, find_model
-from ollama_tools.shown import Shown
-from ollama_tools.spec import (
-    FileSource,
-    HubSource,
-    Parameters,
-    ServerSource,
-    Source,
-    Spec,
-    normalised,
-)
-from ollama_tools.system import SystemOrigin, SystemPrompt
-from ollama_tools.template import Carrier
+from ollama_tools.files.digests import short_digest
+from ollama_tools.server.client import InstalledModel, find_model
+from ollama_tools.server.names import Kind, own_name, same_name
+from ollama_tools.server.origin import Origin
+from ollama_tools.server.shown import Shown
+from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Source, Spec, normalised
+from ollama_tools.wanted.wish import Parameters
 
 _AGAIN = "run devstral-ollama create again"
-_DIGITS = 12
 
 
 def judge_weights(
@@ -50,7 +44,7 @@ def judge_weights(
     """
     current = find_model(list(models), name)
     digest = current.digest.removeprefix("sha256:") if current else ""
-    short = digest[:_DIGITS]
+    short = short_digest(digest)
     builds = [
         each
         for each in models
@@ -69,12 +63,12 @@ def judge_weights(
     possible = list(_possible_specs(shown, name))
     if marks & {spec.mark(shown.blobs) for spec in possible}:
         return Status.PASS, text, ""
-    if digest[:_DIGITS] in marks:
+    if short in marks:
         return Status.PASS, f"{text}; kept as somebody made it by hand", ""
     if {each.casefold() for each in served} & {
-        each.casefold() for spec in possible for each in spec.earlier_builds
+        each.casefold() for spec in possible for each in spec.earlier_builds(shown.blobs)
     }:
-        saw = f"{text}; the name is of an earlier version and says nothing of the weights"
+        saw = f"{text}; the name is of an earlier version, whose marks were of other facts"
         return Status.WARN, saw, _AGAIN
     if shown.origin is None or shown.origin.tag:
         return Status.UNKNOWN, f"{text}; nothing tells where its weights came from", _AGAIN
@@ -82,11 +76,31 @@ def judge_weights(
     return Status.FAIL, saw, _AGAIN
 
 
+def vouches(shown: Shown, build: InstalledModel | None, name: str) -> bool:
+    """Whether the name of a build of a public name fits what the build is made of.
+
+    Args:
+        shown: The build, as its server shows it.
+        build: The same in the server's list.
+        name: The public name.
+    """
+    own = own_name(build.name) if build is not None else None
+    if build is None or own is None:
+        return False
+    if own.mark == short_digest(build.digest):
+        return True
+    specs = list(_possible_specs(shown, name))
+    earlier = {each.casefold() for spec in specs for each in spec.earlier_builds(shown.blobs)}
+    return build.name.casefold() in earlier or own.mark in {
+        each.mark(shown.blobs) for each in specs
+    }
+
+
 def _weights(shown: Shown) -> str:
     if shown.weights is None:
         return ""
     origin = f" of {shown.origin}" if shown.origin else ""
-    return f", weights {shown.weights.removeprefix('sha256:')[:_DIGITS]}{origin}"
+    return f", weights {short_digest(shown.weights)}{origin}"
 
 
 def _possible_specs(shown: Shown, name: str) -> Iterator[Spec]:
@@ -125,8 +139,7 @@ def _possible_sources(shown: Shown, name: str, catalog: Catalog) -> Iterator[Sou
     if origin is None:
         return
     if origin.repository is None:
-        if origin.sha256:
-            yield FileSource(Path(origin.file or ""), origin.sha256)
+        yield FileSource(Path(origin.file or ""), origin.sha256)
         return
     for tag in _possible_tags(origin, name, catalog):
         yield HubSource(origin.repository, tag)

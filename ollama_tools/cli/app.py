@@ -7,13 +7,15 @@ from typing import Annotated
 import typer
 
 from ollama_tools import __version__
-from ollama_tools.cli import PROGRAM, lint, models, servers
+from ollama_tools.cli import PROGRAM, catalog, lint, models, servers
 from ollama_tools.cli.command import Globals
 from ollama_tools.cli.options import DebugOption, JsonOption, NoColorOption, QuietOption
+from ollama_tools.errors import ExitCode
 
 app = typer.Typer(
     name=PROGRAM,
     help="Makes Mistral's Devstral work on Ollama, provably: prompts, tools, context, KV cache.",
+    epilog="Exit codes: " + " · ".join(f"{each} {each.meaning}" for each in ExitCode),
     context_settings={"help_option_names": ["--help", "-h"]},
     invoke_without_command=True,
     pretty_exceptions_enable=False,
@@ -42,5 +44,5 @@ def _globals(
         typer.echo(ctx.get_help())
 
 
-for group in (models, lint, servers):
+for group in (models, catalog, lint, servers):
     app.add_typer(group.commands)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import (
     Annotated,
     Any,
@@ -21,7 +21,8 @@ import typer
 
 from ollama_tools.cli.options import DebugOption, JsonOption, NoColorOption, QuietOption
 from ollama_tools.cli.output import Output
-from ollama_tools.errors import ExitCode
+from ollama_tools.declared import choice
+from ollama_tools.errors import ExitCode, UsageError
 
 P = ParamSpec("P")
 Command: TypeAlias = Callable[Concatenate[Output, P], ExitCode | None]
@@ -40,8 +41,8 @@ class FieldsOf(NamedTuple):
     """Marks a parameter that stands for one option per field of a dataclass.
 
     Written as ``Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]``; the function
-    gets those fields that were given. A field's ``metadata`` gives its option's help. Fields in
-    ``without`` have no option here.
+    gets those fields that were given. What is declared of a field
+    (:class:`ollama_tools.declared.Choice`) makes its options. Fields in ``without`` have none here.
     """
 
     dataclass: type[Any]
@@ -54,6 +55,82 @@ class FieldsOf(NamedTuple):
         return [
             each for each in dataclasses.fields(self.dataclass) if each.name not in self.without
         ]
+
+    def options(self) -> Iterator[inspect.Parameter]:
+        """The parameters that typer makes options of: the fields', and their other spellings'."""
+        for each in self.fields:
+            yield _parameter(each.name, field_option(self.dataclass, each.name, panel=self.panel))
+            told = choice(each)
+            if told.formerly:
+                hidden = typer.Option(*told.formerly, hidden=True)
+                yield _parameter(_formerly(each.name), Annotated[str | None, hidden])
+            if told.off is not None:
+                flag, text = told.off
+                off = typer.Option(flag, help=text, rich_help_panel=self.panel)
+                yield _parameter(_off(each.name), Annotated[bool, off], default=False)
+
+    def take(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Take the fields that were given out of a command's arguments.
+
+        Raises:
+            UsageError: Two options give a field different values.
+        """
+        given: dict[str, Any] = {}
+        for each in self.fields:
+            told = choice(each)
+            value = arguments.pop(each.name)
+            other = arguments.pop(_formerly(each.name), None)
+            off = arguments.pop(_off(each.name), False)
+            if (value is not None and other is not None) or (off and (value or other)):
+                spellings = [f"--{each.name.replace('_', '-')}", *told.formerly, *(told.off or ())]
+                raise UsageError(
+                    f"{' and '.join(spellings[:2])} contradict each other", "give one of them"
+                )
+            value = "" if off else other if value is None else value
+            if value is not None and value != []:
+                given[each.name] = tuple(value) if isinstance(value, list) else value
+        return given
+
+
+def field_option(dataclass: type[Any], name: str, *, panel: str | None = None) -> Any:
+    """The annotation that makes an option of one field of a dataclass."""
+    (each,) = (each for each in dataclasses.fields(dataclass) if each.name == name)
+    told = choice(each)
+    kind = str if told.written else _kind(get_type_hints(dataclass)[name])
+    text = told.help
+    # What a help text of its own says already is not said twice.
+    if "variable" in each.metadata and not isinstance(each.default, bool):
+        text += f" ({each.default} if absent)" if each.default not in (None, ()) else ""
+    metavar = told.metavar or name.rpartition("_")[2].upper()
+    option = typer.Option(
+        *told.flags,
+        help=text,
+        metavar=None if kind is bool else metavar,
+        rich_help_panel=panel,
+    )
+    return Annotated[kind | None, option]
+
+
+def _kind(hint: Any) -> Any:
+    """The type that a command line gives: text for whatever else a Python caller may hand over."""
+    if get_origin(hint) is Mapping or get_args(hint) == (str, ...):
+        return list[str]
+    kinds = [each for each in get_args(hint) if each is not type(None)] or [hint]
+    return str if str in kinds else kinds[0]
+
+
+def _formerly(name: str) -> str:
+    return f"{name}_formerly"
+
+
+def _off(name: str) -> str:
+    return f"no_{name}"
+
+
+def _parameter(name: str, annotation: Any, *, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
 
 
 _GLOBAL_OPTIONS = {
@@ -87,13 +164,7 @@ def command(
             late = Globals(**{option: arguments.pop(option) for option in _GLOBAL_OPTIONS})
             given = Globals(*(one or other for one, other in zip(early, late, strict=True)))
             for parameter, group in groups.items():
-                names = [each.name for each in group.fields]
-                values = {each: arguments.pop(each) for each in names}
-                arguments[parameter] = {
-                    each: tuple(value) if isinstance(value, list) else value
-                    for each, value in values.items()
-                    if value not in (None, [])
-                }
+                arguments[parameter] = group.take(arguments)
             with Output(json=given.json, quiet=given.quiet, color=not given.no_color) as output:
                 return function(output, **arguments)  # type: ignore[call-arg]
 
@@ -126,30 +197,8 @@ def _parameters(
     yield inspect.Parameter("ctx", keyword, annotation=typer.Context)
     for each in list(inspect.signature(function).parameters.values())[1:]:
         if each.name in groups:
-            yield from _options(groups[each.name])
+            yield from groups[each.name].options()
         else:
             yield each.replace(kind=keyword, annotation=hints[each.name])
     for option, annotation in _GLOBAL_OPTIONS.items():
         yield inspect.Parameter(option, keyword, default=False, annotation=annotation)
-
-
-def _options(group: FieldsOf) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(group.dataclass)
-    for each in group.fields:
-        kind = hints[each.name]
-        if get_args(kind) == (str, ...):
-            kind = list[str]
-        text = f"{each.metadata['variable']}: {each.metadata['why']}"
-        if not isinstance(each.default, bool) and each.default not in (None, ()):
-            text += f" ({each.default} if absent)"
-        option = typer.Option(
-            help=text,
-            metavar=None if kind is bool else each.name.rpartition("_")[2].upper(),
-            rich_help_panel=group.panel,
-        )
-        yield inspect.Parameter(
-            each.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[kind | None, option],
-        )

@@ -50,7 +50,11 @@ def lint(
     ] = None,
     live: Annotated[
         bool,
-        typer.Option("--live", help="Let the server itself render; it loads the model for that."),
+        typer.Option(
+            "--live",
+            help="Let the server render, and compare with the reference; it loads the model, and "
+            "for a file a small one that is removed again.",
+        ),
     ] = False,
     select: Annotated[
         list[str] | None,
@@ -99,7 +103,7 @@ def _lint(subject: str, host: str | None, release: str | None, *, live: bool) ->
 
     path = Path(subject).expanduser()
     if path.exists() or _is_path(subject):
-        return lint_file(path, release=release)
+        return lint_file(path, release=release, live=live, host=host)
     return lint_model(subject, host=host, release=release, live=live)
 
 
@@ -110,7 +114,7 @@ def _is_path(text: str) -> bool:
 
 
 def _print(findings: Sequence[Finding], output: Output) -> None:
-    from ollama_tools.report.table import printable
+    from ollama_tools.safe_text import printable
 
     for each in findings:
         place, message = printable(each.place), printable(each.message)

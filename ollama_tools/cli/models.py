@@ -2,75 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from ollama_tools.cli.command import FieldsOf, command
+from ollama_tools.cli.command import FieldsOf, command, field_option
 from ollama_tools.cli.options import HostOption, JunitOption
 from ollama_tools.cli.output import Output
+from ollama_tools.declared import choice
 from ollama_tools.errors import ExitCode
-from ollama_tools.settings import ServerSettings
-from ollama_tools.targets import Target
+from ollama_tools.settings.environment import ServerSettings
+from ollama_tools.settings.targets import Target
+from ollama_tools.wanted.wish import Wish
+
+if TYPE_CHECKING:
+    from ollama_tools.devstral.catalog import Catalog
 
 _PANEL = "Models"
 
 commands = typer.Typer()
 
 _Reference: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        metavar="REFERENCE",
-        help=(
-            "UD-Q4_K_XL · 2505:Q4_K_M · hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0 · "
-            "./my-tune.gguf · the name of a model on the server"
-        ),
-    ),
+    str, typer.Argument(metavar="REFERENCE", help=choice(fields(Wish)[0]).help)
 ]
-_Name: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--name", metavar="NAME", help="The model's name; else <release>:<quant>."),
-]
-_Release: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--release",
-        metavar="RELEASE",
-        help="The Devstral whose format holds, where the reference does not tell: 2507, 2505 …",
-    ),
-]
-_Context: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--context", metavar="TOKENS", help="Context in tokens; 32768 if absent."),
-]
-_Parameter: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--parameter",
-        "-p",
-        metavar="NAME=VALUE",
-        help="A model parameter over the recommended one, as temperature=0.3; repeatable.",
-    ),
-]
-_System: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--system",
-        metavar="hub|bundled|FILE",
-        help="The system prompt: the hub's, this package's, or a file's.",
-    ),
-]
-_NoSystem: TypeAlias = Annotated[
-    bool, typer.Option("--no-system", help="No system prompt in the model.")
-]
-_Registry: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--registry",
-        metavar="HOST",
-        help="Mirror that the server pulls from instead of hf.co; http://HOST for plain HTTP.",
-    ),
+_Wish: TypeAlias = Annotated[dict[str, Any], FieldsOf(Wish, "The model", without=("reference",))]
+_ModelfileWish: TypeAlias = Annotated[
+    dict[str, Any], FieldsOf(Wish, "The model", without=("reference", "via", "revision"))
 ]
 _PromptTokens: TypeAlias = Annotated[
     int | None,
@@ -82,60 +41,26 @@ _PromptTokens: TypeAlias = Annotated[
 ]
 
 
-def _system(system: str | None, no_system: bool) -> str | None:
-    from ollama_tools.errors import UsageError
-
-    if no_system and system is not None:
-        raise UsageError("--system and --no-system contradict each other", "give one of them")
-    return "" if no_system else system
-
-
-_Carrier: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--template-in",
-        metavar="CARRIER",
-        help="Where the chat template lives: auto, gguf, hub, modelfile, or server, which "
-        "has to run with --dedicated-to.",
-    ),
-]
-_Via: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--via",
-        metavar="WAY",
-        help="upload: download here, then upload; server: the server pulls. "
-        "upload if absent and the server is on this machine, else server.",
-    ),
-]
-_Revision: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--revision",
-        metavar="REVISION",
-        help="Commit, branch or tag of the repository on the hub; a commit pins the weights.",
-    ),
-]
 _PublicName: TypeAlias = Annotated[
     str, typer.Argument(metavar="NAME", help="A model's public name, as list shows it.")
 ]
+
+
+def _values(said: dict[str, Any]) -> dict[str, Any]:
+    """What a command line says of a model, as the fields of a wish."""
+    from ollama_tools.wanted.spec import parse_parameters
+
+    if "parameters" in said:
+        return said | {"parameters": parse_parameters(said["parameters"])}
+    return said
 
 
 @command(commands, "create", panel=_PANEL)
 def create(
     output: Output,
     reference: _Reference,
+    said: _Wish,
     host: HostOption = None,
-    name: _Name = None,
-    release: _Release = None,
-    context: _Context = None,
-    parameter: _Parameter = None,
-    system: _System = None,
-    no_system: _NoSystem = False,
-    template_in: _Carrier = "auto",
-    via: _Via = None,
-    registry: _Registry = None,
-    revision: _Revision = None,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Switch to the new build without checking it.")
     ] = False,
@@ -146,7 +71,8 @@ def create(
     upgrade: Annotated[
         bool,
         typer.Option(
-            "--upgrade", help="Take the hub's newest file, where what serves is an older one."
+            "--upgrade",
+            help="Take the newest file of the hub or the mirror, where what serves is older.",
         ),
     ] = False,
     keep: Annotated[
@@ -159,26 +85,19 @@ def create(
         bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
 ) -> ExitCode | None:
-    """Make a Devstral on a server: bring it, build it, check it, then switch the name to it."""
-    from ollama_tools.apply import apply
-    from ollama_tools.ensure import plan_for
-    from ollama_tools.server import Server
-    from ollama_tools.spec import AGENT_PROMPT, parse_parameters
-    from ollama_tools.steps import Policy
-    from ollama_tools.wish import Wish
+    """Make a Devstral on a server: bring it, build it, check it, then switch the name to it.
 
-    wish = Wish(
-        reference,
-        name,
-        release,
-        context,
-        parse_parameters(parameter or []),
-        _system(system, no_system),
-        template_in,
-        via,
-        registry,
-        revision,
-    )
+    Exit code 4 where the build fails a check, 5 where another run switched the name in the same
+    moment; the name serves as before, or what that run made.
+    """
+    from ollama_tools.devstral.context import AGENT_PROMPT
+    from ollama_tools.files.digests import short_digest
+    from ollama_tools.model.apply import apply
+    from ollama_tools.model.ensure import plan_for
+    from ollama_tools.model.steps import Policy
+    from ollama_tools.server.client import Server
+
+    wish = Wish(reference=reference, **_values(said))
     policy = Policy(
         check=not no_check,
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
@@ -197,7 +116,7 @@ def create(
             return None
         model = apply(plan, server, output)
     where = f"on {model.server} (Ollama {model.version})"
-    facts = f"{model.digest[:12]}, carrier {model.carrier.value}, context {model.context}"
+    facts = f"{short_digest(model.digest)}, carrier {model.carrier.value}, context {model.context}"
     if not model.changed:
         text = f"{model.name} is unchanged {where}: {facts}"
     elif model.report is not None:
@@ -216,7 +135,7 @@ def smoke(
         typer.Argument(metavar="NAME", help="A model on the server, or UD-Q4_K_XL and the like."),
     ],
     host: HostOption = None,
-    release: _Release = None,
+    release: Annotated[str | None, field_option(Wish, "release")] = None,
     prompt_tokens: _PromptTokens = None,
     log: Annotated[
         Path | None,
@@ -227,10 +146,10 @@ def smoke(
     junit: JunitOption = None,
 ) -> ExitCode | None:
     """Check a model on a live server: prompt, context, KV cache, tool calls on every surface."""
-    from ollama_tools import ensure
-    from ollama_tools.report.junit import write_junit
-    from ollama_tools.report.table import print_report
-    from ollama_tools.spec import AGENT_PROMPT
+    from ollama_tools.checks.junit import write_junit
+    from ollama_tools.cli.report import print_report
+    from ollama_tools.devstral.context import AGENT_PROMPT
+    from ollama_tools.model import ensure
 
     report = ensure.smoke(
         name,
@@ -254,6 +173,7 @@ def smoke(
 def status(
     output: Output,
     reference: _Reference,
+    said: _Wish,
     settings: Annotated[
         dict[str, Any],
         FieldsOf(
@@ -261,18 +181,11 @@ def status(
         ),
     ],
     host: HostOption = None,
-    name: _Name = None,
-    release: _Release = None,
-    context: _Context = None,
-    parameter: _Parameter = None,
-    system: _System = None,
-    no_system: _NoSystem = False,
-    template_in: _Carrier = "auto",
-    via: _Via = None,
-    registry: _Registry = None,
-    revision: _Revision = None,
     upstream: Annotated[
-        bool, typer.Option("--upstream", help="Ask the hub as well whether it has a newer file.")
+        bool,
+        typer.Option(
+            "--upstream", help="Ask the hub or the mirror as well whether it has a newer file."
+        ),
     ] = False,
 ) -> ExitCode | None:
     """Compare a server with what create would make; nothing is changed. Exit code 3 on drift.
@@ -280,24 +193,12 @@ def status(
     Settings that are named are compared with the environment of the server's process, which shows
     on its own machine only.
     """
-    from ollama_tools.drift import model_status
-    from ollama_tools.server import Server
-    from ollama_tools.settings import asked_environment
-    from ollama_tools.spec import parse_parameters
-    from ollama_tools.wish import Wish
+    from ollama_tools.files.digests import short_digest
+    from ollama_tools.model.status import model_status
+    from ollama_tools.server.client import Server
+    from ollama_tools.settings.environment import asked_environment
 
-    wish = Wish(
-        reference,
-        name,
-        release,
-        context,
-        parse_parameters(parameter or []),
-        _system(system, no_system),
-        template_in,
-        via,
-        registry,
-        revision,
-    )
+    wish = Wish(reference=reference, **_values(said))
     wanted = asked_environment(settings) if settings else None
     with Server(host) as server:
         found = model_status(server, wish, wanted, output, upstream=upstream)
@@ -305,9 +206,14 @@ def status(
     lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
     if found.build and found.weights:
         origin = f" of {found.origin}" if found.origin else ""
-        lines.insert(1, f"build {found.build}, weights {found.weights[:19]}{origin}")
+        lines.insert(
+            1, f"build {found.build}, weights sha256:{short_digest(found.weights)}{origin}"
+        )
     if found.upstream:
         lines.append(str(found.upstream))
+    lines += [
+        f"{each.code} {each.severity}: {each.message}; fix: {each.fix}" for each in found.findings
+    ]
     output.result(
         found.as_json(),
         "\n  ".join(lines),
@@ -319,19 +225,20 @@ def status(
 @command(commands, "history", panel=_PANEL)
 def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     """Show the builds that are kept of a model, the one that began to serve last first."""
-    from ollama_tools.builds import SHOWN_DIGITS, with_weights
-    from ollama_tools.builds import history as kept_builds
-    from ollama_tools.server import Server
+    from ollama_tools.files.digests import short_digest
+    from ollama_tools.model.builds import history as kept_builds
+    from ollama_tools.model.builds import with_weights
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         kept = with_weights(server, kept_builds(server, name))
     rows = [
         (
             each.name,
-            each.digest[:SHOWN_DIGITS],
-            (each.weights or "").removeprefix("sha256:")[:SHOWN_DIGITS],
+            short_digest(each.digest),
+            short_digest(each.weights or ""),
             each.since.partition(".")[0].replace("T", " "),
-            "serving" if each.serving else "",
+            each.state,
         )
         for each in kept
     ]
@@ -357,9 +264,12 @@ def rollback(
         bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
 ) -> None:
-    """Let a model's name stand for the build that served before; only metadata moves."""
-    from ollama_tools.builds import rollback as roll_back
-    from ollama_tools.server import Server
+    """Let a model's name stand for the build that served before; only metadata moves.
+
+    Exit code 5 where another run switched the name in the same moment.
+    """
+    from ollama_tools.model.builds import rollback as roll_back
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         done = roll_back(server, name, to, output, dry_run=dry_run)
@@ -390,27 +300,20 @@ def prune(
     ] = False,
 ) -> None:
     """Remove old builds, never one that a name stands for, and what is left over."""
-    from ollama_tools.builds import prune as remove
-    from ollama_tools.leftovers import remove_leftovers
-    from ollama_tools.server import Server
+    from ollama_tools.model.builds import prune as remove
+    from ollama_tools.model.leftovers import remove_leftovers
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         removed, kept = remove(server, name, keep, dry_run=dry_run)
         left = remove_leftovers(server, name, dry_run=dry_run)
-    lines = [f"- {each.name}" for each in removed]
-    lines += [f"- {each.name} ({each.why})" for each in left]
-    names = [each.name for each in removed] + [each.name for each in left]
-    verb = "would be removed" if dry_run else "removed"
-    output.result(
-        {
-            "removed": [each.as_json() for each in removed],
-            "kept": [each.as_json() for each in kept],
-            "leftovers": [each.as_json() for each in left],
-            "dry_run": dry_run,
-        },
-        "\n".join([*lines, f"{len(names)} {verb}, {len(kept)} kept"]),
-        names,
-    )
+    document = {
+        "removed": [each.as_json() for each in removed],
+        "kept": [each.as_json() for each in kept],
+        "leftovers": [each.as_json() for each in left],
+    }
+    gone = {each.name: "" for each in removed} | {each.name: f" ({each.why})" for each in left}
+    _print_removal(output, document, gone, f", {len(kept)} kept", dry_run=dry_run)
 
 
 @command(commands, "remove", panel=_PANEL)
@@ -423,23 +326,29 @@ def remove(
     ] = False,
 ) -> None:
     """Remove a model with all its builds and what is left over of it."""
-    from ollama_tools.leftovers import remove_model
-    from ollama_tools.server import Server
+    from ollama_tools.model.leftovers import remove_model
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         gone = remove_model(server, name, dry_run=dry_run)
-    lines = [f"- {each}" for each in gone.names]
+    names = dict.fromkeys(gone.names, "")
+    _print_removal(output, gone.as_json(), names, dry_run=dry_run)
+
+
+def _print_removal(
+    output: Output, document: dict[str, Any], gone: dict[str, str], rest: str = "", *, dry_run: bool
+) -> None:
+    """Print what is gone, or would be: each name with a remark, then how many."""
+    lines = [f"- {name}{remark}" for name, remark in gone.items()]
     verb = "would be removed" if dry_run else "removed"
-    output.result(
-        gone.as_json() | {"dry_run": dry_run},
-        "\n".join([*lines, f"{len(gone.names)} {verb}"]),
-        gone.names,
-    )
+    text = "\n".join([*lines, f"{len(gone)} {verb}{rest}"])
+    output.result(document | {"dry_run": dry_run}, text, list(gone))
 
 
 @command(commands, "render", panel=_PANEL)
 def render(
     output: Output,
+    said: _ModelfileWish,
     settings: Annotated[
         dict[str, Any], FieldsOf(ServerSettings, "Settings, with --target", without=("context",))
     ],
@@ -448,29 +357,27 @@ def render(
         typer.Argument(metavar="REFERENCE", help="UD-Q4_K_XL and the like; see create."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Write the Modelfile of every quant of every release.")
+        bool,
+        typer.Option(
+            "--all", help="Write the Modelfile of every quant of every release to --directory."
+        ),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Fail with a diff where written Modelfiles are stale.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Fail with a diff where the releases' Modelfiles, or with --all those of every "
+            "quant, are not as the catalog says.",
+        ),
     ] = False,
     directory: Annotated[
-        Path, typer.Option("--directory", metavar="DIR", help="Where --all and --check look.")
-    ] = Path("modelfiles/rendered"),
-    name: _Name = None,
-    release: _Release = None,
-    context: _Context = None,
-    parameter: _Parameter = None,
-    system: _System = "bundled",
-    no_system: _NoSystem = False,
-    template_in: Annotated[
-        str,
+        Path | None,
         typer.Option(
-            "--template-in",
-            metavar="CARRIER",
-            help="Where the chat template lives: modelfile, or hub for the one in the GGUF.",
+            "--directory",
+            metavar="DIR",
+            help="Where --all writes, and --check looks; modelfiles if absent, for --check.",
         ),
-    ] = "modelfile",
-    registry: _Registry = None,
+    ] = None,
     target: Annotated[
         Target | None,
         typer.Option(
@@ -488,72 +395,73 @@ def render(
     ] = None,
 ) -> ExitCode | None:
     """Print a Modelfile, or a server's settings; nothing is asked of any server."""
-    from ollama_tools import rendering
-    from ollama_tools.catalog import load_catalog
+    from ollama_tools.devstral.catalog_file import load_catalog
     from ollama_tools.errors import UsageError
-    from ollama_tools.spec import parse_parameters
-    from ollama_tools.wish import Wish
+    from ollama_tools.model import render as rendering
 
-    if sum((reference is not None, everything, check, target is not None)) != 1:
+    if sum((reference is not None, everything or check, target is not None)) != 1:
         raise UsageError(
             "render takes one of REFERENCE, --all, --check and --target", "as in render UD-Q4_K_XL"
         )
     if target is not None:
-        _render_settings(output, target, settings, context, ollama_version)
+        _render_settings(output, target, settings, said.get("context"), ollama_version)
         return None
     if settings or ollama_version is not None:
         raise UsageError("a Modelfile carries no settings of a server", "add --target systemd")
     catalog = load_catalog()
-    if everything:
-        changed = [str(path) for path in rendering.write_rendered(directory, catalog)]
+    if everything and directory is None:
+        raise UsageError("--all writes many files", "say where: --directory DIR")
+    if check:
+        return _check_rendered(output, catalog, directory or Path("modelfiles"), everything)
+    if everything and directory is not None:
+        written = rendering.write_modelfiles(directory, rendering.every_modelfile(catalog))
+        changed = [str(path) for path in written]
         output.result(
             {"directory": str(directory), "changed": changed},
             f"{len(changed)} Modelfiles changed in {directory}",
             changed,
         )
         return None
-    if check:
-        diffs = rendering.stale_rendered(directory, catalog)
-        output.result(
-            {"directory": str(directory), "stale": len(diffs), "diffs": diffs},
-            "\n".join(diffs) or f"every Modelfile in {directory} is as the catalog says",
-            (),
-        )
-        if diffs:
-            output.hint(f"run: devstral-ollama render --all --directory {directory}")
-        return ExitCode.FAILED if diffs else None
-    prompt = None if no_system and system == "bundled" else system
-    text = rendering.render_wish(
-        Wish(
-            reference or "",
-            name,
-            release,
-            context,
-            parse_parameters(parameter or []),
-            _system(prompt, no_system),
-            template_in,
-            None,
-            registry,
-        ),
-        catalog,
-    )
+    wish = rendering.modelfile_wish(reference or "", **_values(said))
+    text = rendering.render_wish(wish, catalog)
     output.result({"modelfile": text}, text.rstrip("\n"), text.rstrip("\n"))
     return None
+
+
+def _check_rendered(
+    output: Output, catalog: Catalog, directory: Path, everything: bool
+) -> ExitCode | None:
+    from ollama_tools.model import render as rendering
+
+    make = rendering.every_modelfile if everything else rendering.default_modelfiles
+    diffs = rendering.stale_modelfiles(directory, make(catalog))
+    output.result(
+        {"directory": str(directory), "stale": len(diffs), "diffs": diffs},
+        "\n".join(diffs) or f"every Modelfile in {directory} is as the catalog says",
+        (),
+    )
+    if diffs:
+        mend = (
+            f"devstral-ollama render --all --directory {directory}" if everything else "make docs"
+        )
+        output.hint(f"run: {mend}")
+    return ExitCode.FAILED if diffs else None
 
 
 def _render_settings(
     output: Output,
     target: Target,
     settings: dict[str, Any],
-    context: int | None,
+    context: str | None,
     ollama_version: str | None,
 ) -> None:
-    from ollama_tools.compatibility import require_supported
-    from ollama_tools.settings import environment
-    from ollama_tools.targets import render_settings
+    from ollama_tools.devstral.context import parse_context
+    from ollama_tools.server.versions import require_supported
+    from ollama_tools.settings.environment import environment
+    from ollama_tools.settings.targets import render_settings
 
     if context is not None:
-        settings["context"] = context
+        settings["context"] = parse_context(context)
     wanted = ServerSettings(**settings)
     version = None if ollama_version is None else require_supported(ollama_version)
     text = render_settings(wanted, target, version=version)

@@ -8,31 +8,28 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ollama_tools.progress import size_text
+from ollama_tools.safe_text import printable, printable_json, without_secrets
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
+
+    from ollama_tools.cli.bar import Bar
 
 _LINE_SECONDS = 10.0
 _LINE_SHARE = 0.1
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def size_text(count: int) -> str:
-    """Bytes as a person reads them: ``14.3 GB``, in powers of 1000 as the hub shows them."""
-    size, unit = float(count), _UNITS[0]
-    for unit in _UNITS:
-        if size < 999.5 or unit == _UNITS[-1]:
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if size >= 99.95 or unit == "B" else f"{size:.1f} {unit}"
 
 
 def is_terminal(stream: TextIO) -> bool:
     """Whether a stream is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _shown(text: str) -> str:
+    """One line beside the result: of strange hands, perhaps with an address in it."""
+    return printable(without_secrets(text))
 
 
 class Output:
@@ -47,7 +44,7 @@ class Output:
         self.json = json
         self.quiet = quiet
         self._color = color and not os.environ.get("NO_COLOR")
-        self._bar: _Bar | None = None
+        self._bar: Bar | None = None
         self._lines = _Lines()
 
     def __enter__(self) -> Output:
@@ -80,9 +77,11 @@ class Output:
         if self.json:
             import json as codec
 
-            self.write(codec.dumps(json, indent=2, ensure_ascii=False))
+            document = codec.dumps(json, indent=2, ensure_ascii=False)
+            sys.stdout.write(f"{printable_json(document)}\n")
         elif self.quiet:
-            for line in [quiet] if isinstance(quiet, str) else quiet:
+            # A text stands for itself, as a Modelfile; of several each is one line.
+            for line in [quiet] if isinstance(quiet, str) else map(printable, quiet):
                 self.write(line)
         elif isinstance(human, str):
             self.write(human)
@@ -90,12 +89,12 @@ class Output:
             human()
 
     def write(self, text: str) -> None:
-        """Write a text and a line end to stdout."""
-        sys.stdout.write(f"{text}\n")
+        """Write a text of any number of lines, and a line end, to stdout."""
+        sys.stdout.write(printable(text, but="\n\t") + "\n")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to stdout: as wide as the terminal, or whole where there is none."""
-        from ollama_tools.report.table import aligned, rich_table
+        from ollama_tools.cli.table import aligned, rich_table
 
         if self.on_terminal:
             self.console.print(rich_table(header, rows))
@@ -119,8 +118,9 @@ class Output:
         self._close_bar(finished=True)
         if self.quiet:
             return
+        text = _shown(text)
         if is_terminal(sys.stderr):
-            self._bar = _Bar(self._console(sys.stderr), text)
+            self._bar = self._new_bar(text)
         else:
             self._lines.begin()
             self._say(text)
@@ -129,9 +129,10 @@ class Output:
         """Show how far a transfer is: a moving bar, or now and then a line."""
         if self.quiet:
             return
+        label = _shown(label)
         if is_terminal(sys.stderr):
             if self._bar is None:
-                self._bar = _Bar(self._console(sys.stderr), label)
+                self._bar = self._new_bar(label)
             self._bar.show(label, done, total)
         elif line := self._lines.due(label, done, total):
             self._say(line)
@@ -157,7 +158,7 @@ class Output:
             mark = f"{mark}: "
         if self._bar is not None:
             self._bar.clear()
-        sys.stderr.write(f"{mark}{text}\n")
+        sys.stderr.write(f"{mark}{_shown(text)}\n")
         if self._bar is not None:
             self._bar.redraw()
 
@@ -165,6 +166,11 @@ class Output:
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close(finished=finished)
+
+    def _new_bar(self, text: str) -> Bar:
+        from ollama_tools.cli.bar import Bar
+
+        return Bar(self._console(sys.stderr), text)
 
     def _console(self, stream: TextIO) -> Console:
         from rich.console import Console
@@ -197,53 +203,3 @@ class _Lines:
         self._done, self._when = done, time.monotonic()
         whole = f" of {size_text(total)}, {done / total:.0%}" if total else ""
         return f"  {label}: {size_text(done)}{whole}"
-
-
-class _Bar:
-    """One step on a terminal: a spinner, and a bar as soon as bytes flow."""
-
-    def __init__(self, console: Console, text: str) -> None:
-        from rich import progress
-        from rich.markup import escape
-
-        self._escape = escape
-        self._text = text
-        self._columns = (
-            progress.BarColumn(bar_width=30),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(compact=True),
-        )
-        self._bar: Bar = progress.Progress(
-            progress.SpinnerColumn(finished_text=" "),
-            progress.TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._task: TaskID = self._bar.add_task(escape(text), total=None)
-        self._bar.start()
-        self._moved = False
-
-    def show(self, label: str, done: int, total: int | None) -> None:
-        """Move the bar."""
-        if done and not self._moved:
-            self._moved = True
-            self._bar.columns = (*self._bar.columns, *self._columns)
-            self._bar.reset(self._task, total=total)
-        self._bar.update(self._task, description=self._escape(label), completed=done, total=total)
-
-    def clear(self) -> None:
-        """Make room for a line."""
-        self._bar.stop()
-
-    def redraw(self) -> None:
-        """Show the bar again below the line."""
-        self._bar.start()
-
-    def close(self, *, finished: bool) -> None:
-        """Take the bar off the terminal; a finished step leaves its text."""
-        self._bar.stop()
-        if finished:
-            self._bar.console.print(f"  {self._escape(self._text)}", style="dim")

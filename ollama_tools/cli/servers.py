@@ -8,9 +8,9 @@ import typer
 
 from ollama_tools.cli.command import FieldsOf, command
 from ollama_tools.cli.options import HostOption, JunitOption
-from ollama_tools.cli.output import Output, size_text
+from ollama_tools.cli.output import Output
 from ollama_tools.errors import ExitCode
-from ollama_tools.settings import ServerSettings
+from ollama_tools.settings.environment import ServerSettings
 
 commands = typer.Typer()
 _PANEL = "Servers"
@@ -25,8 +25,8 @@ def list_models(
     everything: Annotated[bool, typer.Option("--all", help="Other models as well.")] = False,
 ) -> None:
     """Show the Devstral models on a server."""
-    from ollama_tools.listing import list_models as listed
-    from ollama_tools.server import Server
+    from ollama_tools.model.listing import list_models as listed
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         found = listed(server, everything=everything)
@@ -37,7 +37,7 @@ def list_models(
             output.write(f"no {'model' if everything else 'Devstral'} on {server.url}")
             output.hint("devstral-ollama create makes one; list --all shows every model")
             return
-        rows = [row for entry in entries for row in entry.rows(size_text)]
+        rows = [row for entry in entries for row in entry.rows()]
         rows += [(each.name, "", "", "", "", each.why) for each in found.leftovers]
         output.table(("NAME", "DIGEST", "SIZE", "CONTEXT", "CARRIER", "STATE"), rows)
         if any(not each.spared for each in found.leftovers):
@@ -65,7 +65,7 @@ def env(
     """
     import shlex
 
-    from ollama_tools.settings import environment, explain
+    from ollama_tools.settings.environment import environment, explain
 
     wanted = ServerSettings(**settings)
     plain = [f"{variable}={value}" for variable, value in environment(wanted).items()]
@@ -95,7 +95,7 @@ def serve(
 
     What your own environment sets wins over a default, and an option wins over both.
     """
-    from ollama_tools.serving import exec_server, plan_server
+    from ollama_tools.settings.serve import exec_server, plan_server
 
     plan = plan_server(settings, ollama)
     command_line = " ".join(plan.arguments)
@@ -115,9 +115,9 @@ def serve(
 def doctor(output: Output, host: HostOption = None, junit: JunitOption = None) -> ExitCode:
     """Find what is wrong with a server and the Devstral models on it, and how to mend it."""
     from ollama_tools.checks.doctor import doctor as examine
-    from ollama_tools.report.junit import write_junit
-    from ollama_tools.report.table import print_report
-    from ollama_tools.server import Server
+    from ollama_tools.checks.junit import write_junit
+    from ollama_tools.cli.report import print_report
+    from ollama_tools.server.client import Server
 
     with Server(host) as server:
         report = examine(server)

@@ -3,24 +3,28 @@
 A rule is a small function over a neutral :class:`~ollama_tools.lint.subject.Subject`, so that the
 same rules serve them all. What a template does is not guessed from its text: it is run on a few
 conversations, and the prompts are looked at.
+
+Nothing is imported before it is asked for: the process that a template is tried in comes by here.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ollama_tools.catalog import load_catalog
-from ollama_tools.errors import UsageError
-
-# Their rules enter the table when they are imported.
-from ollama_tools.lint import model_rules, template_rules, tools
-from ollama_tools.lint.finding import CHECKS, RULES, Finding, Rule, Severity
-from ollama_tools.lint.ignores import without_ignored
-from ollama_tools.lint.subject import Subject, from_modelfile, from_path, from_server
-from ollama_tools.lint.tools import lint_tools
-from ollama_tools.reference import QuantReference, parse_reference
-from ollama_tools.server import Server, find_model
+if TYPE_CHECKING:
+    from ollama_tools.lint.judge import (
+        RULES,
+        Finding,
+        Rule,
+        Severity,
+        lint_file,
+        lint_model,
+        lint_modelfile,
+        lint_models,
+        lint_shown,
+        lint_subject,
+        lint_tools,
+    )
 
 __all__ = [
     "RULES",
@@ -30,78 +34,16 @@ __all__ = [
     "lint_file",
     "lint_model",
     "lint_modelfile",
+    "lint_models",
+    "lint_shown",
     "lint_subject",
     "lint_tools",
 ]
 
-_ORDER = list(Severity)
-_ = (model_rules, template_rules, tools)
 
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ollama_tools.lint import judge
 
-def lint_subject(subject: Subject) -> list[Finding]:
-    """Every finding about a subject, in the order of its lines, then of the codes."""
-    found = [rule.finding(subject.label, hit) for rule, check in CHECKS for hit in check(subject)]
-    kept = without_ignored(found, subject.text, subject.modelfile)
-    return sorted(kept, key=_position)
-
-
-def _position(finding: Finding) -> tuple[int, int, str]:
-    return (finding.line or 0, _ORDER.index(finding.severity), finding.code)
-
-
-def lint_file(path: str | Path, *, release: str | None = None) -> list[Finding]:
-    """Lint a Modelfile, a template (``.gotmpl``, ``.jinja``) or a GGUF (``.gguf``).
-
-    Args:
-        path: The file.
-        release: The Devstral it is meant for; None to take it from its name and text.
-
-    Raises:
-        FileProblem: It cannot be read.
-        UsageError: The release is unknown.
-    """
-    return lint_subject(from_path(Path(path).expanduser(), release))
-
-
-def lint_modelfile(
-    text: str, *, label: str = "Modelfile", release: str | None = None
-) -> list[Finding]:
-    """Lint the text of a Modelfile.
-
-    Args:
-        text: The text.
-        label: What to call it in messages.
-        release: The Devstral it is meant for; None to take it from the text.
-    """
-    return lint_subject(from_modelfile(text, label, release))
-
-
-def lint_model(
-    name: str, *, host: str | None = None, release: str | None = None, live: bool = False
-) -> list[Finding]:
-    """Lint a model on a server.
-
-    Args:
-        name: Its name there, or a reference of the catalog (``"UD-Q4_K_XL"``).
-        host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
-        release: The Devstral it is; None to take it from its name.
-        live: Whether the server itself renders, for which it loads the model.
-
-    Raises:
-        ModelNotFound: There is no such model.
-        ServerError: The server does not answer.
-    """
-    with Server(host) as server:
-        found = _name_on_server(server, name)
-        return lint_subject(from_server(server, found, release, live=live))
-
-
-def _name_on_server(server: Server, name: str) -> str:
-    """A model's name there, from that name or from a reference such as ``UD-Q4_K_XL``."""
-    server.version()
-    if find_model(server.models(), name) is None:
-        with suppress(UsageError):
-            reference = parse_reference(name, load_catalog())
-            if isinstance(reference, QuantReference):
-                return f"{reference.release.slug}:{reference.quant.name}"
-    return name
+    return getattr(judge, name)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from ollama_tools.errors import UsageError
 from ollama_tools.lint.finding import RULES, Finding
-from ollama_tools.modelfile_parser import Modelfile
+from ollama_tools.server.modelfile_text import Modelfile
 
 _CODES = r"[A-Za-z]{2}\d{1,3}(?:\s*,\s*[A-Za-z]{2}\d{1,3})*"
 _FILE = re.compile(rf"lint:\s*ignore\s*=\s*({_CODES})")
@@ -31,7 +31,9 @@ def parse_codes(texts: Iterable[str]) -> tuple[str, ...]:
     )
     for code in codes:
         if not any(each.startswith(code) for each in RULES):
-            raise UsageError(f"no rule begins with {code!r}", "docs/lint.md lists the rules")
+            raise UsageError(
+                f"no rule begins with {code!r}", "docs/reference/lint.md lists the rules"
+            )
     return codes
 
 

@@ -1,31 +1,18 @@
-"""Renders conversations by a Jinja template, in a process with limits on time and memory.
-
-A template out of a downloaded file may be a bomb, and Python has no way to stop one inside the
-process that runs it. Reads one JSON document from stdin and writes one to stdout.
-"""
+"""Renders conversations by a Jinja template, as llama-server does; runs inside a worker."""
 
 from __future__ import annotations
 
 import json
-import resource
-import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
-_MAX_MEMORY = 1 << 30
-_MAX_SECONDS = 4
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 _MAX_OUTPUT = 1 << 20
 
 
-def _limit() -> None:
-    for what, most in ((resource.RLIMIT_AS, _MAX_MEMORY), (resource.RLIMIT_CPU, _MAX_SECONDS)):
-        _, hard = resource.getrlimit(what)
-        bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (bound, hard))
-
-
 def _render(template: Any, values: dict[str, Any]) -> dict[str, Any]:
-    import jinja2
-
     parts: list[str] = []
     length = 0
     try:
@@ -44,9 +31,6 @@ def _render(template: Any, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _environment() -> Any:
-    from jinja2.exceptions import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -54,7 +38,7 @@ def _environment() -> Any:
     )
 
     def raise_exception(message: str) -> NoReturn:
-        raise TemplateError(message)
+        raise jinja2.TemplateError(message)
 
     def tojson(value: Any, indent: int | None = None, **_: Any) -> str:
         # Jinja's own filter escapes < > & for HTML; those of llama.cpp and transformers do not.
@@ -66,23 +50,12 @@ def _environment() -> Any:
     return environment
 
 
-def main() -> None:
-    """Render what stdin asks for."""
-    import jinja2
-
-    asked = json.load(sys.stdin)
-    environment = _environment()
-    _limit()
+def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Every conversation of ``asked``, rendered by its template; or why that cannot be used."""
     try:
-        template = environment.from_string(asked["template"])
+        template = _environment().from_string(asked["template"])
     except jinja2.TemplateSyntaxError as error:
-        answer: dict[str, Any] = {"fault": error.message or "syntax error", "line": error.lineno}
-    except (MemoryError, RecursionError, ValueError, OverflowError) as error:
-        answer = {"fault": f"it cannot be compiled: {type(error).__name__}", "line": 1}
-    else:
-        answer = {"answers": [_render(template, each) for each in asked["conversations"]]}
-    json.dump(answer, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+        return {"fault": error.message or "syntax error", "line": error.lineno}
+    except (RecursionError, ValueError, OverflowError) as error:
+        return {"fault": f"it cannot be compiled: {type(error).__name__}", "line": 1}
+    return {"answers": [_render(template, each) for each in asked["conversations"]]}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Sequence
 
-from ollama_tools.catalog import load_catalog
-from ollama_tools.compatibility import MINIMUM_SERVER, parse_version
+from ollama_tools.devstral.carriers import CONTROL_TOKENS
+from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.lint.finding import Hit, Severity, rule
-from ollama_tools.lint.gotemplate import words
+from ollama_tools.lint.gotemplate.parse import words
 from ollama_tools.lint.subject import Kind, Subject, Value
-from ollama_tools.modelfile_parser import INSTRUCTIONS, FaultKind
-from ollama_tools.settings import ServerSettings
-from ollama_tools.template import CONTROL_TOKENS
+from ollama_tools.server.modelfile_text import INSTRUCTIONS, FaultKind
+from ollama_tools.server.parameters import OBSOLETE, PARAMETERS, is_number, near_parameter
+from ollama_tools.server.versions import MINIMUM_SERVER, TESTED_SERVER, parse_version
+from ollama_tools.settings.environment import ServerSettings
 
 _OURS = "make the model with devstral-ollama create"
 _LEAST_CONTEXT = ServerSettings().context
@@ -28,40 +28,6 @@ _PARSERS = words(
 )
 """Those of Ollama 0.34.4 (model/parsers/parsers.go)."""
 
-
-def _as_int(text: str) -> bool:
-    return re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII) is not None
-
-
-def _as_float(text: str) -> bool:
-    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is not None
-
-
-def _as_bool(text: str) -> bool:
-    return text in {*"1tT0fF", "true", "TRUE", "True", "false", "FALSE", "False"}
-
-
-_INTEGERS = words(
-    "num_keep seed num_predict top_k repeat_last_n num_ctx num_batch num_gpu main_gpu "
-    "num_thread draft_num_predict"
-)
-_FLOATS = words(
-    "top_p min_p typical_p temperature repeat_penalty presence_penalty frequency_penalty"
-)
-_PARAMETERS: dict[str, Callable[[str], bool]] = {
-    **dict.fromkeys(_INTEGERS, _as_int),
-    **dict.fromkeys(_FLOATS, _as_float),
-    "use_mmap": _as_bool,
-    "stop": lambda _: True,
-}
-"""The parameters of Ollama 0.34.4 (api/types.go), each with what its value must be."""
-
-_KINDS: dict[Callable[[str], bool], str] = {_as_int: "a whole number", _as_float: "a number"}
-
-_WITHOUT_EFFECT = words(
-    "penalize_newline low_vram f16_kv logits_all vocab_only use_mlock mirostat "
-    "mirostat_tau mirostat_eta typical_p tfs_z numa"
-)
 _OF_THE_SERVER = {
     **dict.fromkeys(
         ("kv_cache_type", "cache_type_k", "cache_type_v", "cache_type", "ollama_kv_cache_type"),
@@ -83,7 +49,7 @@ def _last(subject: Subject, name: str) -> Value | None:
 
 def _number(subject: Subject, name: str) -> float | None:
     value = _last(subject, name)
-    return float(value.text) if value is not None and _as_float(value.text) else None
+    return float(value.text) if value is not None and is_number(value.text) else None
 
 
 def _line(value: Value | None) -> int | None:
@@ -223,7 +189,12 @@ def _requires(subject: Subject) -> Iterator[Hit]:
 def _shared(subject: Subject) -> Iterator[Hit]:
     if subject.clashing:
         names = ", ".join(subject.clashing[:3])
-        yield Hit(f"shares its weights with {names}: only one of them can call tools", "FROM")
+        plain = subject.clashing[0] if subject.parser else subject.label
+        yield Hit(
+            f"shares its weights with {names}: only one of them can call tools",
+            "FROM",
+            fix=f"remove the one that is not needed, as by ollama rm {plain}; the weights stay",
+        )
 
 
 @rule(
@@ -414,10 +385,10 @@ def _each_parameter(subject: Subject) -> Iterator[tuple[str, Sequence[Value]]]:
 )
 def _unknown(subject: Subject) -> Iterator[Hit]:
     for name, values in _each_parameter(subject):
-        if name in _PARAMETERS or name in _WITHOUT_EFFECT or name.lower() in _OF_THE_SERVER:
+        if name in PARAMETERS or name in OBSOLETE or name.lower() in _OF_THE_SERVER:
             continue
-        near = get_close_matches(name.lower(), _PARAMETERS, n=1, cutoff=0.6)
-        fix = f"did you mean {near[0]}?" if near else ""
+        near = near_parameter(name)
+        fix = f"did you mean {near}?" if near else ""
         yield Hit(f"unknown parameter {name[:40]}", f"PARAMETER {name}", values[0].line, fix)
 
 
@@ -432,11 +403,10 @@ def _unknown(subject: Subject) -> Iterator[Hit]:
 )
 def _value(subject: Subject) -> Iterator[Hit]:
     for name, values in _each_parameter(subject):
-        fits = _PARAMETERS.get(name)
+        known = PARAMETERS.get(name)
         for each in values:
-            if fits is not None and not fits(each.text):
-                kind = _KINDS.get(fits, "true or false")
-                message = f"{name} wants {kind}, not {each.text[:40]!r}"
+            if known is not None and not known.fits(each.text):
+                message = f"{name} wants {known.kind}, not {each.text[:40]!r}"
                 yield Hit(message, f"PARAMETER {name}", each.line)
 
 
@@ -460,15 +430,20 @@ def _server_setting(subject: Subject) -> Iterator[Hit]:
     "DV310",
     "parameter-obsolete",
     Severity.WARNING,
-    what="A PARAMETER that has no effect any more, such as `mirostat`",
-    why="Ollama prints a warning, or refuses it, and drops it.",
+    what="A PARAMETER that has no effect any more, such as `mirostat`, or is refused, such as "
+    "`typical_p`",
+    why="Ollama prints a warning and drops it, or refuses to create the model.",
     source="Ollama's parser/parser.go and api/types.go, 0.34.4",
     fix="remove it",
 )
 def _obsolete(subject: Subject) -> Iterator[Hit]:
     for name, values in _each_parameter(subject):
-        if name in _WITHOUT_EFFECT:
+        if name in OBSOLETE:
             yield Hit(f"{name} has no effect", f"PARAMETER {name}", values[0].line)
+        elif name in PARAMETERS and (
+            fault := PARAMETERS[name].fault(subject.version or TESTED_SERVER)
+        ):
+            yield Hit(fault, f"PARAMETER {name}", values[0].line)
 
 
 @rule(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
-from ollama_tools.lint.goexec import run
-from ollama_tools.lint.gotemplate import GoTemplate, TemplateFault
-from ollama_tools.lint.jinja import Rendered, run_jinja
+from ollama_tools.lint.engines import GoTried, Rendered, run_go, run_jinja
+from ollama_tools.lint.fault import TemplateFault, WorkerCrash
 
 SYSTEM, USER, USER_TWO = "S-system", "U-one", "U-two"
 TEXT, ANSWER = "A-text", "A-answer"
@@ -23,7 +23,7 @@ _MODEL_SYSTEM = "M-own-system"
 """Stands for the SYSTEM of a model, which the server puts in front of a conversation."""
 
 Conversation: TypeAlias = "dict[str, Any]"
-Renderer: TypeAlias = "Callable[[Sequence[Conversation]], list[Rendered]]"
+Renderer: TypeAlias = "Callable[[Sequence[Conversation]], Sequence[Rendered]]"
 """Renders conversations: ``messages`` and ``tools`` in OpenAI's form, arguments as objects."""
 
 
@@ -130,11 +130,13 @@ class Prompts:
         rendered: The outcome by probe; empty where there is no template to run.
         fault: Why the template cannot run at all.
         by_go: Whether it is Ollama's Go engine that runs it.
+        crash: How the attempt to find out broke down; empty where it did not.
     """
 
     rendered: Mapping[str, Rendered] = field(hash=False)
-    fault: TemplateFault | None
+    fault: TemplateFault | None = None
     by_go: bool = True
+    crash: str = ""
 
     @classmethod
     def of(cls, render: Renderer, system: str, *, rendered_by_go: bool) -> Prompts:
@@ -146,9 +148,11 @@ class Prompts:
             rendered_by_go: Whether that is Ollama's Go engine.
         """
         try:
-            found = render([_with_system(each, system) for each in PROBES.values()])
+            found = render(_asked(with_system=bool(system)))
         except TemplateFault as fault:
             return cls({}, fault, rendered_by_go)
+        except WorkerCrash as crash:
+            return cls({}, None, rendered_by_go, crash.message)
         return cls(
             {name: _without_system(each, system) for name, each in zip(PROBES, found, strict=True)},
             None,
@@ -198,9 +202,9 @@ def as_texts(conversation: Conversation) -> Conversation:
     return {**conversation, "messages": messages}
 
 
-def _with_system(conversation: Conversation, system: str) -> Conversation:
+def _with_system(conversation: Conversation) -> Conversation:
     messages = conversation["messages"]
-    if not system or messages[0]["role"] == "system":
+    if messages[0]["role"] == "system":
         return conversation
     return {**conversation, "messages": [_says("system", _MODEL_SYSTEM), *messages]}
 
@@ -212,41 +216,48 @@ def _without_system(rendered: Rendered, system: str) -> Rendered:
     return Rendered(rendered.prompt.replace(own, "", 1), rendered.fault, rendered.refused)
 
 
-def go_renderer(template: GoTemplate) -> Renderer:
-    """Renders by a Go template, as Ollama does."""
-
-    def render(conversations: Sequence[Conversation]) -> list[Rendered]:
-        found = []
-        for each in conversations:
-            try:
-                messages = as_texts(each)["messages"]
-                found.append(Rendered(run(template, messages, each.get("tools", ()))))
-            except TemplateFault as fault:
-                found.append(Rendered(None, fault.message))
-        return found
-
-    return render
+# Models of one server mostly have one template, which is tried once.
+_tried_once = lru_cache(maxsize=16)
 
 
-def jinja_renderer(template: str) -> Renderer:
-    """Renders by a Jinja template, as llama-server does."""
+@_tried_once
+def try_go(template: str, *, with_system: bool) -> GoTried:
+    """Try a Go template on every probe.
 
-    def render(conversations: Sequence[Conversation]) -> list[Rendered]:
-        # llama-server finds out what a template can take, and hands over arguments as objects or
-        # texts, and contents as texts or lists, accordingly.
-        forms = [
-            _form(each, arguments=arguments, contents=contents)
-            for arguments, contents in ((False, False), (True, False), (False, True))
-            for each in conversations
-        ]
-        found = run_jinja(template, forms)
-        count = len(conversations)
-        return [
-            next((each for each in found[at::count] if each.prompt is not None), found[at])
-            for at in range(count)
-        ]
+    Args:
+        template: The template.
+        with_system: Whether the model has a system prompt of its own.
 
-    return render
+    Raises:
+        TemplateFault: It cannot be parsed, or does not come to an end.
+        WorkerCrash: Nobody could find out.
+    """
+    probes = [as_texts(each) for each in _asked(with_system=with_system)]
+    return run_go(template, [{"tools": [], **each} for each in probes])
+
+
+@_tried_once
+def try_jinja(template: str, *, with_system: bool) -> tuple[Rendered, ...]:
+    """Try a Jinja template on every probe; see :func:`try_go`."""
+    # llama-server finds out what a template can take, and hands over arguments as objects or
+    # texts, and contents as texts or lists, accordingly.
+    probes = _asked(with_system=with_system)
+    forms = [
+        _form(each, arguments=arguments, contents=contents)
+        for arguments, contents in ((False, False), (True, False), (False, True))
+        for each in probes
+    ]
+    found = run_jinja(template, forms)
+    count = len(probes)
+    return tuple(
+        next((each for each in found[at::count] if each.prompt is not None), found[at])
+        for at in range(count)
+    )
+
+
+def _asked(*, with_system: bool) -> list[Conversation]:
+    """The probes, each with the system prompt that a server puts in front of it."""
+    return [_with_system(each) if with_system else each for each in PROBES.values()]
 
 
 def _form(conversation: Conversation, *, arguments: bool, contents: bool) -> Conversation:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from ollama_tools.catalog import Catalog, Release, TokenizerVersion, load_catalog
-from ollama_tools.compatibility import Version, parse_version
-from ollama_tools.errors import FileProblem
-from ollama_tools.gguf import GgufHeader, read_header
-from ollama_tools.lint.gotemplate import GoTemplate, TemplateFault, parse_go_template
+from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.reference import guess_release
+from ollama_tools.errors import FileProblem, ModelNotFound
+from ollama_tools.files.gguf import GgufHeader, read_header
+from ollama_tools.lint.engines import GoTried
+from ollama_tools.lint.fault import TemplateFault, WorkerCrash
 from ollama_tools.lint.probes import (
-    Conversation,
     Prompts,
     Renderer,
-    as_texts,
-    go_renderer,
-    jinja_renderer,
+    try_go,
+    try_jinja,
 )
-from ollama_tools.modelfile_parser import Instruction, Modelfile, parse_modelfile, read_text
-from ollama_tools.names import is_build_of, same_name
-from ollama_tools.reference import guess_release
-from ollama_tools.server import Server
-from ollama_tools.shown import Shown
+from ollama_tools.server.client import Server
+from ollama_tools.server.modelfile_text import Instruction, Modelfile, parse_modelfile, read_text
+from ollama_tools.server.names import is_build_of, same_name
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import NATIVE_JINJA, Version, parse_version
 
 _SHARED = "shared.gotmpl"
 
@@ -98,6 +98,8 @@ class Subject:
         clashing: Other models on the server that use the same weights in a way that excludes this.
         text: Text of the file, for comments that ignore findings.
         render: What renders conversations; None for the template's own engine, run here.
+        differs: Says how the prompt of a live server differs from the reference, empty where it
+            does not; None where no server renders.
     """
 
     label: str
@@ -118,6 +120,7 @@ class Subject:
     clashing: tuple[str, ...] = ()
     text: str = ""
     render: Renderer | None = field(default=None, repr=False)
+    differs: Callable[[], str] | None = field(default=None, repr=False)
 
     @property
     def is_v13(self) -> bool:
@@ -130,39 +133,43 @@ class Subject:
         return self.modelfile is None or not self.modelfile.faults
 
     @cached_property
-    def go(self) -> GoTemplate | TemplateFault | None:
-        """The Go template, parsed, or why it cannot be; None where there is none."""
+    def go(self) -> GoTried | TemplateFault | WorkerCrash | None:
+        """The Go template, tried, or why it could not be; None where there is none."""
         if self.template is None or self.template.is_jinja:
             return None
         try:
-            return parse_go_template(self.template.text)
-        except TemplateFault as fault:
-            return fault
+            return try_go(self.template.text, with_system=bool(self._system))
+        except (TemplateFault, WorkerCrash) as error:
+            return error
 
     @property
     def is_generic(self) -> bool:
         """Whether it is a Go template that knows no messages, and so neither tools nor history."""
-        return isinstance(self.go, GoTemplate) and not (
-            {"messages", "$.messages"} & self.go.names()
-        )
+        return isinstance(self.go, GoTried) and not self.go.knows_messages
 
     @cached_property
     def prompts(self) -> Prompts:
         """What becomes of the probes."""
-        system = self.system.text if self.system else ""
-        if self.template is None or isinstance(self.go, TemplateFault):
-            return Prompts({}, self.go if isinstance(self.go, TemplateFault) else None)
-        if isinstance(self.go, GoTemplate):
-            if not any(_says_something(each) for each in self.go.root):
-                # A file of definitions for other templates to use.
-                return Prompts({}, None)
-            return Prompts.of(self.render or go_renderer(self.go), system, rendered_by_go=True)
-        render = self.render or jinja_renderer(self.template.text)
-        return Prompts.of(render, system, rendered_by_go=False)
+        if self.template is None:
+            return Prompts({})
+        match self.go:
+            case TemplateFault() as fault:
+                return Prompts({}, fault)
+            case WorkerCrash() as crash:
+                return Prompts({}, crash=crash.message)
+            case GoTried() as tried:
+                if not tried.says_something:
+                    # A file of definitions for other templates to use.
+                    return Prompts({})
+                render = self.render or (lambda _: tried.rendered)
+                return Prompts.of(render, self._system, rendered_by_go=True)
+        text, with_system = self.template.text, bool(self._system)
+        render = self.render or (lambda _: try_jinja(text, with_system=with_system))
+        return Prompts.of(render, self._system, rendered_by_go=False)
 
-
-def _says_something(node: Any) -> bool:
-    return bool(getattr(node, "text", "x").strip())
+    @property
+    def _system(self) -> str:
+        return self.system.text if self.system else ""
 
 
 def find_release(asked: str | None, text: str, catalog: Catalog) -> Release | None:
@@ -312,27 +319,37 @@ def _parameters(instructions: Sequence[Instruction]) -> dict[str, list[Value]]:
     return found
 
 
-def from_server(
-    server: Server, name: str, release: str | None = None, *, live: bool = False
-) -> Subject:
+def from_server(server: Server, name: str, release: str | None = None) -> Subject:
     """The subject of a model on a server.
 
     Args:
         server: The server.
         name: The model's name there.
         release: The release it is; None to take it from its name and its own words.
-        live: Whether the server renders the conversations itself, for which it loads the model.
 
     Raises:
         ModelNotFound: There is no such model.
         ServerError: The server does not answer.
     """
-    catalog = load_catalog()
     version = parse_version(server.version())
-    answer = server.post("/api/show", {"model": name})
-    shown = Shown(name, answer)
-    parsed = parse_modelfile(str(answer.get("modelfile") or ""))
-    known = find_release(release, f"{name} {shown.label}", catalog)
+    shown = server.show(name)
+    return from_shown(shown, version, list(_others(server, shown)), release)
+
+
+def from_shown(
+    shown: Shown, version: Version | None, others: Sequence[Shown], release: str | None = None
+) -> Subject:
+    """The subject of a model that its server has shown already.
+
+    Args:
+        shown: The model.
+        version: The server's version; None where it is none.
+        others: The server's models, this one among them or not.
+        release: The release it is; None to take it from its name and its own words.
+    """
+    catalog = load_catalog()
+    parsed = parse_modelfile(shown.modelfile)
+    known = find_release(release, f"{shown.name} {shown.label}", catalog)
     template = Template(shown.template, shown.is_jinja) if shown.template else None
 
     def last(directive: str) -> Value | None:
@@ -340,7 +357,7 @@ def from_server(
         return None if found is None else Value(found.value)
 
     return Subject(
-        label=name,
+        label=shown.name,
         kind=Kind.MODEL,
         tokenizer=choose_tokenizer(known, template, catalog),
         release=known,
@@ -355,42 +372,30 @@ def from_server(
         longest_context=shown.longest_context,
         version=version,
         capabilities=shown.capabilities,
-        clashing=tuple(_clashing(server, shown)),
-        render=_live_renderer(server, name) if live else None,
+        clashing=tuple(_clashing(shown, version, others)),
     )
 
 
-def _clashing(server: Server, shown: Shown) -> list[str]:
-    if shown.weights is None:
-        return []
-    # Builds are kept for a way back, under names that nobody is told to use.
-    others = [
-        server.show(each.name)
-        for each in server.models()
-        if not same_name(each.name, shown.name)
-        and not is_build_of(each.name, shown.name)
-        and not is_build_of(shown.name, each.name)
-    ]
-    return [
-        each.name
-        for each in others
-        if each.weights == shown.weights and bool(each.parser) != bool(shown.parser)
-        if each.is_jinja or shown.is_jinja
-    ]
+def _others(server: Server, shown: Shown) -> Iterator[Shown]:
+    for each in server.models():
+        if not same_name(each.name, shown.name):
+            # Somebody may remove a model after it was listed.
+            with suppress(ModelNotFound):
+                yield server.show(each.name)
 
 
-def _live_renderer(server: Server, name: str) -> Renderer:
-    from ollama_tools.errors import ServerError
-    from ollama_tools.lint.jinja import Rendered
-
-    def render(conversations: Sequence[Conversation]) -> list[Rendered]:
-        found = []
-        for each in conversations:
-            try:
-                request = {"model": name, **as_texts(each)}
-                found.append(Rendered(server.rendered_prompt(request)))
-            except ServerError as error:
-                found.append(Rendered(None, error.what))
-        return found
-
-    return render
+def _clashing(shown: Shown, version: Version | None, others: Sequence[Shown]) -> Iterator[str]:
+    # Before, the server had no engine that applies a Jinja by itself.
+    if shown.weights is None or version is None or version < NATIVE_JINJA:
+        return
+    for each in others:
+        # Builds are kept for a way back, under names that nobody is told to use.
+        if (
+            same_name(each.name, shown.name)
+            or is_build_of(each.name, shown.name)
+            or is_build_of(shown.name, each.name)
+        ):
+            continue
+        differs = bool(each.parser) != bool(shown.parser)
+        if each.weights == shown.weights and differs and (each.is_jinja or shown.is_jinja):
+            yield each.name

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ollama_tools.errors import ServerError, ServerUnreachable
 from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.lint.engines import GoTried
 from ollama_tools.lint.finding import Hit, Severity, rule
-from ollama_tools.lint.gotemplate import GoTemplate
 from ollama_tools.lint.probes import (
     ANSWER,
     DEVELOPER,
@@ -240,8 +241,8 @@ def _tag(subject: Subject) -> Iterator[Hit]:
     if subject.kind is Kind.TEMPLATE and subject.is_v13:
         # A template alone does not say which parser will read what the model writes.
         return
-    if isinstance(subject.go, GoTemplate) and subject.prompts.rendered:
-        tag = subject.go.tool_call_tag()
+    if isinstance(subject.go, GoTried) and subject.prompts.rendered:
+        tag = subject.go.tag
         if not tag.startswith("[TOOL_CALLS]"):
             yield _hit(
                 subject, f"the server looks for tool calls by {tag[:30]!r}, not [TOOL_CALLS]"
@@ -489,3 +490,40 @@ def _lists(subject: Subject) -> Iterator[Hit]:
     lost = SYSTEM not in prompts.get("lists") or ANSWER not in prompts.get("lists")
     if right and "history" not in prompts.failures and (lost or prompts.writes_lists):
         yield _hit(subject, "cannot take contents that are lists of parts", "content")
+
+
+@rule(
+    "DV123",
+    "template-untried",
+    Severity.ERROR,
+    what="A template that could not be tried, because the process for that broke down",
+    why="Nothing is known of it, good or bad: no rule about what it does has been asked.",
+    source="a process with bounds on memory, time and output",
+    fix="mend what the message names; if it is this package, report it with that line",
+)
+def _untried(subject: Subject) -> Iterator[Hit]:
+    if subject.prompts.crash:
+        message = f"the template could not be tried: {subject.prompts.crash}"
+        yield Hit(message, "template", _at_start(subject))
+
+
+@rule(
+    "DV124",
+    "prompt-differs",
+    Severity.ERROR,
+    what="A server's prompt of a session with tools that is not the reference's (`--live`)",
+    why="The model was trained on that text; the order of keys inside JSON is forgiven.",
+    source=f"{_MISTRAL}, character by character",
+    fix=_OURS,
+)
+def _differs(subject: Subject) -> Iterator[Hit]:
+    if subject.differs is None or not _probed(subject, "plain"):
+        return
+    try:
+        difference = subject.differs()
+    except ServerUnreachable:
+        raise
+    except ServerError as error:
+        difference = f"the server renders none: {error.what}"
+    if difference:
+        yield _hit(subject, f"not {_MISTRAL}'s prompt: {difference}")

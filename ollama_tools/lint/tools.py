@@ -14,7 +14,7 @@ from typing import Any
 from ollama_tools.errors import FileProblem
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.finding import Finding, Hit, Rule, Severity, add_rule
-from ollama_tools.modelfile_parser import read_text
+from ollama_tools.server.modelfile_text import read_text
 
 _TYPES = "Ollama's api/types.go, 0.34.4; measured"
 _TEMPLATE = "Ollama's template/template.go, 0.34.4; measured"

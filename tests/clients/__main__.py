@@ -1,7 +1,7 @@
 """``python -m tests.clients`` drives the clients and prints how they fare.
 
-With ``--write`` it also writes docs/clients.md; names pick the clients whose name, driver or
-surface they are part of.
+With ``--write`` it also writes docs/reference/clients.md; names pick the clients whose name,
+driver or surface they are part of.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.clients.table import DOCUMENT, markdown, table
 def main() -> None:
     """Drive, print, write."""
     parser = argparse.ArgumentParser(prog="python -m tests.clients", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/clients.md")
+    parser.add_argument("--write", action="store_true", help="write docs/reference/clients.md")
     parser.add_argument("name", nargs="*", help="clients to drive; all by default")
     chosen = parser.parse_args()
     clients = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.catalog import TokenizerVersion
 from tests.clients.install import Environment, version
 from tests.clients.scripts import ANSWER, CARRIERS, ONE, PLAIN, TWO, Call, Part, sorted_keys
 

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.server.client import Server
 from tests.clients.clients import Client
 from tests.clients.install import install_all, interpreter, variables
 from tests.clients.proxy import Recorder

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.miniature import Script, write_miniature, write_speaker
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier, go_template
+from ollama_tools.devstral.carriers import Carrier, go_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.miniature import Script, write_miniature, write_speaker
+from ollama_tools.server.client import Server
 from tests.conformance.cases import canonical
 from tests.parity.places import Place, jinja_template
 

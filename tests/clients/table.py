@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.template import Carrier
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from tests.clients.drive import PLACES, Found, total
 from tests.parity.recorded import Score
 from tests.testbed.build import NEWEST
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "clients.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "clients.md"
 
 _INTRODUCTION = f"""\
 <!-- Written by `python -m tests.clients --write`, which installs the clients, drives them and
@@ -40,7 +40,7 @@ mistral-common.
 The tools that we hand to libraries use only keywords that Ollama keeps, in the order that it
 writes. Clients that make schemas themselves, or write ours anew, are shown with theirs:
 pydantic-ai, langchain-ollama, ollama (Python), and all agents. Many more of those are in the
-requests of [tests/parity/corpus](../tests/parity/corpus).
+requests of [tests/parity/corpus](../../tests/parity/corpus).
 """
 
 _SETTINGS = """

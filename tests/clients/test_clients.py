@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from pytest_httpserver import HTTPServer
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.template import Carrier
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from tests.clients.clients import CLIENTS
 from tests.clients.drive import PLACES, Found, run, total
 from tests.clients.proxy import Recorder

@@ -16,14 +16,14 @@ from unittest import mock
 
 import httpx
 
-from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks import surfaces
 from ollama_tools.checks.surfaces import SURFACES, Call, Reply, Surface
-from ollama_tools.data import data_path
+from ollama_tools.devstral.carriers import go_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.miniature import CallForm, Output, write_speaker
 from ollama_tools.errors import ServerError, ServerUnreachable
-from ollama_tools.miniature import CallForm, Output, write_speaker
-from ollama_tools.server import Server
-from ollama_tools.template import go_template
+from ollama_tools.files.packaged import data_path
+from ollama_tools.server.client import Server
 from tests.conformance.cases import CASES, TOOLS, Case
 
 Cells = dict[str, dict[str, dict[str, str]]]

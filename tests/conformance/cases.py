@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tools.checks.surfaces import ANSWER_TOKENS
-from ollama_tools.miniature import CallForm, Output
+from ollama_tools.devstral.miniature import CallForm, Output
 
 Arguments = Mapping[str, Any]
 
@@ -164,7 +164,7 @@ CASES: tuple[Case, ...] = (
     Case("nested keys out of order", (("write_file", {"options": {"z": 1, "a": 2}}),)),
     Case("control tokens' names in a string", (("bash", {"cmd": "echo [TOOL_CALLS]x[ARGS]{}"}),)),
     Case(
-        "1 MB of arguments",
+        "0.9 MiB of arguments",
         (("write_file", {"content": _BIG}),),
         written={
             "v13": [

@@ -1,4 +1,4 @@
-"""``python -m tests.conformance.table`` runs every case and writes docs/tool-calls.md.
+"""``python -m tests.conformance.table`` runs every case and writes docs/reference/tool-calls.md.
 
 With ``--stored`` nothing runs: the document is written out of the results of the last run.
 """
@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 from tests.conformance.bed import CARRIERS, WAYS, Cells, create_models, run
 from tests.conformance.outcomes import MEANING, Word, word
 from tests.conformance.store import VERSIONS, load, save
 from tests.testbed.build import NEWEST, ollama_build
 from tests.testbed.server import OllamaServer
 
-TARGET = Path(__file__).parents[2] / "docs" / "tool-calls.md"
+TARGET = Path(__file__).parents[2] / "docs" / "reference" / "tool-calls.md"
 
 _INTRODUCTION = """\
 # What becomes of a tool call
@@ -46,7 +46,7 @@ _NOTES = """
 - Once a stream has begun, `/v1` surfaces tell nothing of an error; `/api/chat` sends it as a line.
 - Before 0.32.15 an error of `PARSER ministral` now and then leaves the request hanging; such a
   request is asked again here.
-- Under a grammar every character of the arguments costs time: 1 MB takes seconds.
+- Under a grammar every character of the arguments costs time: 1 MiB takes seconds.
 """
 
 
@@ -146,7 +146,7 @@ def _escaped(text: str) -> str:
 
 def main() -> None:
     """Run, store, write."""
-    parser = argparse.ArgumentParser(description="Write docs/tool-calls.md.")
+    parser = argparse.ArgumentParser(description="Write docs/reference/tool-calls.md.")
     parser.add_argument("--stored", action="store_true", help="write the document only")
     parser.add_argument("--ollama", action="append", choices=VERSIONS, help="run this one only")
     chosen = parser.parse_args()

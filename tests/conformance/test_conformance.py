@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ollama_tools.miniature import write_speaker
-from ollama_tools.server import Server
+from ollama_tools.devstral.miniature import write_speaker
+from ollama_tools.server.client import Server
 from tests.conformance.bed import CARRIERS, create_models, cue, model_name
 from tests.conformance.cases import CASES, TOOLS
 from tests.conformance.outcomes import RULES, Word, expected, word

@@ -32,7 +32,7 @@ _BIN = Path(sys.executable).parent
 def overtaking(build: str) -> str:
     """Code that lets a process be overtaken: whenever it switches the name, another run does."""
     return f"""\
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 
 copy = Server.copy
 
@@ -249,14 +249,20 @@ class Fleet:
         self.variables: dict[str, Any] = {
             **self.release(NEWEST),
             "devstral_tools_wheels": str(wheels),
-            "devstral_model_reference": QUANT,
-            "devstral_model_name": MODEL,
-            "devstral_model_registry": f"http://{hub.registry}",
+            "devstral_model": {
+                "reference": QUANT,
+                "name": MODEL,
+                "registry": f"http://{hub.registry}",
+            },
             "devstral_model_prompt_tokens": 300,
             "devstral_serial": 3,
         }
         self.of_host: dict[str, dict[str, Any]] = {}
         self.settled = False
+
+    def want(self, **wish: Any) -> None:
+        """Say something else of the model that is wanted."""
+        self.variables["devstral_model"] = {**self.variables["devstral_model"], **wish}
 
     def release(self, version: str) -> dict[str, Any]:
         """The variables that pin a release of the server."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -13,21 +14,18 @@ from typing import Any
 import pytest
 import yaml
 
-from docs.collection import ROLES, TARGET, argument_spec, markdown
+from docs.collection import ROLES, TARGET, argument_spec, generated, markdown
 from ollama_tools import __version__
-from ollama_tools.builds import rollback
-from ollama_tools.ensure import ensure_model, smoke
-from ollama_tools.template import AUTO, Carrier
-from ollama_tools.wish import Via
+from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.model.builds import rollback
+from ollama_tools.model.ensure import ensure_model, smoke
+from ollama_tools.wanted.wish import Via, WishOptions
 from tests.fleet.fleet import COLLECTION, collections_path
 
 MODULES = ("devstral_model", "devstral_model_info", "devstral_rollback", "devstral_smoke")
 ROLE_NAMES = sorted(path.name for path in ROLES.iterdir())
 # What a Python caller hands over as objects, or what a module does otherwise.
 _OURS = {"progress", "server", "dry_run"}
-# None in Python is an option that is left out; these have another word for it.
-_EMPTY: dict[str, Any] = {"parameters": {}}
-
 _DUMP = """
 import importlib, json, sys
 sys.path.insert(0, sys.argv[1])
@@ -48,11 +46,16 @@ def arguments() -> dict[str, dict[str, Any]]:
 
 def api(function: Any) -> dict[str, Any]:
     """What a function of the Python API takes, with its defaults."""
-    return {
+    parameters = inspect.signature(function).parameters
+    found = {
         name: None if each.default is inspect.Parameter.empty else each.default
-        for name, each in inspect.signature(function).parameters.items()
-        if name not in _OURS
+        for name, each in parameters.items()
+        if name not in _OURS and each.kind is not inspect.Parameter.VAR_KEYWORD
     }
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        # What the module leaves out, the wish says by itself.
+        found |= dict.fromkeys(WishOptions.__annotations__)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_a_module_takes_what_the_python_api_takes(
     wanted = api(function)
     assert set(options) - beside == set(wanted)
     for name, default in wanted.items():
-        assert options[name].get("default") == _EMPTY.get(name, default), name
+        assert options[name].get("default") == default, name
 
 
 def test_the_info_module_takes_every_wish(arguments: dict[str, dict[str, Any]]) -> None:
@@ -79,13 +82,16 @@ def test_the_info_module_takes_every_wish(arguments: dict[str, dict[str, Any]]) 
     assert wishes | {"settings", "templates"} == set(arguments["devstral_model_info"])
 
 
+def test_what_can_be_said_of_a_model_is_the_wish() -> None:
+    for path, text in generated().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path}: run make docs"
+
+
 def test_choices_are_those_of_the_package(arguments: dict[str, dict[str, Any]]) -> None:
-    for module in ("devstral_model", "devstral_model_info"):
-        assert arguments[module]["carrier"]["choices"] == [AUTO, *sorted(Carrier)]
-        assert sorted(arguments[module]["via"]["choices"]) == sorted(Via)
-    role = argument_spec("devstral_model")["options"]
-    assert role["devstral_model_carrier"]["choices"] == [AUTO, *sorted(Carrier)]
-    assert sorted(role["devstral_model_via"]["choices"]) == ["", *sorted(Via)]
+    role = argument_spec("devstral_model")["options"]["devstral_model"]["options"]
+    for options in (arguments["devstral_model"], arguments["devstral_model_info"], role):
+        assert options["carrier"]["choices"] == [AUTO, *sorted(Carrier)]
+        assert sorted(options["via"]["choices"]) == sorted(Via)
 
 
 def test_secrets_are_marked_as_such(arguments: dict[str, dict[str, Any]]) -> None:
@@ -103,7 +109,7 @@ def test_the_role_hands_every_option_to_its_module(arguments: dict[str, dict[str
     # A role is for a model that shall be there, and to force is nothing for every run.
     assert set(task) == set(arguments["devstral_model"]) - {"state", "force"}
     for name, value in task.items():
-        assert f"devstral_model_{name}" in value
+        assert f"devstral_model_{name}" in value or f"devstral_model.{name}" in value
 
 
 @pytest.mark.parametrize("role", ROLE_NAMES)
@@ -112,7 +118,7 @@ def test_a_roles_defaults_are_those_of_its_argument_spec(role: str) -> None:
     defaults = yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text()) or {}
     assert set(defaults) <= set(options)
     for name, option in options.items():
-        assert name.startswith(f"{role}_")
+        assert name == role or name.startswith(f"{role}_")
         if option.get("required"):
             assert not defaults.get(name)
         elif "default" in option:
@@ -134,6 +140,16 @@ def test_a_role_uses_no_variable_that_it_does_not_declare(role: str) -> None:
 
 def test_the_roles_are_described_as_they_are() -> None:
     assert TARGET.read_text(encoding="utf-8") == markdown(), "run: python -m docs.collection"
+
+
+def test_the_collection_imports_its_face_and_nothing_else_of_the_package() -> None:
+    imported = {
+        node.module
+        for path in (COLLECTION / "plugins").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ollama_tools")
+    }
+    assert imported == {"ollama_tools.collection"}
 
 
 def test_the_collections_version_is_the_packages() -> None:

@@ -21,7 +21,7 @@ PINNED = {
     "ollama_server_version": "0.34.4",
     "ollama_server_archive": "/nowhere.tgz",
     "ollama_server_sha256": "0" * 64,
-    "devstral_model_reference": "UD-Q4_K_XL",
+    "devstral_model": {"reference": "UD-Q4_K_XL"},
 }
 
 
@@ -130,7 +130,7 @@ def test_settings_become_a_drop_in(tmp_path: Path) -> None:
         ("{'kv_cache_typ': 'q8_0'}", "0.34.4", "there is no setting"),
         ("{'kv_cache_type': 'q5_1'}", "0.24.0", "silently use f16"),
         ("{'flash_attention': false}", "0.34.4", "needs flash attention"),
-        ("{'context': 'much'}", "0.34.4", "the setting context cannot be"),
+        ("{'context': 'much'}", "0.34.4", "the context 'much' is no number"),
         ("{}", "0.9.0", "Devstral needs 0.15.3"),
     ],
 )
@@ -146,7 +146,9 @@ def test_impossible_settings_are_refused(
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"devstral_model_reference": "Q4_K_XXL"}, "Q4_K_XXL"),
+        ({"devstral_model": {"reference": "Q4_K_XXL"}}, "Q4_K_XXL"),
+        ({"devstral_model": {"name": "devstral:agent"}}, "as in devstral_model: {reference"),
+        ({"devstral_model_context": 8192}, 'as in devstral_model: {"context": 8192}'),
         ({"devstral_model_keep": 1}, "keep 2 or more"),
         ({"ollama_server_sha256": ""}, "missing or not 64 hexadecimal digits"),
         ({"ollama_server_sha256": "0123"}, "missing or not 64 hexadecimal digits"),

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome, ensure_model
-from ollama_tools.builds import history
-from ollama_tools.names import build_name, failed_name, new_trial_name
-from ollama_tools.server import Server
+from ollama_tools.model.builds import history
+from ollama_tools.server.client import Server
+from ollama_tools.server.names import build_name, failed_name, new_trial_name
 from tests.fleet.fleet import (
     MODEL,
     QUANT,
@@ -95,7 +95,8 @@ def make(server: Server, wish: dict[str, Any]) -> Make:
 def failing(module: str, function: str, error: str = "ServerError") -> str:
     """Code after which a function of the package fails, as if its server had gone down."""
     return f"""\
-from ollama_tools import {module}, errors
+from ollama_tools import errors
+from ollama_tools.model import {module}
 
 def fail(*_, **__):
     raise errors.{error}("no answer")
@@ -325,12 +326,14 @@ class Fate:
         serves: What the name stands for in the end: ``first``, the ``new`` build or ``other``.
         variables: The variables that make it happen.
         meddler: Code that does.
+        wish: What is asked for otherwise.
     """
 
     told: str
     serves: str
     variables: dict[str, Any] = field(default_factory=dict)
     meddler: str = ""
+    wish: dict[str, Any] = field(default_factory=dict)
 
 
 # No context holds such a prompt.
@@ -352,17 +355,20 @@ _FATES = {
     "the smoke of a new name fails": Fate(
         "serves NEW, which failed, and served nothing before",
         "new",
-        {**_UNPASSABLE, "devstral_model_name": "devstral:new"},
+        _UNPASSABLE,
+        wish={"name": "devstral:new"},
     ),
     "the smoke fails where only old builds went": Fate(
         "serves what it served before",
         "first",
-        {**_UNPASSABLE, "devstral_model_context": 8192, "devstral_model_keep": 1},
+        {**_UNPASSABLE, "devstral_model_keep": 1},
+        wish={"context": 8192},
     ),
     "the smoke fails where nothing was to do": Fate(
         "serves what it served before",
         "first",
-        {**_UNPASSABLE, "devstral_model_context": 8192},
+        _UNPASSABLE,
+        wish={"context": 8192},
     ),
     "what is over cannot be removed": Fate(
         "was switched to its new build, and failed afterwards",
@@ -373,8 +379,9 @@ _FATES = {
     "what came is not what it should be": Fate(
         "serves what it served before",
         "first",
-        {"devstral_model_reference": "Q8_0"},
+        {},
         failing("bring", "check_architecture"),
+        {"reference": "Q8_0"},
     ),
 }
 
@@ -392,18 +399,22 @@ def test_a_host_whose_model_fails_is_said_to_serve_what_it_does(
         "tasks": [{"ansible.builtin.include_tasks": str(tasks)}],
     }
     (tmp_path / "play.yml").write_text(json.dumps([play]))
+    wish = {
+        "reference": QUANT,
+        "name": MODEL,
+        "registry": f"http://{hub.registry}",
+        "context": 16384,
+        **fate.wish,
+    }
     variables = {
+        "devstral_model": wish,
         "devstral_tools_path": sys.prefix,
         "devstral_model_host": server.url,
-        "devstral_model_reference": QUANT,
-        "devstral_model_name": MODEL,
-        "devstral_model_registry": f"http://{hub.registry}",
-        "devstral_model_context": 16384,
         "devstral_model_check": False,
         "devstral_model_prompt_tokens": 300,
         **fate.variables,
     }
-    name = str(variables["devstral_model_name"])
+    name = str(wish["name"])
     done = run_playbook(
         str(tmp_path / "play.yml"),
         place=tmp_path,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import testinfra
 
-from ollama_tools.checks import cases
+from ollama_tools.lint import cases
 from tests.fleet.fleet import MODEL, QUANT, Fleet, overtaking
 from tests.testbed.build import NEWEST, OLDEST
 from tests.testbed.hosts import Host, Hosts
@@ -196,7 +196,7 @@ def asking(host: Host) -> Iterator[list[str]]:
 def test_a_new_quant_is_rolled_out_without_a_failed_request(converged: Fleet) -> None:
     host = converged.hosts["gpu1"]
     before = status(host)[MODEL]
-    converged.variables["devstral_model_reference"] = "Q8_0"
+    converged.want(reference="Q8_0")
     with asking(host) as failed:
         done = converged.play("site")
     assert done.code == 0, done.output
@@ -212,7 +212,7 @@ def test_a_new_quant_is_rolled_out_without_a_failed_request(converged: Fleet) ->
 
 def test_a_host_whose_smoke_fails_is_put_back_and_the_next_left_alone(converged: Fleet) -> None:
     before = {each.name: status(each)[MODEL] for each in converged.hosts.hosts}
-    converged.variables["devstral_model_context"] = 16384
+    converged.want(context=16384)
     # No context holds such a prompt, so only this host's own check can fail.
     converged.variables["devstral_serial"] = 1
     converged.of_host["gpu2"] = {"devstral_smoke_prompt_tokens": 60_000}
@@ -243,7 +243,7 @@ def test_a_model_made_by_hand_serves_again_where_the_new_ones_smoke_fails(
 
 def test_a_new_name_whose_smoke_fails_has_nothing_to_be_put_back_to(converged: Fleet) -> None:
     host = converged.hosts["gpu2"]
-    converged.variables["devstral_model_name"] = "devstral:new"
+    converged.want(name="devstral:new")
     converged.of_host["gpu2"] = {"devstral_smoke_prompt_tokens": 60_000}
     done = converged.play("site", "--limit", "gpu2")
     assert done.code != 0
@@ -259,7 +259,7 @@ def test_a_host_that_another_run_overtakes_says_so_and_nothing_is_put_back(
 ) -> None:
     host = converged.hosts["gpu2"]
     other = next(each for each in status(host) if each.startswith(f"{MODEL}-"))
-    converged.variables["devstral_model_context"] = 24576
+    converged.want(context=24576)
     packages = host.run("ls -d /opt/devstral-ollama/lib/python3*/site-packages").stdout.strip()
     # The host's Python may have a sitecustomize of its own.
     host.run(f"cat >{packages}/other_run.py", stdin=overtaking(other))
@@ -311,7 +311,7 @@ def test_a_host_that_reboots_serves_again_by_itself(converged: Fleet) -> None:
 
 
 def test_a_host_that_is_cut_off_is_reported_and_the_others_finish(converged: Fleet) -> None:
-    converged.variables["devstral_model_context"] = 20480
+    converged.want(context=20480)
     lost = converged.hosts["gpu2"]
     lost.cut_off()
     try:
@@ -341,7 +341,7 @@ def test_a_wrong_checksum_installs_nothing(fleet: Fleet) -> None:
 def test_a_full_disk_leaves_the_old_model_serving(converged: Fleet, fleet_hub: Hub) -> None:
     host = converged.hosts["gpu3"]
     before = status(host)
-    converged.variables["devstral_model_reference"] = "Q6_K"
+    converged.want(reference="Q6_K")
     with host.full_disk(leave_bytes=64 * 1024):
         done = converged.play("site", "--limit", "gpu3")
         assert done.code != 0
@@ -388,7 +388,7 @@ def test_one_smoke_report_over_all_hosts(converged: Fleet, tmp_path: Any) -> Non
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"devstral_model_reference": "UD-Q9_Z"}, "is no quant"),
+        ({"devstral_model": {"reference": "UD-Q9_Z"}}, "is no quant"),
         ({"ollama_server_settings": {"kv_cache_type": "q9_9"}}, "no type of a KV cache"),
         (
             {"ollama_server_settings": {"kv_cache_type": "q5_1"}, "ollama_server_version": OLDEST},

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import gpu
 from benchmarks.gpu.bundle import LARGEST, make_bundle
-from ollama_tools.memory import KvType
+from ollama_tools.devstral.memory import KvType
 
 # In a network namespace of its own a program finds no route and a loopback that is down.
 _ALONE = """

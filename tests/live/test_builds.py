@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome, ensure_model
-from ollama_tools.builds import history, prune, rollback
-from ollama_tools.drift import model_status
-from ollama_tools.errors import CheckFailed, ExitCode, ModelNotFound, UsageError
+from ollama_tools.errors import (
+    CheckFailed,
+    ExitCode,
+    ModelNotFound,
+    Overtaken,
+    ServerError,
+    UsageError,
+)
+from ollama_tools.model.builds import history, prune, rollback
+from ollama_tools.model.status import model_status
 from ollama_tools.progress import Silence
-from ollama_tools.server import Server
-from ollama_tools.wish import Wish
+from ollama_tools.server.client import Server
+from ollama_tools.wanted.wish import Wish
 from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli
 from tests.testbed.build import OLDEST, ollama_build
 from tests.testbed.hub import Hub
@@ -167,8 +174,124 @@ def test_a_build_that_another_run_removes_before_its_switch_is_made_again(
     assert not [each for each in model_names(server) if ".try-" in each]
 
 
+def test_a_base_that_another_run_removes_after_its_pull_is_pulled_again(
+    server: Server, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Server.pull
+    pulled: list[str] = []
+
+    def pull(self: Server, name: str, **options: Any) -> None:
+        real(self, name, **options)
+        pulled.append(name)
+        if len(pulled) == 1:
+            self.delete(name)
+
+    monkeypatch.setattr(Server, "pull", pull)
+    assert make(server, hub, 4096).changed
+    assert len(pulled) == 2
+    assert serving(server) == 4096
+    assert not [each for each in model_names(server) if "GGUF" in each]
+
+
+class Stopper(Silence):
+    """A person who stops a run just before a step."""
+
+    def __init__(self, before: str) -> None:
+        self._before = before
+
+    def step(self, text: str) -> None:
+        if text.startswith(self._before):
+            raise KeyboardInterrupt
+
+
+def unserved(server: Server) -> list[str]:
+    return [each.name for each in history(server, NAME) if not each.served]
+
+
+def test_a_build_that_was_overtaken_is_none_to_go_back_to(
+    server: Server, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make(server, hub, 4096).build, make(server, hub, 8192).build
+    real = Server.copy
+
+    def copy(self: Server, source: str, destination: str) -> None:
+        real(self, source, destination)
+        if destination == NAME:
+            real(self, first, NAME)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "copy", copy)
+        with pytest.raises(Overtaken, match=first) as caught:
+            make(server, hub, 16384)
+    lost = caught.value.fix.split()[-1]
+    assert unserved(server) == [lost]
+    assert server.show(lost).context == 16384
+    # What was pulled for it goes as after any other run.
+    assert not [each for each in model_names(server) if "GGUF" in each or ".try-" in each]
+
+    assert rollback(server, NAME).build == second
+    assert unserved(server) == [lost]
+    # It takes no place of one that served, and is spared as long as its run may be at it.
+    assert prune(server, NAME, 2)[0] == []
+    back = rollback(server, NAME, to=lost)
+    assert (back.build, back.previous) == (lost, second)
+    assert unserved(server) == []
+    assert rollback(server, NAME).build == second
+    assert contexts(server) == [8192, 16384, 4096]
+    assert not [each for each in model_names(server) if ".n" in each]
+
+
+def test_a_build_whose_run_was_stopped_before_its_switch_never_served(
+    server: Server, hub: Hub, bed: OllamaServer
+) -> None:
+    first, second = make(server, hub, 4096).build, make(server, hub, 8192).build
+    with pytest.raises(KeyboardInterrupt):
+        make(server, hub, 16384, progress=Stopper("switch"))
+    (stopped,) = unserved(server)
+    assert [each.name for each in history(server, NAME)] == [second, first, stopped]
+    listed = run_cli("history", NAME, server=bed.url).stdout.splitlines()
+    assert [line.endswith("never served") for line in listed][-1]
+
+    assert rollback(server, NAME).build == first
+    server.delete(second)
+    with pytest.raises(ModelNotFound, match="no build that served before") as caught:
+        rollback(server, NAME)
+    assert stopped in caught.value.fix
+    # The next run goes on with it, and then it has served.
+    assert make(server, hub, 16384).build == stopped
+    assert unserved(server) == []
+    assert rollback(server, NAME).build == first
+    assert not [each for each in model_names(server) if ".n" in each]
+
+
+def test_a_build_that_serves_has_served_though_its_run_could_not_say_so(
+    server: Server, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(server, hub, 4096)
+    real = Server.delete
+
+    def refuse(self: Server, name: str) -> None:
+        if ".n" in name:
+            raise ServerError("the disk is read-only")
+        real(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "delete", refuse)
+        with pytest.raises(
+            ServerError, match=f"{NAME} stands for {NAME}-[0-9a-f]+ already"
+        ) as caught:
+            make(server, hub, 8192)
+    assert caught.value.switched
+    assert unserved(server) == []
+    second = next(each.name for each in history(server, NAME) if each.serving)
+    make(server, hub, 16384)
+    assert unserved(server) == []
+    assert rollback(server, NAME).build == second
+    assert not [each for each in model_names(server) if ".n" in each]
+
+
 def test_status_tells_drift_field_by_field(server: Server, bed: OllamaServer, hub: Hub) -> None:
-    wish = Wish(QUANT, context=8192, via="server", registry=hub.registry)
+    wish = Wish(reference=QUANT, context=8192, via="server", registry=hub.registry)
     assert [each.field for each in model_status(server, wish).differences] == ["model"]
     build = make(server, hub, 8192).build
     assert not model_status(server, wish).drifted

@@ -18,12 +18,12 @@ import httpx
 import pytest
 
 from ollama_tools import Outcome, ensure_model, smoke
-from ollama_tools.checks import cases
-from ollama_tools.data import data_path
+from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import CheckFailed, ModelNotFound, UsageError
-from ollama_tools.names import Kind, OwnName, own_name
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.files.packaged import data_path
+from ollama_tools.lint import cases
+from ollama_tools.server.client import Server
+from ollama_tools.server.names import Kind, OwnName, own_name
 from tests.testbed.hub import Hub
 from tests.testbed.models import SYSTEM_PROMPT, TEMPLATES, devstral_repositories
 from tests.testbed.server import OllamaServer
@@ -488,7 +488,7 @@ def test_a_broken_template_that_was_asked_for_fails_its_check_and_the_name_stays
     assert tool_calls(server, NAME) == [cases.TOOL]
 
     done = run_cli(
-        "create", QUANT, "--template-in=hub", "--prompt-tokens=300", server=bed.url, hub=broken
+        "create", QUANT, "--carrier=hub", "--prompt-tokens=300", server=bed.url, hub=broken
     )
     assert done.returncode == 4
     assert [line.split(":")[0] for line in done.stderr.splitlines()][-2:] == ["error", "fix"]
@@ -556,7 +556,7 @@ def test_a_file_is_uploaded_once_and_its_digest_remembered(
     assert made.name == "my-devstral-2507-tune:latest"
     assert tool_calls(server, made.name) == [cases.TOOL]
     assert [each for each in heard.steps if each.startswith("hashing")] == [
-        f"hashing {path}, once as it is and once with our template"
+        f"hashing {path}, with our template in it"
     ]
 
     heard = Heard()

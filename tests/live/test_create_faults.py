@@ -17,6 +17,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from ollama_tools import Outcome, ensure_model
+from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import (
     DevstralError,
     FileProblem,
@@ -26,8 +27,7 @@ from ollama_tools.errors import (
     ServerUnreachable,
     UsageError,
 )
-from ollama_tools.miniature import write_miniature
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 from tests.live.test_create import (
     NAME,
     QUANT,
@@ -103,7 +103,7 @@ def served(create: Create, server: Server) -> Iterator[Outcome]:
         ([QUANT, "--release", "1999"], "'1999'", "2507"),
         ([QUANT, "--context", "131073"], "131073 tokens is more than the 131072", "131072 or less"),
         ([QUANT, "--context", "512"], "too small for any tool call", "32768"),
-        ([QUANT, "--context", "many"], "for '--context'", "create --help"),
+        ([QUANT, "--context", "many"], "is no number of tokens", "65536 or 64k"),
         ([QUANT, "--context", "4096", "-p", "num_ctx=8192"], "given twice", "--context"),
         ([QUANT, "--name", "a b"], "'a b' is not a name that Ollama accepts", "letters"),
         ([QUANT, "--name", "-x"], "'-x' is not a name that Ollama accepts", "letters"),
@@ -113,8 +113,8 @@ def served(create: Create, server: Server) -> Iterator[Outcome]:
         ([QUANT, "--system", "bundled", "--no-system"], "contradict each other", "one of them"),
         ([QUANT, "--system", "nosuch.txt"], "cannot read the system prompt nosuch.txt", "check"),
         ([QUANT, "--via", "pigeon"], "'pigeon' is no way for the bytes", "upload or server"),
-        ([QUANT, "--template-in", "shoe"], "'shoe' is no carrier of a template", "auto, gguf, hub"),
-        ([QUANT, "--template-in", "server"], "runs without LLAMA_ARG_CHAT", "--dedicated-to"),
+        ([QUANT, "--carrier", "shoe"], "'shoe' is no carrier of a template", "auto, gguf, hub"),
+        ([QUANT, "--carrier", "server"], "runs without LLAMA_ARG_CHAT", "--dedicated-to"),
         ([QUANT, "--registry", "a b"], "'a b' is not the host of a registry", "mirror.example"),
         ([QUANT, "--registry", "ftp://x"], "'ftp://x' is not the host of a registry", "mirror"),
         ([QUANT, "-p", "temperature"], "'temperature' is not NAME=VALUE", "temperature=0.2"),

@@ -10,10 +10,10 @@ import pytest
 from ollama_tools import Outcome, ensure_model
 from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.result import Status
+from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import CheckFailed, UsageError
-from ollama_tools.server import Server
-from ollama_tools.settings import ServerSettings, environment
-from ollama_tools.template import Carrier
+from ollama_tools.server.client import Server
+from ollama_tools.settings.environment import ServerSettings, environment
 from tests.live.test_create import QUANT, hub, tool_calls
 from tests.testbed.build import Build
 from tests.testbed.hub import Hub

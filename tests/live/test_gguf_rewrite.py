@@ -11,11 +11,11 @@ from typing import Any
 import gguf
 import pytest
 
+from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import FileProblem
-from ollama_tools.gguf_rewrite import Rewritten, parts, rewrite
-from ollama_tools.miniature import write_miniature
+from ollama_tools.files.gguf_rewrite import Rewritten, parts, rewrite
 from ollama_tools.progress import Silence
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 
 # Marked, so that nobody else's template can be taken for it.
 OURS = """{{- bos_token -}}

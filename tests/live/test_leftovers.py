@@ -11,18 +11,24 @@ from typing import Any
 
 import pytest
 
-from ollama_tools import Outcome, ensure_model, state
-from ollama_tools.builds import history, prune
+from ollama_tools import Outcome, ensure_model
 from ollama_tools.errors import CheckFailed, ExitCode, ModelNotFound, ServerError
-from ollama_tools.leftovers import (
+from ollama_tools.files import remembered as state
+from ollama_tools.model.builds import history, prune
+from ollama_tools.model.leftovers import (
     Leftover,
     LeftoverKind,
     find_leftovers,
     remove_leftovers,
     remove_model,
 )
-from ollama_tools.names import failed_name, new_served_name, new_trial_name
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
+from ollama_tools.server.names import (
+    failed_name,
+    new_served_name,
+    new_trial_name,
+    new_unserved_name,
+)
 from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli, unloaded
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer
@@ -69,11 +75,13 @@ def littered(
     failed = failed_name(f"{NAME}-{'a' * 12}")
     trial = new_trial_name(NAME)
     mark = new_served_name(f"{NAME}-{'b' * 12}")
+    unserved = new_unserved_name(f"{NAME}-{'e' * 12}")
     orphan = f"gone:q4-{'c' * 12}"
     empty = f"{NAME}-{'d' * 12}"
-    for name in (failed, trial, mark, orphan, empty):
+    for name in (failed, trial, mark, unserved, orphan, empty):
         server.copy(made.build, name)
     aged(bed, trial)
+    aged(bed, unserved)
     aged(bed, orphan)
     manifest(bed, empty).write_bytes(b"")
     aged(bed, empty)
@@ -92,6 +100,7 @@ def littered(
         failed: LeftoverKind.FAILED,
         trial: LeftoverKind.TRIAL,
         mark: LeftoverKind.MARK,
+        unserved: LeftoverKind.MARK,
         orphan: LeftoverKind.ORPHAN,
         empty: LeftoverKind.BROKEN,
         base: LeftoverKind.BASE,
@@ -143,6 +152,32 @@ def test_a_build_that_another_run_may_be_checking_is_spared(make: Make, server: 
     prune(server, NAME, 1)
     make(context=8192, keep=1)
     assert trial in model_names(server)
+
+
+@pytest.mark.parametrize("hidden", ["for a moment", "for a while"])
+def test_a_build_whose_name_is_just_being_switched_is_no_orphan(
+    make: Make, server: Server, bed: OllamaServer, monkeypatch: pytest.MonkeyPatch, hidden: str
+) -> None:
+    made = make()
+    aged(bed, made.build)
+    path = manifest(bed, NAME)
+    whole = path.read_bytes()
+    real = Server.models_with
+    looked: list[str] = []
+
+    def models_with(self: Server, name: str) -> Any:
+        if hidden == "for a moment":
+            path.write_bytes(whole)
+        looked.append(name)
+        return real(self, name)
+
+    # As a copy does that another run has begun, and has not ended yet.
+    path.write_bytes(b"")
+    monkeypatch.setattr(Server, "models_with", models_with)
+    assert remove_leftovers(server, None) == []
+    assert looked
+    path.write_bytes(whole)
+    assert model_names(server) == [NAME, made.build]
 
 
 def test_a_persons_model_with_such_a_name_is_none(server: Server, make: Make) -> None:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from ollama_tools import render
-from ollama_tools.catalog import Release, load_catalog
-from ollama_tools.data import data_path
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import Release
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.system_prompt import SystemPrompt, bundled, from_file
 from ollama_tools.errors import UsageError
-from ollama_tools.modelfile import create_request
-from ollama_tools.server import Server
-from ollama_tools.spec import FileSource, HubSource, Parameters, Spec, merge_parameters
-from ollama_tools.system import SystemPrompt, bundled, from_file
-from ollama_tools.template import Carrier
+from ollama_tools.files.packaged import data_path
+from ollama_tools.model.modelfile import create_request
+from ollama_tools.model.render import every_modelfile, write_modelfiles
+from ollama_tools.server.client import Server
+from ollama_tools.wanted.spec import FileSource, HubSource, Spec, merge_parameters
+from ollama_tools.wanted.wish import Parameters
 from tests.live.test_create import ROOT, run_cli
 from tests.testbed.build import Build
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer
 
 CATALOG = load_catalog(data_path("catalog.yaml"))
-RENDERED = ROOT / "modelfiles" / "rendered"
+GOLDEN = ROOT / "modelfiles"
 BASE = "base:latest"
 
 
@@ -73,15 +77,24 @@ def digest(server: Server, name: str) -> str:
     return model.digest
 
 
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every Modelfile of the catalog, in a directory."""
+    directory = tmp_path_factory.mktemp("rendered")
+    assert len(write_modelfiles(directory, every_modelfile(CATALOG))) == 104
+    return directory
+
+
 @pytest.mark.parametrize("release", CATALOG.releases, ids=lambda each: each.slug)
 @pytest.mark.usefixtures("base")
 def test_every_modelfile_makes_the_manifest_that_the_api_makes(
-    newest_build: Build, bed: OllamaServer, server: Server, release: Release
+    newest_build: Build, bed: OllamaServer, server: Server, rendered: Path, release: Release
 ) -> None:
-    files = sorted((RENDERED / release.slug).glob("*.Modelfile"))
-    assert {each.stem for each in files} == {each.name for each in release.quants}
-    for file in files:
-        spec = spec_of(release, file.stem)
+    files = {each.stem: each for each in (rendered / release.slug).glob("*.Modelfile")}
+    assert set(files) == {each.name for each in release.quants}
+    golden = GOLDEN / f"{release.slug}.Modelfile"
+    for quant, file in [*files.items(), (release.default_quant, golden)]:
+        spec = spec_of(release, quant)
         assert isinstance(spec.source, HubSource)
         weights = spec.source.pull_name()
         server.copy(BASE, weights)
@@ -167,7 +180,7 @@ def test_2505_has_a_template_and_no_parser() -> None:
         (["-p", "temperature=0.5"], "PARAMETER temperature 0.5", "temperature 0.15"),
         (["-p", "stop=END", "-p", "stop=FIN"], 'PARAMETER stop "FIN"', '"END FIN"'),
         (["--no-system"], "TEMPLATE", "SYSTEM "),
-        (["--template-in", "hub"], "SYSTEM", "TEMPLATE"),
+        (["--carrier", "hub"], "SYSTEM", "TEMPLATE"),
         (["--registry", "mirror.example:5000"], "FROM mirror.example:5000/unsloth/", "hf.co"),
         (["--name", "mine:agent"], "ollama create mine:agent -f agent.Modelfile", "small-2507:UD"),
     ],
@@ -211,14 +224,17 @@ def test_a_hub_reference_with_a_revision_cannot_stand_in_a_modelfile() -> None:
         render("hf.co/unsloth/Devstral-Small-2507-GGUF@abc:Q8_0")
 
 
-def test_what_is_rendered_is_what_the_catalog_says() -> None:
-    done = run_cli("render", "--check", server="")
+def test_the_releases_modelfiles_are_what_the_catalog_says() -> None:
+    done = run_cli("render", "--check", server="", cwd=ROOT)
     assert done.returncode == 0, done.stdout[:2_000]
 
 
 def test_a_stale_modelfile_fails_the_check_with_a_diff_and_all_mends_it(tmp_path: Path) -> None:
     directory = tmp_path / "rendered"
     run_cli("render", "--all", "--directory", str(directory), server="")
+    stranger = directory / "mine" / "own.Modelfile"
+    stranger.parent.mkdir()
+    stranger.write_text("FROM scratch\n")
     changed = directory / "devstral-small-2507" / "Q8_0.Modelfile"
     changed.write_text(changed.read_text(encoding="utf-8").replace("num_ctx 32768", "num_ctx 4096"))
     gone = directory / "devstral-small-2505" / "Q8_0.Modelfile"
@@ -226,7 +242,7 @@ def test_a_stale_modelfile_fails_the_check_with_a_diff_and_all_mends_it(tmp_path
     extra = directory / "devstral-small-2505" / "Q9.Modelfile"
     extra.write_text("FROM scratch\n")
 
-    check = ("render", "--check", "--directory", str(directory))
+    check = ("render", "--check", "--all", "--directory", str(directory))
     done = run_cli(*check, server="")
     assert done.returncode == 1
     assert "\n-PARAMETER num_ctx 4096\n+PARAMETER num_ctx 32768\n" in done.stdout
@@ -237,10 +253,31 @@ def test_a_stale_modelfile_fails_the_check_with_a_diff_and_all_mends_it(tmp_path
     made = run_cli("render", "--all", "--directory", str(directory), "-q", server="")
     assert sorted(made.stdout.split()) == sorted(map(str, (changed, gone, extra)))
     assert run_cli(*check, server="").returncode == 0
+    assert stranger.is_file(), "only what lies beside the catalog's own is held to it"
+
+
+def test_a_release_whose_modelfile_is_stale_fails_the_check(tmp_path: Path) -> None:
+    directory = tmp_path / "modelfiles"
+    shutil.copytree(GOLDEN, directory)
+    changed = directory / "devstral-small-2507.Modelfile"
+    changed.write_text(changed.read_text(encoding="utf-8").replace("top_k 64", "top_k 40"))
+    (directory / "devstral-small-2505.Modelfile").unlink()
+    done = run_cli("render", "--check", server="", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "\n-PARAMETER top_k 40\n+PARAMETER top_k 64\n" in done.stdout
+    assert "--- modelfiles/devstral-small-2505.Modelfile" in done.stdout
+    assert "devstral-2-123b" not in done.stdout
+
+
+def test_where_all_modelfiles_go_has_to_be_said(tmp_path: Path) -> None:
+    done = run_cli("render", "--all", server="", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--directory" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_file_that_a_spec_names_has_no_digest_in_its_modelfile() -> None:
-    from ollama_tools import modelfile
+    from ollama_tools.model import modelfile
 
     source = FileSource(Path("/models/mine.gguf"), "0" * 64)
     release = CATALOG.default

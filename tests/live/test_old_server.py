@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome, Status, ensure_model, smoke
+from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import UsageError
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.server.client import Server
 from tests.live.test_create import NAME, QUANT, hub, run_cli, tool_calls
 from tests.testbed.build import OLDEST, ollama_build
 from tests.testbed.hub import Hub

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome
-from ollama_tools.apply import apply
-from ollama_tools.ensure import plan_for
 from ollama_tools.errors import CheckFailed, ServerError
-from ollama_tools.plan import Plan
+from ollama_tools.model.apply import apply
+from ollama_tools.model.ensure import plan_for
+from ollama_tools.model.plan import Plan
+from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Silence
-from ollama_tools.server import Server
-from ollama_tools.steps import Policy
-from ollama_tools.wish import Wish
+from ollama_tools.server.client import Server
+from ollama_tools.wanted.wish import Wish
 from tests.live.test_create import (
     NAME,
     QUANT,
@@ -41,7 +41,7 @@ UNCHECKED = Policy(check=False)
 
 def plan(server: Server, policy: Policy = UNCHECKED, reference: str = QUANT, **wish: Any) -> Plan:
     options = {"context": 4096, "via": "upload", "system": "bundled", **wish}
-    return plan_for(server, Wish(reference, **options), policy, Silence())
+    return plan_for(server, Wish(reference=reference, **options), policy, Silence())
 
 
 def make(server: Server, policy: Policy = UNCHECKED, **wish: Any) -> Outcome:
@@ -188,11 +188,36 @@ def test_what_is_planned_is_what_runs(
     assert not plan(server, **wish).steps
 
 
+@pytest.mark.parametrize(
+    ("wish", "force", "fewer"),
+    [({}, True, True), ({"context": 32768}, False, False), ({"context": 32768}, True, False)],
+    ids=["the same by force", "another", "another by force"],
+)
+@pytest.mark.parametrize("knows", [True, False], ids=["a mirror", "a mirror that does not answer"])
+def test_what_is_promised_to_go_after_a_pull_is_true(
+    server: Server, hub: Hub, knows: bool, wish: dict[str, Any], force: bool, fewer: bool
+) -> None:
+    pull: dict[str, Any] = {"via": "server", "registry": hub.registry, "carrier": "modelfile"}
+    for context in (8192, 16384, 4096):
+        make(server, context=context, **pull)
+    if not knows:
+        hub.fail("/v2/", status=500, times=1)
+    planned = plan(server, Policy(check=False, force=force, keep=2), **pull, **wish)
+    assert planned.at_most == planned.as_json()["removed_at_most"] == (fewer and not knows)
+    outcome = apply(planned, server, Silence())
+    assert planned.steps[-1].text in "\n".join(outcome.steps)
+    if planned.at_most:
+        assert "at most" in planned.steps[-1].text
+        assert set(outcome.removed) < set(planned.removed)
+    else:
+        assert outcome.removed == planned.removed
+
+
 def test_a_build_of_an_earlier_version_is_told_by_its_new_name(server: Server, hub: Hub) -> None:
     made = make(server)
     unchanged = plan(server).compared.unchanged
     assert unchanged is not None
-    (earlier, *_) = unchanged.earlier_builds
+    (earlier, *_) = unchanged.earlier_builds((made.weights or "",))
     server.copy(made.build, earlier)
     server.delete(made.build)
     planned = plan(server)
@@ -218,7 +243,9 @@ def test_a_dry_run_speaks_of_no_download_where_a_build_stands(
 def test_steps_of_a_carrier_that_is_not_taken_are_in_the_outcome(
     server: Server, hub: Hub, broken: Hub
 ) -> None:
-    wish = Wish(QUANT, context=4096, via="server", registry=broken.registry, system="bundled")
+    wish = Wish(
+        reference=QUANT, context=4096, via="server", registry=broken.registry, system="bundled"
+    )
     planned = plan_for(server, wish, UNCHECKED, Silence())
     outcome = apply(planned, server, Silence())
     assert outcome.carrier == "modelfile"
@@ -263,12 +290,57 @@ def test_a_failure_after_the_switch_is_said_as_that(
     assert make(server, Policy(check=False, keep=1), context=8192).removed == (first.build,)
 
 
-def test_the_check_says_which_model_it_may_unload(server: Server, hub: Hub) -> None:
-    make(server)
+def unloading(planned: Plan) -> list[tuple[str, str]]:
+    """The steps that speak of unloading, each with what it says."""
+    return [
+        (each.kind, each.text.partition("; the server unloads ")[2])
+        for each in planned.steps
+        if "unloads" in each.text
+    ]
+
+
+def load(server: Server) -> None:
     server.chat({"model": NAME, "messages": [{"role": "user", "content": "Hi"}]})
-    planned = plan(server, Policy(prompt_tokens=300), context=8192)
-    (check,) = [each for each in planned.steps if each.kind == "check"]
-    assert f"unloads {NAME}" in check.text
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_on_the_same_weights_is_said_to_be_unloaded_and_is(
+    server: Server, hub: Hub, check: bool
+) -> None:
+    policy = Policy(check=check, prompt_tokens=300)
+    digest = make(server).digest
+    load(server)
+    assert digest in [each.digest for each in server.running()]
+    planned = plan(server, policy, context=8192)
+    # The first that asks the build something, whether it is checked or not.
+    assert unloading(planned) == [("compare", f"{NAME} for it, since both are on the same weights")]
+    apply(planned, server, Silence())
+    assert digest not in [each.digest for each in server.running()]
+
+
+def test_what_only_memory_decides_about_is_said_as_that(server: Server, hub: Hub) -> None:
+    make(server)
+    load(server)
+    other: dict[str, Any] = {"reference": "UD-IQ1_S", "carrier": "modelfile"}
+    planned = plan(server, Policy(prompt_tokens=300), **other)
+    assert unloading(planned) == [
+        (
+            "check",
+            f"{NAME} for it where it is on the same weights, or its memory cannot hold both, "
+            "which only the server knows",
+        )
+    ]
+    make(server, **other)
+    planned = plan(server, Policy(prompt_tokens=300), context=8192, **other)
+    assert [words.partition(" where ")[2] for _, words in unloading(planned)] == [
+        "its memory cannot hold both, which only the server knows"
+    ]
+
+
+def test_an_engine_that_is_used_on_is_not_said_to_be_unloaded(server: Server, hub: Hub) -> None:
+    make(server)
+    load(server)
+    assert unloading(plan(server, parameters={"temperature": 0.7})) == []
 
 
 def test_an_upgrade_is_planned_as_a_download(server: Server, hub: Hub) -> None:

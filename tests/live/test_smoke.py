@@ -15,13 +15,13 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from ollama_tools import Outcome, Report, Status, smoke
-from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks.surfaces import SURFACES
+from ollama_tools.devstral.carriers import go_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import ModelNotFound, ServerUnreachable, UsageError
-from ollama_tools.miniature import write_miniature
-from ollama_tools.server import Server
-from ollama_tools.state import file_sha256
-from ollama_tools.template import go_template
+from ollama_tools.files.remembered import file_sha256
+from ollama_tools.server.client import Server
 from tests.live.test_create import (
     NAME,
     QUANT,

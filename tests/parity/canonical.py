@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.catalog import TokenizerVersion
 from tests.parity.conversation import Body, Message, Tool, from_openai
 from tests.parity.reference import reference
 

@@ -1,4 +1,4 @@
-"""``python -m tests.parity.carriers`` runs every carrier and writes docs/carriers.md."""
+"""``python -m tests.parity.carriers`` runs every carrier and writes the document about them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.server.client import Server
 from tests.parity.canonical import CASES
 from tests.parity.conversation import from_openai
 from tests.parity.places import Place, parity_server, render_live
@@ -18,7 +18,7 @@ from tests.parity.recorded import Score, score
 from tests.parity.reference import reference
 from tests.testbed.build import NEWEST, OLDEST
 
-TARGET = Path(__file__).parents[2] / "docs" / "carriers.md"
+TARGET = Path(__file__).parents[2] / "docs" / "explanation" / "carriers.md"
 
 _INTRODUCTION = """\
 # What each carrier gives
@@ -49,8 +49,8 @@ Devstral-Small-2507 and of the Devstral 2 family, v7 that of Devstral-Small-2505
 | `modelfile`, v13 | sorted by the server | `PARSER ministral` | HTTP 500 |
 | `modelfile`, v7 | sorted by the server | the server's generic parser | lost |
 
-[What becomes of a tool call](tool-calls.md) has the second table's proof, case by case;
-`python -m benchmarks.prefix_reuse` says how much of a prompt each evaluates again.
+[What becomes of a tool call](../reference/tool-calls.md) has the second table's proof, case by
+case; `python -m benchmarks.prefix_reuse` says how much of a prompt each evaluates again.
 """
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ollama_tools.server import Server
+from ollama_tools.server.client import Server
 from tests.parity.places import parity_server
 from tests.testbed.build import NEWEST, OLDEST
 

@@ -10,12 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.data import data_path
-from ollama_tools.miniature import Script, write_miniature
-from ollama_tools.server import Server
-from ollama_tools.settings import TEMPLATE_FILE
-from ollama_tools.template import Carrier, go_template
+from ollama_tools.devstral.carriers import Carrier, go_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.miniature import Script, write_miniature
+from ollama_tools.files.packaged import data_path
+from ollama_tools.server.client import Server
+from ollama_tools.settings.environment import TEMPLATE_FILE
 from tests.parity.conversation import Body, Conversation, to_native, to_openai
 from tests.testbed.build import NEWEST, ollama_build
 from tests.testbed.models import TEMPLATES

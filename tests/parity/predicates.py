@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.template import Carrier
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from tests.parity.conversation import Conversation, Message, Tool, has_images, is_image, text
 from tests.parity.places import Place, Surface
 from tests.parity.reference import Reference, reference, tokens

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.server.client import Server
 from tests.parity.conversation import (
     Body,
     Conversation,

@@ -11,7 +11,7 @@ from mistral_common.exceptions import MistralCommonException
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.catalog import TokenizerVersion
 from tests.oracle import reference_tokenizer
 from tests.parity.conversation import Conversation, to_openai
 
@@ -68,6 +68,6 @@ def tokens(version: TokenizerVersion, prompt: str) -> list[int]:
 
 @cache
 def _control_pattern() -> re.Pattern[str]:
-    from ollama_tools.template import CONTROL_TOKENS
+    from ollama_tools.devstral.carriers import CONTROL_TOKENS
 
     return re.compile("(" + "|".join(map(re.escape, CONTROL_TOKENS)) + ")")

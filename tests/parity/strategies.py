@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ollama_tools.template import CONTROL_TOKENS
+from ollama_tools.devstral.carriers import CONTROL_TOKENS
 from tests.parity.conversation import Conversation, Message, Tool
 
 _CODE = (

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.server.client import Server
 from tests.parity.canonical import CASES, golden, path
 from tests.parity.conversation import Body, from_openai
 from tests.parity.places import Place, Surface, render_body, render_live

@@ -7,10 +7,10 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.server.client import Server
 from tests.parity.conversation import Conversation
 from tests.parity.places import Place, render_live
 from tests.parity.predicates import expected, refusals

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from mistral_common.exceptions import MistralCommonException
 
-from ollama_tools.catalog import TokenizerVersion
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.server.client import Server
 from tests.parity.conversation import Conversation, Message, Tool
 from tests.parity.places import Place, Surface, render_live
 from tests.parity.predicates import PREDICATES, REFUSALS, Predicate, Refusal, at_work, expected

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.server.client import Server
 from tests.parity.carriers import TARGET
 from tests.parity.recorded import recorded, score
 from tests.testbed.build import NEWEST, OLDEST

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.checks import cases
-from ollama_tools.server import Server
-from ollama_tools.template import Carrier
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.lint import cases
+from ollama_tools.server.client import Server
 from tests.parity.conversation import Conversation, from_openai
 from tests.parity.places import Place, jinja_template, render_live
 

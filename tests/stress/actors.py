@@ -18,12 +18,12 @@ from multiprocessing.synchronize import Event
 from typing import Any
 
 from ollama_tools import ensure_model
-from ollama_tools.builds import history, prune, rollback, switch
-from ollama_tools.drift import model_status
 from ollama_tools.errors import Overtaken
-from ollama_tools.listing import list_models
-from ollama_tools.server import Server
-from ollama_tools.wish import Wish
+from ollama_tools.model.builds import history, prune, rollback, switch
+from ollama_tools.model.listing import list_models
+from ollama_tools.model.status import model_status
+from ollama_tools.server.client import Server
+from ollama_tools.wanted.wish import Wish
 from tests.stress.witness import Witness
 
 QUANT = "UD-Q4_K_XL"
@@ -128,7 +128,9 @@ def switcher(bed: Bed, counts: Counts, choice: random.Random, number: int) -> No
 
 def reader(bed: Bed, counts: Counts, choice: random.Random) -> None:
     """Ask what a person would ask, and look whether it can be true."""
-    wish = Wish(QUANT, context=PASSING[0], via="server", registry=bed.registry, system="bundled")
+    wish = Wish(
+        reference=QUANT, context=PASSING[0], via="server", registry=bed.registry, system="bundled"
+    )
     with Server(bed.url) as server:
 
         def of_history() -> None:

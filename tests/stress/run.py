@@ -11,8 +11,8 @@ from multiprocessing.queues import Queue
 from typing import Any
 
 from ollama_tools import ensure_model
-from ollama_tools.builds import history, rollback
-from ollama_tools.server import Server, find_model
+from ollama_tools.model.builds import history, rollback
+from ollama_tools.server.client import Server, find_model
 from tests.stress import actors
 from tests.stress.actors import NAME, PASSING, QUANT, Bed, Counts
 

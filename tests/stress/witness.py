@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ollama_tools.names import same_name
-from ollama_tools.server import InstalledModel, Server, find_model
+from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.names import same_name
 
 
 class Witness(Server):

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ollama_tools.settings import ServerSettings, environment
+from ollama_tools.settings.environment import ServerSettings, environment
 from tests.testbed.build import ollama_build
 from tests.testbed.hub import Hub
 from tests.testbed.models import devstral_repositories

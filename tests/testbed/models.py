@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ollama_tools import miniature
-from ollama_tools.gguf import parse_header
+from ollama_tools.devstral import miniature
+from ollama_tools.files import gguf_writer
+from ollama_tools.files.gguf import parse_header
 from tests.testbed.cache import cached
 from tests.testbed.repository import Content, Repository
 
@@ -213,7 +214,8 @@ def _cached_files(name: str, make: Callable[[Path], None], *inputs: str) -> dict
         index = {name: [content.size, content.sha256] for name, content in contents.items()}
         (into / "index.json").write_text(json.dumps(index))
 
-    key = hashlib.sha256("\0".join([inspect.getsource(miniature), *inputs]).encode())
+    makers = [inspect.getsource(each) for each in (miniature, gguf_writer)]
+    key = hashlib.sha256("\0".join([*makers, *inputs]).encode())
     directory = cached(f"models/{name}-{key.hexdigest()[:16]}", make_with_index)
     index = json.loads((directory / "index.json").read_text())
     return {name: Content(directory / name, size, digest) for name, (size, digest) in index.items()}

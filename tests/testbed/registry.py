@@ -46,6 +46,8 @@ def _parts(repository: Repository, tag: str) -> tuple[Content, dict[str, Content
         layers["template"] = Content.of(repository.go_template.encode())
     if repository.params is not None:
         layers["params"] = Content.of(repository.params.encode())
+    if repository.license is not None:
+        layers["license"] = Content.of(repository.license.encode())
     config = {
         "model_format": "gguf",
         "model_family": repository.family,

@@ -55,6 +55,7 @@ class Repository:
         family: ``model_family`` in the registry's configuration, the GGUF architecture.
         go_template: Go template that the registry puts beside a model, or None.
         params: Parameters that the registry puts beside a model, as JSON text, or None.
+        license: License that the registry puts beside a model, or None.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Repository:
     family: str = "llama"
     go_template: str | None = None
     params: str | None = None
+    license: str | None = None
 
     @cached_property
     def commit(self) -> str:

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from ollama_tools.builds import history, prune, rollback, switch
 from ollama_tools.errors import BuildLost, ModelNotFound, Overtaken
-from ollama_tools.names import Kind, own_name
-from ollama_tools.server import InstalledModel, Server, find_model
-from ollama_tools.shown import Shown
+from ollama_tools.model.builds import history, prune, rollback, switch
+from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.names import Kind, new_unserved_name, own_name
+from ollama_tools.server.shown import Shown
 
 NAME = "devstral:latest"
 ONE, TWO, THREE = (f"{NAME}-{digit * 12}" for digit in "123")
@@ -55,11 +55,15 @@ class Memory:
     def model(self, name: str) -> InstalledModel | None:
         return find_model(self.models(), name)
 
-    def show(self, name: str) -> Shown:
+    def show(self, name: str, *, anew: bool = False) -> Shown:
+        del anew
         self.before("show", name)
         # The server reads one document, and nothing behind it.
         found, _ = json.JSONDecoder().raw_decode(self._content(name))
         return Shown(name, {**found, "modelfile": f"# FROM {name}\n\nFROM /x", "modified_at": name})
+
+    def has_blob(self, _digest: str) -> bool:
+        return True
 
     def copy(self, source: str, destination: str) -> None:
         self.before("copy", destination)
@@ -92,7 +96,7 @@ def as_server(memory: Memory) -> Server:
 
 
 def do_switch(memory: Memory, build: str) -> str | None:
-    return switch(as_server(memory), NAME, build)
+    return switch(as_server(memory), NAME, build).previous
 
 
 def once(memory: Memory, request: str, about: str, act: Callable[[], Any]) -> None:
@@ -171,6 +175,18 @@ def test_a_build_that_never_served_is_spared_for_an_hour(memory: Memory) -> None
     assert [each.name for each in kept] == [TWO, THREE]
     memory.now += timedelta(hours=1)
     assert [each.name for each in prune(as_server(memory), NAME, 1)[0]] == [THREE]
+
+
+def test_a_build_that_never_served_takes_the_place_of_none_that_did(memory: Memory) -> None:
+    memory.write(THREE, '{"context": "overtaken"}')
+    memory.copy(THREE, new_unserved_name(THREE))
+    # Whoever overtook its run began to serve later.
+    do_switch(memory, ONE)
+    assert [each.name for each in history(as_server(memory), NAME)] == [ONE, TWO, THREE]
+    assert prune(as_server(memory), NAME, 2)[0] == []
+    memory.now += timedelta(hours=2)
+    assert [each.name for each in prune(as_server(memory), NAME, 2)[0]] == [THREE]
+    assert Kind.UNSERVED not in memory.kinds()
 
 
 def test_a_build_that_served_is_not_spared(memory: Memory) -> None:

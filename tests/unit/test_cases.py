@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.checks import cases
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.lint import cases
 
 V13 = cases.expected_prompt(TokenizerVersion.V13)
 

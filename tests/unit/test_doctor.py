@@ -12,19 +12,22 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks import doctor as module
 from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.result import Report, Status
+from ollama_tools.devstral.carriers import go_template, jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError, ServerUnreachable
-from ollama_tools.process import ServerProcess
-from ollama_tools.server import Server
-from ollama_tools.settings import TEMPLATE_FILE
-from ollama_tools.template import go_template, jinja_template
+from ollama_tools.lint import lint_model, lint_models
+from ollama_tools.server.client import Server
+from ollama_tools.server.process import ServerProcess
+from ollama_tools.settings.environment import TEMPLATE_FILE
 
 BLOB = "8e7873fd71bad62c620164d56709de41fd5aed202fe45f57739be85a46db8435"
 OTHER_BLOB = BLOB[::-1]
-GOOD = "num_ctx 32768\nrepeat_penalty 1"
+LABEL = "Devstral-Small-2507"
+SAMPLING = "temperature 0.15\nmin_p 0.01\ntop_k 64"
+GOOD = f"num_ctx 32768\nrepeat_penalty 1\n{SAMPLING}"
 
 _Usage = namedtuple("_Usage", "total used free")
 
@@ -48,7 +51,7 @@ class Fake:
         parameters: str = GOOD,
         blob: str = BLOB,
         tools: bool = True,
-        label: str = "",
+        label: str = LABEL,
     ) -> None:
         lines = [f"FROM /models/blobs/sha256-{blob}", f'TEMPLATE """{template}"""']
         self.shown[name] = {
@@ -233,41 +236,71 @@ def test_a_good_model_passes_everything(httpserver: HTTPServer) -> None:
     fake.add("devstral:other", parser="ministral", blob=OTHER_BLOB)
     report = fake.examine()
     assert report.passed
-    assert not any(each.status is Status.WARN for each in report.checks if "devstral" in each.id)
+    assert found(report, "rules devstral:latest")[0] is Status.PASS
+    assert found(report, "rules devstral:other")[0] is Status.PASS
 
 
 @pytest.mark.parametrize(
-    ("bad", "check", "status"),
+    ("bad", "code", "status"),
     [
-        ({"tools": False}, "tools", Status.FAIL),
-        ({"template": "<s>[INST]{{ .Prompt }}[/INST]"}, "template", Status.FAIL),
-        ({"parser": "nosuch"}, "parser", Status.FAIL),
-        ({"parser": "qwen3"}, "parser", Status.FAIL),
-        ({"parser": "ministral", "label": "Devstral Small 2505"}, "parser", Status.FAIL),
-        ({"parameters": "repeat_penalty 1"}, "context", Status.WARN),
-        ({"parameters": "num_ctx 8192\nrepeat_penalty 1"}, "context", Status.WARN),
-        ({"parameters": "num_ctx 32768"}, "repeat-penalty", Status.WARN),
+        ({"tools": False}, "DV209", Status.FAIL),
+        ({"template": f"<s>{go_template(TokenizerVersion.V13)}"}, "DV103", Status.FAIL),
+        ({"template": "{{ .Prompt }}"}, "DV104", Status.FAIL),
+        ({"parser": "nosuch"}, "DV201", Status.FAIL),
+        ({"parser": "qwen3"}, "DV201", Status.FAIL),
+        ({"parser": ""}, "DV202", Status.WARN),
+        ({"label": "Devstral Small 2505"}, "DV203", Status.FAIL),
+        ({"parameters": f"repeat_penalty 1\n{SAMPLING}"}, "DV302", Status.WARN),
+        ({"parameters": f"num_ctx 8192\nrepeat_penalty 1\n{SAMPLING}"}, "DV303", Status.WARN),
+        ({"parameters": f"num_ctx 32768\n{SAMPLING}"}, "DV301", Status.WARN),
+        ({"parameters": "num_ctx 32768\nrepeat_penalty 1\ntemperature 0"}, "DV306", Status.WARN),
     ],
 )
-def test_what_is_wrong_with_a_model(
-    httpserver: HTTPServer, bad: dict[str, Any], check: str, status: Status
+def test_what_is_wrong_with_a_model_is_said_as_lint_says_it(
+    httpserver: HTTPServer, bad: dict[str, Any], code: str, status: Status
 ) -> None:
     fake = Fake(httpserver)
-    fake.add("devstral:latest", **bad)
-    assert found(fake.examine(), f"{check} devstral:latest")[0] is status
+    fake.add("devstral:latest", **{"parser": "ministral", **bad})
+    report = fake.examine()
+    assert found(report, f"{code} devstral:latest")[0] is status
+    said = {(each.id.split()[0], each.saw, each.fix) for each in report.checks if " " in each.id}
+    findings = lint_model("devstral:latest", host=fake.url)
+    assert said == {(each.code, each.message, each.fix) for each in findings}
+    with Server(fake.url) as server:
+        assert lint_models(server) == findings
+
+
+def test_an_old_server_is_said_once(httpserver: HTTPServer) -> None:
+    fake = Fake(httpserver, "0.15.2")
+    fake.add("devstral:one", parser="ministral")
+    fake.add("devstral:two", parser="ministral", blob=OTHER_BLOB)
+    assert [each.id for each in fake.examine().failures] == ["server-version"]
+    assert {each.code for each in lint_model("devstral:one", host=fake.url)} == {"DV210"}
+
+
+def test_a_template_that_could_not_be_tried_is_unknown(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("ollama_tools.lint.bounded._WORKER", tmp_path / "nowhere.py")
+    fake = Fake(httpserver)
+    template = f"{{{{/* not tried before */}}}}{go_template(TokenizerVersion.V13)}"
+    fake.add("devstral:latest", parser="ministral", template=template)
+    report = fake.examine()
+    assert found(report, "DV123 devstral:latest")[0] is Status.UNKNOWN
+    assert report.passed
 
 
 def test_a_template_that_only_looks_like_directives_is_none(httpserver: HTTPServer) -> None:
     fake = Fake(httpserver)
     fake.add("devstral:latest", template="{{ .Prompt }}\nPARSER qwen3\nFROM nowhere")
-    assert not any(each.id.startswith("parser") for each in fake.examine().checks)
+    assert "DV201" not in {each.id.split()[0] for each in fake.examine().checks}
 
 
 def test_a_model_is_a_devstral_by_its_own_words(httpserver: HTTPServer) -> None:
     fake = Fake(httpserver)
-    fake.add("agent:latest", label="Devstral-Small-2507", tools=False)
-    fake.add("llama:latest", tools=False)
-    assert [each.id for each in fake.examine().failures] == ["tools agent:latest"]
+    fake.add("agent:latest", parser="ministral", tools=False)
+    fake.add("llama:latest", parser="ministral", tools=False, label="llama")
+    assert [each.id for each in fake.examine().failures] == ["DV209 agent:latest"]
 
 
 JINJA = "{%- for message in messages -%}{%- endfor -%}"
@@ -284,10 +317,9 @@ def test_one_blob_with_two_ways_of_templating(
     fake = Fake(httpserver, version)
     fake.add(base, template=JINJA, blob=blob)
     fake.add("devstral:latest", parser="ministral")
-    failures = [each for each in fake.examine().failures if each.id.startswith("shared-weights")]
-    assert bool(failures) is fails
-    if fails:
-        assert f"ollama rm {base}" in failures[0].fix
+    failures = {each.id: each for each in fake.examine().failures if each.id.startswith("DV207")}
+    assert set(failures) == ({"DV207 devstral:latest", f"DV207 {base}"} if fails else set())
+    assert all(f"ollama rm {base}" in each.fix for each in failures.values())
 
 
 @pytest.mark.parametrize(
@@ -312,7 +344,7 @@ def test_a_dedicated_server_that_has_models_of_another_family(
     process[TEMPLATE_FILE] = "/v13.jinja"
     fake = Fake(httpserver)
     fake.add("devstral:one")
-    fake.add(stranger, template=template)
+    fake.add(stranger, template=template, label="")
     seen, text = found(fake.examine(), "dedicated")
     assert seen is status
     assert (stranger in text) is (status is Status.FAIL)

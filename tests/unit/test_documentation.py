@@ -9,24 +9,46 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from docs.generate import TARGET, markdown
+from docs.generate import QUANTS_TARGET, TARGET, markdown, quants_markdown
 from ollama_tools.cli.app import app
+from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import ExitCode
-from ollama_tools.template import AUTO, Carrier
 
+GIB = 1 << 30
+COMPUTE = 1.4
+"""GiB; the largest that was seen on a card, docs/reference/gpu."""
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"^\$ (devstral-ollama [^#\n]*)", README, re.M)))
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for folder in (ROOT, ROOT / "docs", ROOT / "tests", ROOT / "ansible")
+    for path in sorted(folder.glob("*.md" if folder == ROOT else "**/*.md"))
+    if "node_modules" not in path.parts
+}
+COMMANDS = sorted(
+    {
+        (page, command.strip())
+        for page, text in PAGES.items()
+        for command in re.findall(r"^\$ (devstral-ollama [^#|\n]*)", text, re.M)
+    }
+)
 
 
 def test_the_command_line_reference_is_what_the_commands_say() -> None:
     assert TARGET.read_text(encoding="utf-8") == markdown(), "run: make docs"
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_in_the_readme_is_one_that_the_command_line_takes(line: str) -> None:
+def test_the_table_of_quants_is_what_the_catalog_says() -> None:
+    assert QUANTS_TARGET.read_text(encoding="utf-8") == quants_markdown(), "run: make docs"
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_a_command_in_a_page_is_one_that_the_command_line_takes(page: str, line: str) -> None:
     group: Any = typer.main.get_command(app)
     _, name, *arguments = shlex.split(line)
     command = group.commands[name]
@@ -34,7 +56,7 @@ def test_a_command_in_the_readme_is_one_that_the_command_line_takes(line: str) -
 
 
 def test_the_readme_has_commands_to_check() -> None:
-    assert len(COMMANDS) >= 6
+    assert len([line for page, line in COMMANDS if page == "README.md"]) >= 6
 
 
 def test_every_option_in_the_readme_exists() -> None:
@@ -58,7 +80,14 @@ def test_the_readme_lists_every_command() -> None:
 
 def test_the_readme_lists_every_exit_code() -> None:
     table = README.split("### Exit codes")[1].split("##")[0]
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)} == {*ExitCode}
+    found = {int(code): text for code, text in re.findall(r"^\| (\d+) \| (.+) \|$", table, re.M)}
+    assert found == {each: each.meaning for each in ExitCode}
+
+
+def test_the_help_lists_every_exit_code() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "1000"}).output
+    for each in ExitCode:
+        assert f"{each} {each.meaning}" in shown
 
 
 def test_the_readme_lists_every_carrier() -> None:
@@ -76,7 +105,31 @@ def test_every_make_target_in_the_readme_exists() -> None:
     assert code <= targets
 
 
-def test_links_in_the_readme_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", PAGES[page]):
         if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+            assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_every_page_is_in_the_list_of_pages() -> None:
+    pages = {each.removeprefix("docs/") for each in PAGES if each.startswith("docs/")}
+    listed = set(re.findall(r"\]\(([^)]+)\)", PAGES["docs/README.md"]))
+    assert pages - {"README.md"} == {
+        f"{each}/README.md" if not each.endswith(".md") else each for each in listed
+    }
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/one-machine.md"])
+def test_the_quants_for_each_card_are_reckoned(page: str) -> None:
+    release = load_catalog().default
+    cache = kv_cache_bytes(release.architecture, 65536, KvType.Q8_0)
+    rows = re.findall(
+        r"^\| (\d+) GiB \| `([\w-]+)`[^|]* \| ([\d.]+) GiB \| ([\d.]+) GiB \|", PAGES[page], re.M
+    )
+    assert len(rows) == 4
+    for card, quant, download, whole in rows:
+        weights = release.quant(quant).bytes
+        assert float(download) == pytest.approx(weights / GIB, abs=0.06)
+        assert float(whole) == pytest.approx((weights + cache) / GIB + COMPUTE, abs=0.06)
+        assert float(whole) < float(card)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tools.report.fleet import unlike_peers
+from ollama_tools.checks.fleet import unlike_peers
 
 
 def seen(**changes: Any) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tools.catalog import load_catalog
+from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.errors import FileProblem
-from ollama_tools.gguf import GgufHeader, parse_header, read_header
+from ollama_tools.files.gguf import GgufHeader, parse_header, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +86,6 @@ def test_a_header_tells_what_it_is() -> None:
     assert header.complete
     assert header.architecture == "llama"
     assert header.name == "Devstral Small 2507"
-    assert header.file_type == 15
     assert header.chat_template == TEMPLATE
     assert header.value("rope.freq_base") == 1e9
     assert header.value("nothing") is None
@@ -154,7 +153,7 @@ def test_stray_bytes_in_a_text_are_replaced() -> None:
     [
         (b"", "ends after 0 bytes"),
         (b"GGU", "ends after 3 bytes"),
-        (b"PK\x03\x04" + bytes(100), r"begins with b'PK"),
+        (b"PK\x03\x04" + bytes(100), r"a ZIP archive"),
         (file(version=1), "its version is 1"),
         (file(version=4), "its version is 4"),
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
@@ -288,3 +287,54 @@ def test_a_real_vocabulary_is_skipped_fast(tmp_path: Path) -> None:
     assert time.process_time() - started < 0.3
     assert header.chat_template == TEMPLATE
     assert header.arrays["tokenizer.ggml.merges"] == 269_443
+
+
+@pytest.mark.parametrize("count", [1 << 16, (1 << 24) - 1, 1 << 24])
+@pytest.mark.parametrize("kind", [ARRAY, STRING])
+def test_millions_of_elements_in_a_hole_of_a_file_end_soon(
+    kind: int, count: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.gguf"
+    # Nothing but zeros: arrays without elements, or texts without letters.
+    path.write_bytes(file(ARCHITECTURE, array("k", kind, count, b"")))
+    with path.open("r+b") as opened:
+        opened.truncate(path.stat().st_size + 12 * count)
+    started = time.process_time()
+    if count == 1 << 16:
+        assert read_header(path).arrays["k"] == count
+    else:
+        with pytest.raises(FileProblem, match="is too long"):
+            read_header(path)
+    assert time.process_time() - started < 1.5
+
+
+def test_many_keys_with_arrays_of_arrays_end_soon() -> None:
+    inner = bytes(12 * 255)
+    data = file(ARCHITECTURE, *(array(f"k{i}", ARRAY, 255, inner) for i in range(10_000)))
+    started = time.process_time()
+    assert "is too long" in refusal(data)
+    assert time.process_time() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:5f\nsize 9\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "saved web page"),
+        (b"\n  <html lang=en>", "saved web page"),
+        (b"\x40\x00\x00\x00\x00\x00\x00\x00" + b'{"__metadata__":{}}', "safetensors"),
+        (b"PK\x03\x04rest", "ZIP archive"),
+        (b"\x1f\x8b\x08rest", "compressed"),
+        (b"ggml" + bytes(20), "before GGUF"),
+        (b'{"error": "no"}', "JSON"),
+        (bytes(64), "zeros"),
+        (b"What is this?", "begins with b'What'"),
+    ],
+)
+def test_a_file_that_is_none_is_said_to_be_what_it_is(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(content)
+    with pytest.raises(FileProblem, match=said):
+        read_header(path)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ollama_tools import state
 from ollama_tools.errors import FileProblem, UsageError
-from ollama_tools.gguf import GgufLayout, parse_layout, read_header
-from ollama_tools.gguf_rewrite import Rewritten, known_sha256, parts, rewrite
+from ollama_tools.files import remembered as state
+from ollama_tools.files.gguf import GgufLayout, parse_layout, read_header
+from ollama_tools.files.gguf_rewrite import Rewritten, known_sha256, parts, rewrite
 from ollama_tools.progress import Silence
 from tests.unit.test_gguf import (
     ARCHITECTURE,
@@ -234,21 +234,35 @@ def test_a_digest_is_that_of_the_chunks_and_is_remembered(tmp_path: Path) -> Non
     first, second, third = Listener(), Listener(), Listener()
     sha256 = hashlib.sha256(b"".join(rewritten.chunks())).hexdigest()
     assert rewritten.sha256(first) == sha256
-    own = hashlib.sha256(source).hexdigest()
-    assert first.steps == [f"hashing {path}, once as it is and once with our template"]
+    assert first.steps == [f"hashing {path}, with our template in it"]
     assert first.transfers[-1] == (len(source), len(source))
-    assert state.known_sha256(path) == own
-    assert rewrite(path, OURS).digests(second) == (own, sha256)
     assert rewrite(path, OURS).sha256(second) == sha256
     assert second.steps == []
     assert known_sha256(path, OURS) == sha256
     assert known_sha256(path, "x") is None
     # Neither another template nor another time is answered with the old digest.
     assert rewrite(path, "x").sha256(third) != sha256
+    assert known_sha256(path, OURS) == sha256
     os.utime(path, ns=(1, 1))
     assert known_sha256(path, OURS) is None
     assert rewrite(path, OURS).sha256(third) == sha256
     assert len(third.steps) == 2
+
+
+def test_both_digests_come_out_of_one_pass(tmp_path: Path) -> None:
+    source = PLAIN + bytes(3 * MIB)
+    path = write(tmp_path, source)
+    rewritten = rewrite(path, OURS)
+    first, second = Listener(), Listener()
+    own = hashlib.sha256(source).hexdigest()
+    new = hashlib.sha256(b"".join(rewritten.chunks())).hexdigest()
+    assert rewritten.digests(first) == (own, new)
+    assert first.steps == [f"hashing {path}, once as it is and once with our template"]
+    assert first.transfers[-1] == (len(source), len(source))
+    assert rewrite(path, OURS).digests(second) == (own, new)
+    assert rewrite(path, OURS).sha256(second) == new
+    assert state.file_sha256(path, second) == own
+    assert second.steps == []
 
 
 def test_a_digest_of_an_unchanged_file_is_that_which_is_known_of_it(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ollama_tools.catalog import load_catalog
-from ollama_tools.data import data_path
-from ollama_tools.spec import FileSource, HubSource, ServerSource, Spec, merge_parameters
-from ollama_tools.system import NO_SYSTEM, SystemOrigin, SystemPrompt
-from ollama_tools.template import Carrier
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.system_prompt import NO_SYSTEM, SystemOrigin, SystemPrompt
+from ollama_tools.files.packaged import data_path
+from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, merge_parameters
 
 CATALOG = load_catalog(data_path("catalog.yaml"))
 RELEASE = CATALOG.release("2507")
@@ -51,7 +51,8 @@ PLAIN = Spec(
         ),
         (replace(PLAIN, system=NO_SYSTEM), "96dbc8f5e17f"),
         (replace(PLAIN, native=False), "62687cb824f3"),
-        (replace(PLAIN, source=FileSource(Path("x.gguf"), "4" * 64)), "da2b4d8bb788"),
+        (replace(PLAIN, source=FileSource(Path("x.gguf"))), "7c957b96a517"),
+        (replace(PLAIN, source=FileSource(Path("y.gguf"), "4" * 64)), "7c957b96a517"),
         (replace(PLAIN, source=ServerSource("x", (DIGEST,))), "65e818814489"),
         (
             replace(PLAIN, source=replace(SOURCE, revision="5" * 40, sha256="6" * 64)),
@@ -71,4 +72,13 @@ def test_a_digest_of_other_weights_gives_another_mark() -> None:
 
 
 def test_the_names_before_0_2_are_known() -> None:
-    assert PLAIN.earlier_builds == ("devstral-small-2507:UD-Q4_K_XL-6eba086eab24",)
+    assert PLAIN.earlier_builds(WEIGHTS) == ("devstral-small-2507:UD-Q4_K_XL-6eba086eab24",)
+
+
+def test_the_names_of_a_file_that_its_own_digest_was_part_of_are_known() -> None:
+    file = FileSource(Path("x.gguf"), "4" * 64)
+    assert replace(PLAIN, source=file).earlier_builds(WEIGHTS) == (
+        "devstral-small-2507:UD-Q4_K_XL-5036342357b0",
+        "devstral-small-2507:UD-Q4_K_XL-da2b4d8bb788",
+    )
+    assert replace(PLAIN, source=replace(file, sha256=None)).earlier_builds(WEIGHTS) == ()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu.true_shape import VOCABULARY, ZeroModel, tensors, zero_model
-from ollama_tools.catalog import Architecture, load_catalog
-from ollama_tools.gguf import parse_layout, read_header
-from ollama_tools.vocabulary import CONTROL
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.vocabulary import CONTROL
+from ollama_tools.files.architecture import Architecture
+from ollama_tools.files.gguf import parse_layout, read_header
 
 TEMPLATE = "{{ messages }}"
 

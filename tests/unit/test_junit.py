@@ -8,10 +8,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from ollama_tools.checks import junit as module
+from ollama_tools.checks.junit import junit, write_junit
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.errors import FileProblem
-from ollama_tools.report import junit as module
-from ollama_tools.report.junit import junit, write_junit
 
 REPORT = Report(
     "devstral:latest",
@@ -92,3 +92,13 @@ def test_a_failure_while_writing_leaves_the_old_file(
 def test_a_folder_that_is_not_there_is_a_problem_with_a_fix(tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match="cannot write"):
         write_junit(REPORT, tmp_path / "none" / "report.xml")
+
+
+def test_what_xml_allows_and_a_terminal_obeys_is_escaped() -> None:
+    hostile = "".join(map(chr, range(0x7F, 0xA0))) + "\u202e\u2066\u2028"
+    report = Report(
+        hostile, hostile, hostile, (CheckResult("tools", Status.FAIL, hostile, fix=hostile),)
+    )
+    text = junit(report).decode()
+    assert all(each.isprintable() or each == "\n" for each in text)
+    ET.fromstring(text)

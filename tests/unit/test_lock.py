@@ -15,11 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUN = PROJECT["project"]["dependencies"]
-DEV = [
-    *RUN,
-    *PROJECT["project"]["optional-dependencies"]["miniature"],
-    *PROJECT["dependency-groups"]["dev"],
-]
+DEV = [*RUN, *PROJECT["dependency-groups"]["dev"]]
 LOCKS = {"run": RUN, "dev": DEV, "fleet": [*DEV, *PROJECT["dependency-groups"]["fleet"]]}
 
 

@@ -104,7 +104,7 @@ def test_every_command_shows_the_global_options(capsys: pytest.CaptureFixture[st
     [
         (["nonsense"], "no such command 'nonsense'"),
         (["env", "--xyz"], "no such option: --xyz"),
-        (["env", "--context", "many"], "invalid value for '--context'"),
+        (["env", "--context", "many"], "the context 'many' is no number"),
         (["env", "--kv-cache-type", "q9_9"], "'q8_0'"),
         (["env", "--context", "5"], "too small"),
     ],
@@ -226,3 +226,68 @@ def test_a_taken_port_is_found_before_the_server_starts(
         address = f"127.0.0.1:{port}"
         assert entry.run(["serve", "--ollama", "true", "--host", address, "--quiet"]) == 1
     assert "already" in capsys.readouterr().err
+
+
+HOSTILE = "\x1b[2J\x9b31m\x7f\u202e\x00\udcff http://user:s3cret@gpu1"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UsageError(f"{HOSTILE!s} is none", HOSTILE),
+        ValueError(HOSTILE),
+        KeyboardInterrupt(),
+    ],
+)
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("debug", [True, False])
+def test_no_message_moves_the_cursor_or_tells_a_password(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    error.add_note(HOSTILE)
+    fail_with(monkeypatch, error)
+    entry.run([flag for flag, is_on in (("--json", as_json), ("--debug", debug)) if is_on])
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert all(each.isprintable() or each == "\n" for each in text)
+        assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--host", "ftp://user:s3cret@h"],
+        ["list", "--host", "http://user:s3cret@h:port"],
+        ["list", "--host", "http://user:s3cret@[::"],
+        ["list", "--host", "user:s3cret@h h"],
+        ["create", "http://user:s3cret@h/me/model"],
+        ["create", "user:s3cret@h"],
+        ["create", "hf.co/user:s3cret@h/x/y"],
+        ["create", "user:s3cret@h@sha256:12"],
+        ["create", "Q4_K_M", "--registry", "http://user:s3cret@h"],
+        ["create", "Q4_K_M", "--registry", "user:s3cret@h"],
+        ["create", "Q4_K_M", "--via", "http://user:s3cret@h"],
+        ["create", "Q4_K_M", "--name", "http://user:s3cret@h"],
+        ["create", "Q4_K_M", "--release", "http://user:s3cret@h"],
+        ["create", "Q4_K_M", "--context", "http://user:s3cret@h"],
+        ["create", "Q4_K_M", "--http://user:s3cret@h"],
+        ["create", "Q4_K_M", "http://user:s3cret@h"],
+        ["http://user:s3cret@h"],
+        ["create", "Q4_K_M", "-p", "http://user:s3cret@h"],
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--debug"]])
+def test_what_was_mistyped_is_never_printed_back_with_its_password(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    flags: list[str],
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    assert entry.run([*arguments, *flags]) != 0
+    said = capsys.readouterr()
+    assert "s3cret" not in said.out + said.err

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from ollama_tools.catalog import Architecture, load_catalog
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.memory import KvType, kv_cache_bytes, round_up_context
 from ollama_tools.errors import UsageError
-from ollama_tools.memory import KvType, kv_cache_bytes, round_up_context
+from ollama_tools.files.architecture import Architecture
 
 MIB = 1 << 20
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ollama_tools.errors import FileProblem
 from ollama_tools.lint import lint_modelfile
-from ollama_tools.modelfile_parser import FaultKind, Modelfile, parse_modelfile, read_text
+from ollama_tools.server.modelfile_text import FaultKind, Modelfile, parse_modelfile, read_text
 
-RENDERED = Path(__file__).parents[2] / "modelfiles" / "rendered"
+MODELFILES = Path(__file__).parents[2] / "modelfiles"
 
 SNIPPETS = st.sampled_from(
     [
@@ -161,7 +161,9 @@ def test_utf_16_is_read_as_ollama_reads_it(tmp_path: Path) -> None:
 
 
 def test_our_own_are_read_whole() -> None:
-    for path in RENDERED.rglob("*.Modelfile"):
+    paths = list(MODELFILES.glob("*.Modelfile"))
+    assert len(paths) == 4
+    for path in paths:
         found = parse_modelfile(read_text(path))
         assert found.faults == ()
         assert {each.name for each in found.instructions} >= {"FROM", "SYSTEM", "TEMPLATE"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_tools.errors import UsageError
-from ollama_tools.names import build_name, full_name, is_build_of, public_name, same_name
+from ollama_tools.server.names import build_name, full_name, is_build_of, public_name, same_name
 
 MARK = "0123456789ab"
 

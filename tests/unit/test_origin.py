@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_tools.origin import Origin, parse_origin
+from ollama_tools.server.origin import Origin, parse_origin
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from ollama_tools.origin import Origin, parse_origin
         Origin("me/x-GGUF", "odd: ~name.gguf", None, None, "1" * 64),
         Origin("me/x-GGUF", None, "UD-Q4_K_XL", None, "1" * 64),
         Origin(file="tune.gguf", sha256="1" * 64),
+        Origin(file="tune.gguf"),
     ],
 )
 def test_a_key_gives_its_origin_back(origin: Origin) -> None:

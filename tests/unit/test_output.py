@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from ollama_tools.checks.result import CheckResult, Report, Status
-from ollama_tools.cli.output import Output, size_text
-from ollama_tools.report.table import print_report, report_text
+from ollama_tools.cli.output import Output
+from ollama_tools.cli.report import print_report, report_text
+from ollama_tools.progress import size_text
 
 
 class Terminal(io.StringIO):
@@ -103,6 +104,7 @@ def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(monkeypatch: pytest.Monke
         output.transfer("sending", 100, 100)
     text = terminal.getvalue()
     assert "━" in text
+    assert "100 B of 100 B" in text
     assert "careful" in text
     assert text.endswith("bringing [weights]\x1b[0m\n")
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is shown again"
@@ -155,7 +157,14 @@ def test_a_piped_table_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (14_333_915_904, "14.3 GB"), (10**14, "100 TB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (14_333_918_432, "13.3 GiB"),
+        (10**15, "909 TiB"),
+    ],
 )
 def test_sizes(count: int, text: str) -> None:
     assert size_text(count) == text
@@ -193,3 +202,65 @@ def test_a_report_on_a_terminal_is_wrapped_and_escapes_nothing_to_it(
     assert "\x1b[2J" not in text
     assert text.count("x") >= 200
     assert all(len(line) <= 60 for line in text.splitlines() if "\x1b" not in line)
+
+
+HOSTILE = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0)))) + "\u202e\u2066\u200f\u2028\udcff"
+
+
+def is_harmless(text: str, but: str = "\n") -> bool:
+    return all(each.isprintable() or each in but for each in text)
+
+
+@pytest.mark.parametrize("mode", ["human", "quiet", "json"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_control_character_gets_to_stdout(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, mode: str, terminal: bool
+) -> None:
+    stream = to_terminal(monkeypatch, "stdout") if terminal else None
+    with Output(json=mode == "json", quiet=mode == "quiet", color=False) as output:
+        output.result({"name": HOSTILE, HOSTILE: 1}, f"first\n{HOSTILE}", [HOSTILE, HOSTILE])
+    said = stream.getvalue() if stream else capsys.readouterr().out
+    assert is_harmless(said, "\n\t" if mode == "human" else "\n")
+    if mode == "quiet":
+        assert len(said.splitlines()) == 2, "a name cannot pretend to be two"
+    if mode == "json":
+        assert json.loads(said) == {"name": HOSTILE, HOSTILE: 1}
+
+
+def test_no_control_character_gets_into_a_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Output().table(["name"], [[HOSTILE]])
+    assert is_harmless(capsys.readouterr().out)
+    terminal = to_terminal(monkeypatch, "stdout")
+    Output(color=False).table(["name"], [[HOSTILE]])
+    assert is_harmless(terminal.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", ""))
+
+
+def test_no_control_character_and_no_password_gets_to_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = f"{HOSTILE} http://user:s3cret@gpu1"
+    output = Output()
+    output.step(text)
+    output.transfer(text, 50, 100)
+    output.warn(text)
+    output.note(text)
+    output.hint(text)
+    said = capsys.readouterr().err
+    assert is_harmless(said)
+    assert len(said.splitlines()) == 5
+    assert "s3cret" not in said
+
+
+def test_a_moving_bar_shows_no_control_character_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = to_terminal(monkeypatch)
+    hostile = "\x1b]0;title\x07\x9b31m\u202e http://user:s3cret@gpu1"
+    with Output() as output:
+        output.step(hostile)
+        output.transfer(hostile, 50, 100)
+        output.warn(hostile)
+    said = terminal.getvalue()
+    assert not {"\x1b]", "\x07", "\x9b", "\u202e", "s3cret"} & {
+        each for each in ("\x1b]", "\x07", "\x9b", "\u202e", "s3cret") if each in said
+    }

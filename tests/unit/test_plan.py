@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from ollama_tools.bring import base_name
-from ollama_tools.catalog import load_catalog
-from ollama_tools.compatibility import Version
-from ollama_tools.data import data_path
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.system_prompt import SystemOrigin, bundled, system_prompt
 from ollama_tools.errors import UsageError
-from ollama_tools.modelfile import Difference
-from ollama_tools.plan import Plan, compare, make_plan
+from ollama_tools.files.packaged import data_path
+from ollama_tools.model.bring import base_name
+from ollama_tools.model.modelfile import Difference
+from ollama_tools.model.plan import Plan, compare, make_plan
+from ollama_tools.model.published import Hub
+from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Silence
-from ollama_tools.server import InstalledModel, RunningModel, Server
-from ollama_tools.shown import Shown
-from ollama_tools.spec import HubSource, ServerSource, Spec, merge_parameters
-from ollama_tools.steps import Policy
-from ollama_tools.system import SystemOrigin, bundled, system_prompt
-from ollama_tools.template import Carrier
-from ollama_tools.wish import Registry, Via, parse_registry, parse_via
+from ollama_tools.server.client import InstalledModel, RunningModel, Server
+from ollama_tools.server.origin import Origin
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import TESTED_SERVER, Version
+from ollama_tools.wanted.draft import Registry, parse_registry, parse_via
+from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, merge_parameters
+from ollama_tools.wanted.wish import Via
 
 RELEASE = load_catalog(data_path("catalog.yaml")).default
 NAME = "devstral-small-2507:Q4_K_M"
@@ -68,7 +73,11 @@ class Fake:
     def running(self) -> list[RunningModel]:
         return []
 
-    def show(self, name: str) -> Shown:
+    def has_blob(self, _digest: str) -> bool:
+        return True
+
+    def show(self, name: str, *, anew: bool = False) -> Shown:
+        del anew
         self.asked.append(name)
         assert self._answer is not None
         return Shown(name, self._answer)
@@ -84,14 +93,17 @@ def plan_on(
 ) -> Plan:
     policy = Policy(check=check, force=force, keep=keep)
     server = cast("Server", fake)
-    compared = compare(server, fake.listed, candidates, policy, Silence())
+    compared = compare(
+        server, fake.listed, candidates, policy, Hub(Silence()), Silence(), TESTED_SERVER
+    )
     return make_plan(
         compared,
         server,
-        Version(0, 34, 4),
+        TESTED_SERVER,
         policy,
         via=via,
         registry=Registry(),
+        publisher=Hub(Silence()),
         progress=Silence(),
     )
 
@@ -112,8 +124,14 @@ def test_an_empty_server_gets_everything() -> None:
         "+ switch",
         "- remove",
     ]
-    assert "14.0 GiB" in plan.steps[0].text
+    assert ", 14.0 GiB" in plan.steps[0].text
     assert plan.steps[2].text.endswith("if it is another, try modelfile")
+
+
+def test_a_size_that_is_not_known_to_the_byte_is_said_to_be_about_it() -> None:
+    assert isinstance(HUB.source, HubSource)
+    guessed = replace(HUB, source=replace(HUB.source, estimated=True))
+    assert ", about 14.0 GiB" in plan_on(Fake({}), guessed).steps[0].text
 
 
 @pytest.mark.parametrize("spec", [HUB, MODELFILE])
@@ -162,7 +180,7 @@ def test_a_name_that_stands_for_no_build_is_switched() -> None:
 
 
 def test_the_nearest_candidate_says_what_differs() -> None:
-    other = HUB.with_system(system_prompt("Be brief.", SystemOrigin.FILE, "x"))
+    other = replace(HUB, system=system_prompt("Be brief.", SystemOrigin.FILE, "x"))
     fake = Fake({NAME: "d", other.build(BLOBS): "d"}, shown(other))
     plan = plan_on(fake, MODELFILE, HUB)
     assert [each.field for each in plan.compared.differences] == ["system prompt", "build"]
@@ -204,6 +222,80 @@ def test_weights_on_the_server_are_not_brought() -> None:
     found = ["= bring", "+ build", "? check", "+ keep", "+ switch"]
     assert steps(plan_on(fake, spec)) == found
     assert base_name(spec, Registry()) is None
+
+
+# A file of this machine
+
+
+def file_and_answer(tmp_path: Path, origin: Origin | None = None) -> tuple[Spec, dict[str, Any]]:
+    """A file's spec, and what a server shows that has its bytes."""
+    path = tmp_path / "mine.gguf"
+    path.write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    spec = replace(MODELFILE, source=FileSource(path))
+    answer = shown(spec, license=origin.license_line if origin else "")
+    answer["modelfile"] = answer["modelfile"].replace("0" * 64, sha256)
+    return spec, answer
+
+
+def blobs(answer: dict[str, Any]) -> tuple[str, ...]:
+    return Shown(NAME, answer).blobs
+
+
+def test_a_file_whose_bytes_serve_is_what_is_wanted_and_any_other_is_not(tmp_path: Path) -> None:
+    spec, answer = file_and_answer(tmp_path)
+    fake = Fake({NAME: "d", spec.build(blobs(answer)): "d"}, answer)
+    assert plan_on(fake, spec, via=Via.UPLOAD).compared.unchanged == spec
+    (tmp_path / "mine.gguf").write_bytes(b"others!")
+    compared = compare(
+        cast("Server", fake),
+        fake.listed,
+        [spec],
+        Policy(),
+        Hub(Silence()),
+        Silence(),
+        TESTED_SERVER,
+    )
+    assert compared.unchanged is None
+    assert [each.field for each in compared.differences] == ["weights"]
+
+
+def test_the_eldest_name_of_a_file_is_told_by_the_file_itself(tmp_path: Path) -> None:
+    spec, answer = file_and_answer(tmp_path)
+    own = hashlib.sha256(b"weights").hexdigest()
+    named = replace(spec, source=FileSource(Path("elsewhere.gguf"), own))
+    eldest, *_ = named.earlier_builds(blobs(answer))
+    plan = plan_on(Fake({NAME: "d", eldest: "d"}, answer), spec, via=Via.UPLOAD)
+    assert [str(each) for each in plan.steps] == [
+        f"~ rename the build {eldest} to {spec.build(blobs(answer))}; no bytes move"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("origin", "same"),
+    [
+        (Origin(file="mine.gguf", sha256=hashlib.sha256(b"weights").hexdigest()), True),
+        (Origin(file="mine.gguf", sha256="1" * 64), False),
+        (Origin(file="mine.gguf"), False),
+        (None, False),
+    ],
+)
+def test_where_a_server_makes_files_of_its_own_the_manifest_tells_which_it_was_given(
+    tmp_path: Path, origin: Origin | None, *, same: bool
+) -> None:
+    spec, answer = file_and_answer(tmp_path, origin)
+    answer["modelfile"] = shown(spec)["modelfile"]
+    fake = Fake({NAME: "d", spec.build(BLOBS): "d"}, answer)
+    compared = compare(
+        cast("Server", fake),
+        fake.listed,
+        [spec],
+        Policy(),
+        Hub(Silence()),
+        Silence(),
+        Version(0, 33, 0),
+    )
+    assert (compared.unchanged == spec) is same
 
 
 def test_a_plan_as_json_says_all_that_a_program_wants() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_tools.catalog import TokenizerVersion
-from ollama_tools.checks import cases
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.lint import cases
 from tests.oracle import reference_prompt, reference_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:`text` property:DeprecationWarning")

@@ -6,18 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tools.catalog import Catalog, load_catalog
-from ollama_tools.data import data_path
-from ollama_tools.errors import ExitCode, UnknownReference
-from ollama_tools.reference import (
+from ollama_tools.devstral.catalog import Catalog
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.reference import (
     FileReference,
     HubReference,
     QuantReference,
     ServerReference,
-    describe_forms,
+    explain_library_name,
     guess_release,
     parse_reference,
 )
+from ollama_tools.errors import ExitCode, UnknownReference
+from ollama_tools.files.packaged import data_path
+from ollama_tools.server.names import public_name
+from ollama_tools.wanted.draft import default_name
 
 CATALOG = load_catalog(data_path("catalog.yaml"))
 
@@ -216,7 +219,7 @@ def test_a_mistyped_release_is_refused(catalog: Catalog, text: str) -> None:
 def test_the_original_repository_points_to_its_release(catalog: Catalog) -> None:
     with pytest.raises(UnknownReference) as caught:
         parse_reference("hf.co/mistralai/Devstral-Small-2507", catalog)
-    assert caught.value.fix == "use devstral-small-2507"
+    assert caught.value.fix == "use devstral-small-2507, from unsloth/Devstral-Small-2507-GGUF"
 
 
 @pytest.mark.parametrize(
@@ -266,10 +269,12 @@ def test_any_text_is_a_reference_or_refused(text: str) -> None:
     assert str(found)
 
 
-def test_every_described_form_is_one_that_parses(catalog: Catalog) -> None:
-    kinds = {type(parse_reference(form.example, catalog)) for form in describe_forms()}
+def test_every_form_that_a_refusal_shows_is_one_that_parses(catalog: Catalog) -> None:
+    with pytest.raises(UnknownReference) as caught:
+        parse_reference("", catalog)
+    examples = caught.value.fix.partition(": ")[2].split(", ")
+    kinds = {type(parse_reference(each, catalog)) for each in examples}
     assert kinds == {QuantReference, FileReference, ServerReference}
-    assert all(form.form and form.meaning for form in describe_forms())
 
 
 @pytest.mark.parametrize(
@@ -292,3 +297,193 @@ def test_the_release_is_guessed_from_whole_words(
     catalog: Catalog, text: str, expected: str | None
 ) -> None:
     assert guess_release(text, catalog) == (catalog.release(expected) if expected else None)
+
+
+OTHERS = "bartowski/mistralai_Devstral-Small-2507-GGUF"
+
+
+@pytest.mark.parametrize(
+    ("text", "repository", "tag", "revision", "filename", "label"),
+    [
+        (f"hf.co/{OTHERS}:latest", OTHERS, None, None, None, None),
+        (f"{OTHERS}:Q4_K_M", OTHERS, "Q4_K_M", None, None, "Q4_K_M"),
+        (OTHERS, OTHERS, None, None, None, None),
+        (f"{OTHERS}@0123abc:Q4_0", OTHERS, "Q4_0", "0123abc", None, "Q4_0"),
+        (f"hf.co/{OTHERS}:x-Q5_K_M.gguf", OTHERS, "x-Q5_K_M.gguf", None, "x-Q5_K_M.gguf", "Q5_K_M"),
+        (
+            f"https://huggingface.co/{OTHERS}/blob/main/x.UD-Q4_K_XL.gguf",
+            OTHERS,
+            "x.UD-Q4_K_XL.gguf",
+            None,
+            "x.UD-Q4_K_XL.gguf",
+            "UD-Q4_K_XL",
+        ),
+        (
+            f"https://huggingface.co/{OTHERS}/resolve/main/sub/x-BF16.gguf?download=true",
+            OTHERS,
+            "sub/x-BF16.gguf",
+            None,
+            "sub/x-BF16.gguf",
+            "BF16",
+        ),
+        (
+            f"{OTHERS}/resolve/v2/my%20own%3Atune.gguf#top",
+            OTHERS,
+            "my own:tune.gguf",
+            "v2",
+            "my own:tune.gguf",
+            "my own:tune",
+        ),
+        (f"hf.co/{OTHERS}/raw/main/x.GGUF", OTHERS, "x.GGUF", None, "x.GGUF", "x"),
+        (f"hf.co/{OTHERS}/tree/main/sub", OTHERS, None, None, None, None),
+        (
+            "unsloth/Devstral-Small-2507-GGUF:IQ9_XXS",
+            "unsloth/Devstral-Small-2507-GGUF",
+            "IQ9_XXS",
+            None,
+            None,
+            "IQ9_XXS",
+        ),
+        (
+            "hf.co/unsloth/Devstral-Small-2507-GGUF:other-file.gguf",
+            "unsloth/Devstral-Small-2507-GGUF",
+            "other-file.gguf",
+            None,
+            "other-file.gguf",
+            "other-file",
+        ),
+    ],
+)
+def test_what_people_paste_names_a_file_on_the_hub(
+    catalog: Catalog,
+    text: str,
+    repository: str,
+    tag: str | None,
+    revision: str | None,
+    filename: str | None,
+    label: str | None,
+) -> None:
+    found = parse_reference(text, catalog)
+    assert isinstance(found, HubReference)
+    assert (found.repository, found.tag, found.revision) == (repository, tag, revision)
+    assert (found.filename, found.label) == (filename, label)
+
+
+def test_latest_of_a_known_repository_is_its_default(catalog: Catalog) -> None:
+    found = parse_reference("hf.co/unsloth/Devstral-Small-2507-GGUF:latest", catalog)
+    assert str(found) == "devstral-small-2507:UD-Q4_K_XL"
+
+
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [
+        ("unsloth/Devstral-Small-2507-unsloth-bnb-4bit", "2507"),
+        ("unsloth/Devstral-Small-2505-bnb-4bit", "2505"),
+        ("hf.co/unsloth/Devstral-Small-2507", "2507"),
+        ("unsloth/Devstral-Small-2505", "2505"),
+        ("mistralai/Devstral-Small-2507", "2507"),
+        ("https://huggingface.co/mistralai/Devstral-2-123B-Instruct-2512/tree/main", "123b"),
+        ("hf.co/me/Devstral-Small-2507-AWQ", "2507"),
+        ("hf.co/mlx-community/Devstral-Small-2505-4bit", "2505"),
+        ("hf.co/me/Devstral-Small-2507-FP8", "2507"),
+        ("hf.co/me/Devstral-Small-2507-exl2", "2507"),
+    ],
+)
+def test_a_repository_without_gguf_is_said_at_once_with_one_that_has(
+    catalog: Catalog, text: str, release: str
+) -> None:
+    with pytest.raises(UnknownReference, match="no GGUF") as caught:
+        parse_reference(text, catalog)
+    assert catalog.release(release).repository in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"hf.co/{OTHERS}/blob/main/../../x.gguf",
+        f"hf.co/{OTHERS}/blob/main/%2e%2e/x.gguf",
+        f"hf.co/{OTHERS}/blob/main/x%1b[31m.gguf",
+        f"hf.co/{OTHERS}?show_file_info=%2e%2e/x.gguf",
+        f"hf.co/{OTHERS}?show_file_info=%0ax.gguf",
+    ],
+)
+def test_an_address_that_leads_out_of_its_repository_is_refused(
+    catalog: Catalog, text: str
+) -> None:
+    with pytest.raises(UnknownReference):
+        parse_reference(text, catalog)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a:b.gguf", "a\\b.gguf", "~a.gguf", ".a.gguf", "a b.gguf", "sha256-" + "5f" * 32, "noending"],
+)
+def test_a_file_that_is_there_is_a_file_whatever_it_is_called(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"GGUF")
+    for text in (f"./{name}", str(tmp_path / name)):
+        found = parse_reference(text, catalog)
+        assert isinstance(found, FileReference)
+        assert found.path.read_bytes() == b"GGUF"
+
+
+def test_a_missing_blob_is_said_to_be_missing(catalog: Catalog) -> None:
+    with pytest.raises(UnknownReference, match="there is no file"):
+        parse_reference("/models/blobs/sha256-" + "5f" * 32, catalog)
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "typed"),
+    [
+        ("devstral", "Devstral-Small-2507 or Devstral-Small-2505", "2507:Q4_K_M or 2505:Q4_K_M"),
+        ("devstral:24b", "library", "2507:Q4_K_M or 2505:Q4_K_M"),
+        ("library/devstral:latest", "library", "2507:Q4_K_M"),
+        ("devstral:24b-small-2505-q8_0", "Devstral-Small-2505", "use 2505:Q8_0"),
+        ("devstral-small-2:24b", "Devstral-Small-2-24B", "use 2512:Q4_K_M"),
+        ("devstral-small-2:24b-instruct-2512-q8_0", "Devstral-Small-2-24B", "use 2512:Q8_0"),
+        ("devstral-2:123b", "Devstral-2-123B", "use 123b:Q4_K_M"),
+        ("devstral-2:123b-cloud", "own machines", "use 123b:Q4_K_M"),
+    ],
+)
+def test_a_name_of_the_library_is_explained(
+    catalog: Catalog, text: str, said: str, typed: str
+) -> None:
+    explained = explain_library_name(text, catalog)
+    assert explained is not None
+    assert said in explained[0]
+    assert typed in explained[1]
+
+
+@pytest.mark.parametrize("text", ["my-devstral", "me/devstral:24b", "devstral-small-2507:Q4_K_M"])
+def test_other_names_are_none_of_the_library(catalog: Catalog, text: str) -> None:
+    assert explain_library_name(text, catalog) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("UD-Q4_K_XL", "devstral-small-2507:UD-Q4_K_XL"),
+        ("hf.co/unsloth/Devstral-Small-2507-GGUF@0123abc:Q8_0", "devstral-small-2507:Q8_0"),
+        (
+            "hf.co/lmstudio-community/Devstral-Small-2507-GGUF:Q4_K_M",
+            "lmstudio-community/devstral-small-2507:Q4_K_M",
+        ),
+        (
+            "bartowski/mistralai_Devstral-Small-2507-GGUF:Q4_0",
+            "bartowski/mistralai_devstral-small-2507:Q4_0",
+        ),
+        ("hf.co/My.Self/x-GGUF:a/b/My x-Q4_K_M.gguf", "my-self/x:Q4_K_M"),
+        ("hf.co/me/x/blob/main/a%3Ab c.gguf", "me/x:a-b-c"),
+        ("./My Tune:v2.gguf", "my-tune-v2"),
+        ("./~.gguf", "devstral"),
+        ("./модель.gguf", "devstral"),
+    ],
+)
+def test_a_default_name_is_one_that_ollama_takes_and_nobody_else_gets(
+    catalog: Catalog, text: str, name: str
+) -> None:
+    found = default_name(parse_reference(text, catalog))
+    assert found == name
+    assert public_name(found)

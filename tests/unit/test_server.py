@@ -11,9 +11,9 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from ollama_tools.catalog import TokenizerVersion
 from ollama_tools.checks.result import Status
 from ollama_tools.checks.smoke import smoke_server
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import (
     FileProblem,
     ModelNotFound,
@@ -22,7 +22,7 @@ from ollama_tools.errors import (
     ServerError,
     UsageError,
 )
-from ollama_tools.server import InstalledModel, Server, find_model, resolve_host
+from ollama_tools.server.client import InstalledModel, Server, find_model, resolve_host
 
 # Beyond what Python's JSON reader takes: each ends in an exception of a kind of its own.
 DEEP = '{"status": ' + "[" * 100_000

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from ollama_tools.compatibility import Version
+from ollama_tools.devstral.memory import KvType
 from ollama_tools.errors import UsageError
-from ollama_tools.memory import KvType
-from ollama_tools.serving import FROM_ENVIRONMENT, plan_server
-from ollama_tools.settings import (
+from ollama_tools.server.versions import Version
+from ollama_tools.settings.environment import (
     ServerSettings,
     environment,
     environment_differences,
     explain,
     require_possible,
 )
+from ollama_tools.settings.serve import FROM_ENVIRONMENT, plan_server
 
 
 def test_the_recommended_environment() -> None:

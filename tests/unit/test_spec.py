@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tools.catalog import load_catalog
-from ollama_tools.data import data_path
-from ollama_tools.errors import UsageError
-from ollama_tools.spec import (
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.context import check_prompt_tokens
+from ollama_tools.devstral.system_prompt import NO_SYSTEM, bundled
+from ollama_tools.errors import CatalogError, UsageError
+from ollama_tools.files.packaged import data_path
+from ollama_tools.wanted.spec import (
     FileSource,
     HubSource,
     ServerSource,
     Spec,
     check_context,
-    check_prompt_tokens,
     merge_parameters,
     parse_parameters,
 )
-from ollama_tools.system import NO_SYSTEM, bundled
-from ollama_tools.template import Carrier
 
 WEIGHTS = ("sha256:" + "1" * 64,)
 CATALOG = load_catalog(data_path("catalog.yaml"))
@@ -63,6 +63,8 @@ def test_assignments_become_typed_parameters() -> None:
         "top_k=",
         "temperature=warm",
         "temperature=nan",
+        "use_mmap=yes",
+        "use_mmap=2",
         "temperature=inf",
         "temperature=-inf",
         "seed=9223372036854775808",
@@ -126,6 +128,8 @@ def test_the_context_comes_from_where_it_is_given(
         (None, {"temperature": float("nan")}),
         (None, {"top_k": 1.5}),
         (None, {"nosuch": 1}),
+        (None, {"use_mmap": 1}),
+        (None, {"use_mmap": "on"}),
         (None, {"stop": None}),
         (None, {"stop": [True]}),
     ],
@@ -133,6 +137,18 @@ def test_the_context_comes_from_where_it_is_given(
 def test_what_cannot_be_is_refused(context: int | None, overrides: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         merge_parameters(RELEASE, context, overrides)
+
+
+@pytest.mark.parametrize("said", [False, "false", "F", "0"])
+def test_a_switch_has_one_form(said: object) -> None:
+    assert merge_parameters(RELEASE, None, {"use_mmap": said})["use_mmap"] is False  # type: ignore[dict-item]
+
+
+def test_a_catalog_cannot_recommend_what_ollama_does_not_know() -> None:
+    mistyped = replace(RELEASE, parameters={"temperatur": 0.15})
+    with pytest.raises(CatalogError, match=r"Devstral-Small-2507: .*'temperatur'") as caught:
+        merge_parameters(mistyped, None, {})
+    assert caught.value.fix == "did you mean temperature?"
 
 
 def test_a_files_own_longest_context_counts() -> None:

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tools.catalog import load_catalog
-from ollama_tools.data import data_path
-from ollama_tools.errors import FileProblem, UsageError
-from ollama_tools.system import (
+from ollama_tools.devstral.carriers import CONTROL_TOKENS
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.system_prompt import (
     LONGEST,
     SystemOrigin,
     announced_by_hub,
@@ -20,8 +19,9 @@ from ollama_tools.system import (
     from_file,
     system_prompt,
 )
-from ollama_tools.template import CONTROL_TOKENS
-from ollama_tools.wish import system_prompts
+from ollama_tools.errors import FileProblem, UsageError
+from ollama_tools.files.packaged import data_path
+from ollama_tools.wanted.draft import system_prompts
 
 CATALOG = load_catalog(data_path("catalog.yaml"))
 RELEASE = CATALOG.default

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ollama_tools.compatibility import Version
 from ollama_tools.errors import UsageError
-from ollama_tools.settings import ServerSettings, environment
-from ollama_tools.targets import Target, render_settings
+from ollama_tools.server.versions import Version
+from ollama_tools.settings.environment import ServerSettings, environment
+from ollama_tools.settings.targets import Target, render_settings
 
 AWKWARD = ServerSettings(
     models=Path('/srv/100% "own"/back\\slash models'), llama_args=("LLAMA_ARG_THREADS=8",)

@@ -52,13 +52,12 @@ def test_it_renders_from_its_own_data(installed: Path) -> None:
     assert "[TOOL_CONTENT]" in text
 
 
-def test_it_has_types_templates_prompts_and_rendered_modelfiles(installed: Path) -> None:
+def test_it_has_types_templates_prompts_and_modelfiles(installed: Path) -> None:
     package = installed / "ollama_tools"
     assert (package / "py.typed").is_file()
-    assert (package / "checks" / "prompts" / "v13.txt").is_file()
+    assert (package / "lint" / "prompts" / "v13.txt").is_file()
     assert (package / "modelfiles" / "templates" / "v13.gotmpl").is_file()
-    rendered = package / "modelfiles" / "rendered" / "devstral-small-2507"
-    assert (rendered / "UD-Q4_K_XL.Modelfile").is_file()
+    assert (package / "modelfiles" / "devstral-small-2507.Modelfile").is_file()
 
 
 def test_it_has_a_console_script_and_carries_no_tests(installed: Path) -> None:

@@ -8,16 +8,25 @@ from pathlib import Path
 from ansible.errors import AnsibleFilterError
 
 try:
-    from ollama_tools.catalog import load_catalog
-    from ollama_tools.compatibility import require_supported
-    from ollama_tools.errors import DevstralError
-    from ollama_tools.names import public_name
-    from ollama_tools.reference import parse_reference
-    from ollama_tools.report.fleet import fleet_report, fleet_text, unlike_peers
-    from ollama_tools.report.junit import junit
-    from ollama_tools.settings import environment, from_mapping, require_possible, template_file
-    from ollama_tools.targets import Target, render_settings
-    from ollama_tools.wish import choose_release, default_name
+    from ollama_tools.collection import (
+        DevstralError,
+        Target,
+        choose_release,
+        default_name,
+        environment,
+        fleet_report,
+        fleet_text,
+        from_mapping,
+        junit,
+        load_catalog,
+        parse_reference,
+        public_name,
+        render_settings,
+        require_possible,
+        require_supported,
+        template_file,
+        unlike_peers,
+    )
 
     MISSING = None
 except ImportError as error:
@@ -76,18 +85,19 @@ def template_text(release):
 
 
 @_answering
-def release_of(reference, release=None):
-    """The Devstral whose format holds for a reference."""
+def release_of(model):
+    """The Devstral whose format holds for what ``devstral_model`` says."""
     catalog = load_catalog()
-    found = parse_reference(str(reference), catalog)
-    return choose_release(release, str(found), getattr(found, "release", None), catalog).name
+    found = parse_reference(str(model["reference"]), catalog)
+    asked = None if model.get("release") is None else str(model["release"])
+    return choose_release(asked, str(found), getattr(found, "release", None), catalog).name
 
 
 @_answering
-def public_name_of(reference, name=None):
-    """The name under which a reference is served; an error where there is no such quant."""
-    found = parse_reference(str(reference), load_catalog())
-    return public_name(name or default_name(found))
+def public_name_of(model):
+    """The name under which ``devstral_model`` is served; an error where there is no such quant."""
+    found = parse_reference(str(model["reference"]), load_catalog())
+    return public_name(model.get("name") or default_name(found))
 
 
 def difference(found):

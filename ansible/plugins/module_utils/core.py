@@ -10,11 +10,10 @@ import traceback
 from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.devstral.ollama.plugins.module_utils.wish import WISH
 
 try:
-    from ollama_tools.errors import DevstralError
-    from ollama_tools.server import Server
-    from ollama_tools.wish import Wish
+    from ollama_tools.collection import DevstralError, Server, Wish
 
     MISSING = None
 except ImportError:
@@ -23,24 +22,8 @@ except ImportError:
 HOST = {"host": {"type": "str"}}
 """The argument that names the server."""
 
-WISH = {
-    "reference": {"type": "str"},
-    "name": {"type": "str"},
-    "release": {"type": "str"},
-    "context": {"type": "int"},
-    "parameters": {"type": "dict", "default": {}},
-    "system": {"type": "str"},
-    "carrier": {
-        "type": "str",
-        "default": "auto",
-        "choices": ["auto", "gguf", "hub", "modelfile", "server"],
-    },
-    "via": {"type": "str", "choices": ["upload", "server"]},
-    "registry": {"type": "str"},
-    "revision": {"type": "str"},
-    "hub_token": {"type": "str", "no_log": True},
-}
-"""The arguments that say which model is wanted."""
+HUB_TOKEN = {"hub_token": {"type": "str", "no_log": True}}
+"""The argument that opens private repositories; no wish, since it says nothing of the model."""
 
 
 class Log:
@@ -92,19 +75,8 @@ def answering(module: AnsibleModule):
 
 def wish_of(module: AnsibleModule) -> Wish:
     """The model that the arguments ask for."""
-    given = module.params
-    return Wish(
-        reference=given["reference"],
-        name=given["name"],
-        release=given["release"],
-        context=given["context"],
-        parameters=given["parameters"] or {},
-        system=given["system"],
-        carrier=given["carrier"],
-        via=given["via"],
-        registry=given["registry"],
-        revision=given["revision"],
-    )
+    said = {key: module.params[key] for key in WISH}
+    return Wish(**{key: value for key, value in said.items() if value is not None})
 
 
 def as_diff(differences, name: str) -> dict[str, object]:

@@ -58,7 +58,8 @@ attributes:
     description: Where Python 3.11 and the package run.
 extends_documentation_fragment:
   - devstral.ollama.model
-  - devstral.ollama.model.wish
+  - devstral.ollama.model.hub
+  - devstral.ollama.wish
 author:
   - devstral-ollama (@devstral-ollama)
 seealso:
@@ -158,7 +159,10 @@ differences:
   type: list
   elements: dict
 removed:
-  description: Names that were removed, or in check mode would be.
+  description:
+    - Names that were removed, or in check mode would be.
+    - Where nobody can know the weights before they were pulled, check mode names those that are
+      removed at most, and the step says so.
   returned: success
   type: list
   elements: str
@@ -178,16 +182,18 @@ switched:
 
 from ansible_collections.devstral.ollama.plugins.module_utils.core import (
     HOST,
-    WISH,
+    HUB_TOKEN,
     Log,
     answering,
     as_diff,
     make_module,
     wish_of,
 )
+from ansible_collections.devstral.ollama.plugins.module_utils.wish import WISH
 
 ARGUMENTS = {
     **HOST,
+    **HUB_TOKEN,
     **WISH,
     "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
     "check": {"type": "bool", "default": True},
@@ -205,9 +211,7 @@ KNOWN_AFTERWARDS = ("build", "digest", "weights", "origin", "carrier", "context"
 
 def present(module, server):
     """See to it that the model is there."""
-    from ollama_tools.apply import apply
-    from ollama_tools.ensure import plan_for
-    from ollama_tools.steps import Policy
+    from ollama_tools.collection import Policy, apply, plan_for
 
     given = module.params
     log = Log(module)
@@ -235,7 +239,7 @@ def present(module, server):
 
 def absent(module, server):
     """See to it that neither the name nor anything that was made for it is there."""
-    from ollama_tools.leftovers import remove_model
+    from ollama_tools.collection import remove_model
 
     removal = remove_model(server, module.params["name"], dry_run=module.check_mode)
     return {

@@ -39,7 +39,8 @@ attributes:
     description: Registers nothing by itself.
 extends_documentation_fragment:
   - devstral.ollama.model
-  - devstral.ollama.model.wish
+  - devstral.ollama.model.hub
+  - devstral.ollama.wish
 author:
   - devstral-ollama (@devstral-ollama)
 """
@@ -73,6 +74,13 @@ version:
   type: str
 models:
   description: The Devstrals on it, as C(devstral-ollama list --json) prints them.
+  returned: success
+  type: list
+  elements: dict
+findings:
+  description:
+    - What the rules of C(devstral-ollama lint) find about the Devstrals on the server, each with
+      C(code), C(name), C(severity), C(message), C(fix), and the model as C(file). Not drift.
   returned: success
   type: list
   elements: dict
@@ -120,15 +128,17 @@ drifted:
 
 from ansible_collections.devstral.ollama.plugins.module_utils.core import (
     HOST,
-    WISH,
+    HUB_TOKEN,
     Log,
     answering,
     make_module,
     wish_of,
 )
+from ansible_collections.devstral.ollama.plugins.module_utils.wish import WISH
 
 ARGUMENTS = {
     **HOST,
+    **HUB_TOKEN,
     **WISH,
     "settings": {"type": "dict"},
     "templates": {"type": "path", "default": "/etc/ollama/templates"},
@@ -140,21 +150,27 @@ def main():
     module = make_module(argument_spec=ARGUMENTS, supports_check_mode=True)
     from pathlib import Path
 
-    from ollama_tools.drift import model_status, settings_differences
-    from ollama_tools.listing import list_models
-    from ollama_tools.process import find_server_process
-    from ollama_tools.settings import environment, from_mapping
+    from ollama_tools.collection import (
+        environment,
+        find_server_process,
+        from_mapping,
+        lint_models,
+        list_models,
+        model_status,
+        settings_differences,
+    )
 
     given = module.params
     with answering(module) as server:
         wanted = None
         if given["settings"] is not None:
             wanted = environment(from_mapping(given["settings"]), Path(given["templates"]))
-        process = find_server_process(server.url) if server.is_local else None
+        process = find_server_process(server.url)
         result = {
             "server": server.url,
             "version": server.version(),
             "models": [each.as_json() for each in list_models(server).entries],
+            "findings": [each.as_json() for each in lint_models(server)],
             "environment": None
             if process is None
             else {
@@ -169,7 +185,7 @@ def main():
             status = model_status(server, wish_of(module), progress=Log(module))
             found = status.as_json()
             result |= {key: found[key] for key in ("build", "weights", "origin", "differences")}
-            result["asked"] = {key: given[key] for key in WISH if key != "hub_token"}
+            result["asked"] = {key: given[key] for key in WISH}
         if wanted is not None:
             different = settings_differences(server, wanted)
             result["settings_differences"] = [each.as_json() for each in different]

@@ -77,7 +77,7 @@ ARGUMENTS = {**HOST, "name": {"type": "str", "required": True}, "to": {"type": "
 def main():
     """Run the module."""
     module = make_module(argument_spec=ARGUMENTS, supports_check_mode=True)
-    from ollama_tools.builds import rollback
+    from ollama_tools.collection import rollback
 
     with answering(module) as server:
         done = rollback(

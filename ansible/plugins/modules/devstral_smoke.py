@@ -94,7 +94,7 @@ def main():
     module = make_module(argument_spec=ARGUMENTS, supports_check_mode=False)
     from pathlib import Path
 
-    from ollama_tools.ensure import smoke
+    from ollama_tools.collection import smoke
 
     given = module.params
     with answering(module):

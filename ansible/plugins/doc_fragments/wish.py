@@ -1,0 +1,79 @@
+"""Documentation of the model that is wanted.
+
+Written by make docs out of the package's Wish; a test holds it to that.
+"""
+
+# ruff: noqa: E501 - a reference is not broken
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The fragment."""
+
+    DOCUMENTATION = r"""
+options:
+  reference:
+    description:
+      - 'What names the weights: UD-Q4_K_XL · 2505:Q4_K_M · hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0
+        · ./my-tune.gguf · the name of a model on the server.'
+      - UD-Q4_K_XL@sha256:… pins the file by the digest it was published with.
+    type: str
+  name:
+    description:
+      - The model's name; else <release>:<quant>.
+    type: str
+  release:
+    description:
+      - 'The Devstral whose format holds, where the reference does not tell: 2507, 2505 …'
+    type: str
+  context:
+    description:
+      - Context in tokens, as 65536 or 64k; 32768 if absent.
+    type: str
+  parameters:
+    description:
+      - A model parameter over the recommended one, as temperature=0.3; repeatable.
+      - 'A number may be quoted: 1, 1.0 and ''1'' are the same. stop may be a list.'
+    type: dict
+  system:
+    description:
+      - 'The system prompt: the hub''s, this package''s, or a file''s.'
+      - An empty text means no system prompt; where nothing is said, the hub's is taken where
+        it can be had, else this package's.
+    type: str
+  carrier:
+    description:
+      - 'Where the chat template lives: auto, gguf, hub, modelfile, or server, which has to
+        run with --dedicated-to.'
+    type: str
+    choices:
+      - auto
+      - gguf
+      - hub
+      - modelfile
+      - server
+  via:
+    description:
+      - 'upload: download here, then upload; server: the server pulls. upload if absent and
+        the server is on this machine, else server.'
+    type: str
+    choices:
+      - server
+      - upload
+  registry:
+    description:
+      - Mirror that the server pulls from instead of hf.co; http://HOST for plain HTTP.
+    type: str
+  revision:
+    description:
+      - Commit, branch or tag of the repository on the hub; a commit pins the weights.
+      - A server can pull neither a branch nor a tag; by upload both can be had.
+      - 'No mirror can say which file a commit has: pin the digest there, as UD-Q4_K_XL@sha256:….'
+    type: str
+  vision:
+    description:
+      - Whether the model sees images; no where nothing is said.
+      - A projector cannot be brought yet, so yes is refused.
+    type: bool
+"""

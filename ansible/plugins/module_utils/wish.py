@@ -1,0 +1,20 @@
+"""The arguments that say which model is wanted.
+
+Written by make docs out of the package's Wish; a test holds it to that.
+"""
+
+from __future__ import annotations
+
+WISH = {
+    "reference": {"type": "str"},
+    "name": {"type": "str"},
+    "release": {"type": "str"},
+    "context": {"type": "str"},
+    "parameters": {"type": "dict"},
+    "system": {"type": "str"},
+    "carrier": {"type": "str", "choices": ["auto", "gguf", "hub", "modelfile", "server"]},
+    "via": {"type": "str", "choices": ["server", "upload"]},
+    "registry": {"type": "str"},
+    "revision": {"type": "str"},
+    "vision": {"type": "bool"},
+}

@@ -1,0 +1,1 @@
+"""What is known of the family: its releases, prompts, carriers and memory."""

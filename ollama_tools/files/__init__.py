@@ -1,0 +1,1 @@
+"""Bytes: GGUF files, the hub, what is packaged and what this machine remembers."""

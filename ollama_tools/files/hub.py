@@ -1,0 +1,362 @@
+"""The Hugging Face hub: what a file is, and bringing it here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ollama_tools.errors import MALFORMED, DevstralError, HubAway, HubError
+from ollama_tools.files.hub_answers import ask, guarded, in_time, is_safe_path
+
+_T = TypeVar("_T")
+_MAIN = "main"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Advance = Callable[[int, int | None], None]
+"""Called with the bytes brought so far, and the bytes of the whole where they are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a repository.
+
+    Attributes:
+        repository: ``owner/name``.
+        filename: Its path in there.
+        revision: Commit, branch or tag; None is the default branch.
+        named: The branch or tag that the hub said to stand for the commit in ``revision``.
+    """
+
+    repository: str
+    filename: str
+    revision: str | None = None
+    named: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repository}/{self.filename}".rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class HubFileFacts:
+    """What the hub says of a file without sending it.
+
+    Attributes:
+        commit: The commit that the revision stands for.
+        sha256: Hex digest of the content; None for small files that are not kept as LFS objects.
+        bytes: Size.
+    """
+
+    commit: str | None
+    sha256: str | None
+    bytes: int | None
+
+
+def endpoint() -> str:
+    """The hub's base URL."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def headers() -> dict[str, str]:
+    """What tells the hub who asks; empty for a person who has not logged in."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def facts(file: HubFile) -> HubFileFacts:
+    """Ask the hub for a file's digest and size (one HEAD request).
+
+    Where the hub is away, its cache on this machine answers as far as it can.
+
+    Raises:
+        HubError: The hub refuses or does not answer.
+    """
+    import huggingface_hub
+
+    def question() -> huggingface_hub.HfFileMetadata:
+        url = huggingface_hub.hf_hub_url(
+            file.repository, file.filename, revision=file.revision, endpoint=None
+        )
+        return huggingface_hub.get_hf_file_metadata(url)
+
+    try:
+        found = _asked(file, question)
+    except HubAway:
+        if (known := _cached_facts(file)) is not None:
+            return known
+        raise
+    etag = found.etag or ""
+    sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
+    return HubFileFacts(commit=found.commit_hash, sha256=sha256, bytes=found.size)
+
+
+def _cached_facts(file: HubFile) -> HubFileFacts | None:
+    """What the names in huggingface_hub's cache tell of a file; None where it is not there."""
+    path = cached(file)
+    if path is None:
+        return None
+    try:
+        blob = path.resolve()
+        size = blob.stat().st_size
+    except OSError:
+        return None
+    commit = path.parents[file.filename.count("/")].name
+    sha256 = blob.name if _SHA256.fullmatch(blob.name) else None
+    return HubFileFacts(commit, sha256, size)
+
+
+def _cached_gguf_files(repository: str, revision: str | None) -> list[str]:
+    folder = _cache_folder(repository)
+    commit = revision or _MAIN
+    with contextlib.suppress(OSError, ValueError):
+        commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
+    snapshot = folder / "snapshots" / commit
+    if not is_safe_path(commit) or not snapshot.is_dir():
+        return []
+    files = sorted(each for each in snapshot.rglob("*") if each.suffix.lower() == ".gguf")
+    return [each.relative_to(snapshot).as_posix() for each in files]
+
+
+def _cache_folder(repository: str) -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def last_change(file: HubFile) -> tuple[str | None, datetime | None]:
+    """The commit that last changed a file, and when that was.
+
+    Raises:
+        HubError: The hub refuses or does not answer.
+    """
+    import huggingface_hub
+
+    def question() -> tuple[str | None, datetime | None]:
+        found = huggingface_hub.HfApi().get_paths_info(
+            file.repository, [file.filename], expand=True, revision=file.revision
+        )
+        commit = found[0].last_commit if found else None
+        return (commit.oid, commit.date) if commit else (None, None)
+
+    return _asked(file, question)
+
+
+def gguf_files(repository: str, revision: str | None) -> list[str]:
+    """The names of the GGUF files of a repository.
+
+    Raises:
+        HubError: The hub refuses or does not answer.
+    """
+    import huggingface_hub
+
+    def question() -> list[str]:
+        names = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
+        return [each for each in names if each.lower().endswith(".gguf") and is_safe_path(each)]
+
+    try:
+        return _asked(HubFile(repository, "", revision), question)
+    except HubAway:
+        if names := _cached_gguf_files(repository, revision):
+            return names
+        raise
+
+
+def cached(file: HubFile) -> Path | None:
+    """A file in huggingface_hub's cache as it last was on the hub; asks nobody."""
+    import huggingface_hub
+
+    with _explained(file):
+        path = huggingface_hub.try_to_load_from_cache(
+            file.repository, file.filename, revision=file.revision
+        )
+    return Path(path) if isinstance(path, str) else None
+
+
+def broken_downloads() -> list[Path]:
+    """Files in huggingface_hub's cache of Devstral repositories that never became whole."""
+    from huggingface_hub import constants
+
+    found = Path(constants.HF_HUB_CACHE).glob("models--*/blobs/*.incomplete")
+    return sorted(each for each in found if "devstral" in each.parent.parent.name.casefold())
+
+
+def download(file: HubFile, advance: Advance | None = None) -> Path:
+    """Bring a file into huggingface_hub's cache; what is there already is not fetched again.
+
+    Whether an interrupted download goes on where it stopped is huggingface_hub's affair: what comes
+    through its chunk cache does, a plain download starts over (seen with 2.4.0).
+
+    Raises:
+        HubError: The hub refuses, does not answer, or breaks off.
+    """
+    import huggingface_hub
+
+    def question() -> Path:
+        with _explained(file), guarded(str(file)):
+            return Path(
+                huggingface_hub.hf_hub_download(
+                    file.repository,
+                    file.filename,
+                    revision=file.revision,
+                    tqdm_class=_progress(advance),
+                )
+            )
+
+    _remove_rests(file)
+    path = ask(question)
+    _note_revision(file)
+    return path
+
+
+def _remove_rests(file: HubFile) -> None:
+    """Remove what killed downloads of a repository left; huggingface_hub never takes it up again.
+
+    A download that is under way holds the lock of its blob.
+    """
+    import filelock
+
+    folder = _cache_folder(file.repository)
+    locks = folder.parent / ".locks" / folder.name
+    for rest in folder.glob("blobs/*.incomplete"):
+        lock = locks / f"{rest.name.partition('.')[0]}.lock"
+        with contextlib.suppress(OSError, filelock.Timeout):
+            if lock.exists():
+                with filelock.FileLock(lock, timeout=0):
+                    rest.unlink(missing_ok=True)
+
+
+def _note_revision(file: HubFile) -> None:
+    """Leave the branch's commit in the cache, by which others find the file without the hub."""
+    if file.named is None or file.revision is None or not is_safe_path(file.named):
+        return
+    ref = _cache_folder(file.repository) / "refs" / file.named
+    # It is found out again; the download is there in any case.
+    with contextlib.suppress(OSError):
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        written = ref.with_name(f"{ref.name}.{os.getpid()}")
+        written.write_text(file.revision, encoding="utf-8")
+        written.replace(ref)
+
+
+def _asked(file: HubFile, question: Callable[[], _T]) -> _T:
+    """Ask the hub for what is no file: held to bounds, in time, and more than once."""
+
+    def once() -> _T:
+        with _explained(file), guarded(str(file)):
+            return in_time(question, str(file))
+
+    return ask(once)
+
+
+def _progress(advance: Advance | None) -> Any:
+    """A tqdm class that reports to ``advance`` and prints nothing itself."""
+    from tqdm.std import tqdm
+
+    class Quiet(tqdm):  # type: ignore[type-arg] # generic in its stubs only
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            kwargs["disable"] = False
+            kwargs["gui"] = True  # keeps tqdm from writing to the terminal
+            super().__init__(*args, **kwargs)
+
+        def display(self, *_: Any, **__: Any) -> None:
+            return
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.n += n or 0
+            if advance is not None:
+                advance(int(self.n), int(self.total) if self.total else None)
+            return True
+
+        def close(self) -> None:
+            self.disable = True
+
+    return Quiet
+
+
+def _offline(file: HubFile) -> HubAway:
+    return HubAway(
+        f"HF_HUB_OFFLINE is set, and the Hugging Face cache does not have {file}",
+        f"unset it, or fill the cache where the hub can be reached: hf download {file.repository}",
+    )
+
+
+@contextmanager
+def _explained(file: HubFile) -> Iterator[None]:
+    """Turn huggingface_hub's errors into one message that says what to do.
+
+    What it logs meanwhile ("Retrying in 8s") would stand beside that message; it is held back.
+    """
+    from huggingface_hub import constants, errors
+
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except DevstralError:
+        raise
+    except errors.OfflineModeIsEnabled as error:
+        raise _offline(file) from error
+    except errors.GatedRepoError as error:
+        raise HubError(
+            f"{file.repository} is gated",
+            "accept its terms on the hub, then log in: hf auth login",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(f"{file.repository} has no revision {file.revision!r}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise HubError(
+            f"the hub has no repository {file.repository}, or it is private",
+            "check the name; for a private one log in: hf auth login",
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        if constants.is_offline_mode():
+            raise _offline(file) from error
+        raise HubAway(
+            f"cannot reach the hub for {file}", "check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise HubError(f"{file.repository} has no file {file.filename!r}") from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            raise HubError(f"the hub refuses {file} ({status})", "log in: hf auth login") from error
+        raise HubError(f"the hub answers {status or 'with an error'} for {file}") from error
+    except errors.HFValidationError as error:
+        raise HubError(f"{file.repository!r} is not a repository's name") from error
+    except MALFORMED as error:
+        raise HubError(
+            f"what answers for the hub does not speak as the hub does ({file})",
+            "check HF_ENDPOINT, and the proxy in between",
+        ) from error
+    except OSError as error:
+        raise HubError(
+            f"cannot bring {file}: {error.strerror or error}",
+            "check the disk and the network, then run the command again",
+        ) from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore2"):
+            raise
+        if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+            raise HubAway(
+                f"cannot reach the hub for {file}",
+                "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
+            ) from error
+        raise HubAway(
+            f"the connection to the hub broke while fetching {file}",
+            "run the command again",
+        ) from error
+    finally:
+        logger.setLevel(level)

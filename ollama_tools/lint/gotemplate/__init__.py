@@ -1,0 +1,1 @@
+"""Go templates: the language (parse, run), and what Ollama makes of it (data)."""

@@ -1,0 +1,622 @@
+"""The ways in which a spec's weights come to a server, as steps."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.errors import (
+    BuildLost,
+    FileProblem,
+    HubError,
+    LayerLost,
+    ModelNotFound,
+    PullFailed,
+    ServerError,
+    UsageError,
+)
+from ollama_tools.files import gguf, gguf_rewrite, hub
+from ollama_tools.files import remembered as state
+from ollama_tools.files.digests import short_digest
+from ollama_tools.model.published import (
+    Publisher,
+    hub_facts,
+    hub_license,
+    is_of_source,
+    meets_pin,
+    require_pinned,
+)
+from ollama_tools.model.steps import Policy, Run, Step, StepKind
+from ollama_tools.progress import Progress, size_text
+from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.names import is_build_of, same_name
+from ollama_tools.server.origin import Origin
+from ollama_tools.server.process import find_server_process
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import NATIVE_JINJA, UNQUOTED_FILES, Version, rewrites_files
+from ollama_tools.wanted.draft import Registry
+from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, check_context
+from ollama_tools.wanted.wish import Via
+
+_SPARE = 512 * 1024**2
+"""Bytes that must stay free on a disk beside a model's own."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the ways of the bytes depend on.
+
+    Attributes:
+        server: The server.
+        version: Its version.
+        models: Its models.
+        known: Those of them that may hold weights of the same public name, as they are shown.
+        via: How the bytes shall come.
+        registry: Where the server pulls from.
+        policy: How the wish is to be met.
+        publisher: Who says what is published.
+        progress: Hears of warnings.
+    """
+
+    server: Server
+    version: Version
+    models: tuple[InstalledModel, ...]
+    known: Mapping[str, Shown]
+    via: Via
+    registry: Registry
+    policy: Policy
+    publisher: Publisher
+    progress: Progress
+    _asked: dict[HubSource, tuple[hub.HubFile, hub.HubFileFacts]] = field(default_factory=dict)
+
+    def facts(self, source: HubSource) -> tuple[hub.HubFile, hub.HubFileFacts]:
+        """A source's file and what the hub says of it, asked for once.
+
+        Raises:
+            HubError: The hub does not say it.
+            UsageError: The repository has no such file.
+        """
+        if source not in self._asked:
+            self.progress.step(f"asking the hub for {source}")
+            self._asked[source] = hub_facts(source)
+        return self._asked[source]
+
+
+def bring_steps(spec: Spec, around: Surroundings) -> list[Step]:
+    """The steps after which a server has the weights of a spec.
+
+    Raises:
+        HubError: The hub does not say which file it has.
+        UsageError: There is no such file, or the server cannot take it.
+        FileProblem: A file cannot be read.
+    """
+    match spec.source:
+        case HubSource() as source:
+            if (standing := _standing_weights(spec, source, around)) is not None:
+                return [standing]
+            if around.via is Via.SERVER:
+                return _pull_steps(spec, source, around)
+            return _download_steps(spec, source, around)
+        case FileSource() as source:
+            return [_file_step(spec, source, around)]
+        case ServerSource(name=name, digests=digests):
+            shown = around.server.show(name)
+            check_architecture(spec, name, shown.architecture, shown.longest_context)
+            if rewrites_files(around.version):
+                return [UseWeights(name, shown.origin, f"the weights of {name}")]
+            origin = shown.origin or Origin(file=name, sha256=digests[0].removeprefix("sha256:"))
+            return [_use(digests, origin, f"the weights of {name}", shown.license)]
+
+
+@dataclass(frozen=True)
+class UseWeights(Step):
+    """Weights that the server has already.
+
+    Attributes:
+        weights: What a create request calls them.
+        origin: Where they came from.
+        label: What they are, in words.
+        license: The license that they came with.
+        published: Where they were published, if the license has yet to be asked for.
+    """
+
+    kind = StepKind.BRING
+    sign = "="
+    weights: str | Mapping[str, str]
+    origin: Origin | None
+    label: str
+    license: str = ""
+    published: HubSource | None = None
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        return f"use {self.label}, which the server has"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        run.weights, run.origin, run.license = self.weights, self.origin, self.license
+        if self.published is not None:
+            run.license = hub_license(self.published, run.progress)
+
+
+def _use(
+    digests: tuple[str, ...], origin: Origin, label: str, license_text: str = ""
+) -> UseWeights:
+    """The blobs of a model as files: the first has the name of where it came from."""
+    first, *others = digests
+    files = {origin.key(): first}
+    files |= {origin.key(f"{number}.gguf"): each for number, each in enumerate(others, 1)}
+    return UseWeights(files, origin, label, license_text)
+
+
+def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> UseWeights | None:
+    """The weights of a build of the same name, where they are the wished file in the wished form.
+
+    What serves stays even where the hub has another file now; a new file is asked for.
+    """
+    if around.policy.force or around.policy.upgrade or rewrites_files(around.version):
+        return None
+    for shown in around.known.values():
+        origin = shown.origin
+        if (
+            origin is not None
+            and is_of_source(origin, source)
+            and meets_pin(shown, source, around.publisher)
+            and _has_form(spec, shown, origin)
+            and all(around.server.has_blob(each) for each in shown.blobs)
+        ):
+            return _use(shown.blobs, origin, f"the weights of {origin}", shown.license)
+    return None
+
+
+def _has_form(spec: Spec, shown: Shown, origin: Origin) -> bool:
+    """Whether weights carry the template that a spec wants in them, or none of ours."""
+    if spec.layers.jinja is not None:
+        return shown.is_jinja and shown.template.rstrip("\n") == spec.layers.jinja
+    return shown.weights == f"sha256:{origin.sha256}"
+
+
+# Through this machine
+
+
+def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
+    file, facts = around.facts(source)
+    file, facts = _kept_file(source, file, facts, around)
+    require_pinned(source, facts.sha256, f"{file}", "the hub")
+    origin = Origin(source.repository, file.filename, None, facts.commit, facts.sha256)
+    known = _known_digest(spec, facts.sha256)
+    if known is not None and around.server.has_blob(f"sha256:{known}"):
+        weights = {origin.key(): f"sha256:{known}"}
+        return [UseWeights(weights, origin, f"the weights of {origin}", published=source)]
+    commit = facts.commit or file.revision
+    named = file.revision or "main"
+    pinned = replace(file, revision=commit, named=None if named == commit else named)
+    # The hub knows the size; the catalog may only have estimated it.
+    estimated = source.estimated and not facts.bytes
+    size = facts.bytes or source.bytes
+    return [Download(spec, pinned, origin, size, estimated, hub.cached(pinned))]
+
+
+def _kept_file(
+    source: HubSource, file: hub.HubFile, facts: hub.HubFileFacts, around: Surroundings
+) -> tuple[hub.HubFile, hub.HubFileFacts]:
+    """The file that serves, where the hub has another one now and nobody asked for that."""
+    if around.policy.upgrade or source.sha256 or source.revision:
+        return file, facts
+    for shown in around.known.values():
+        origin = shown.origin
+        if origin is None or not is_of_source(origin, source) or not origin.sha256:
+            continue
+        if origin.sha256 == facts.sha256:
+            return file, facts
+        around.progress.warn(
+            f"the hub has another {source} now; the file that serves is kept, and --upgrade takes "
+            "the new one"
+        )
+        if origin.commit is None:
+            raise HubError(
+                f"the file that serves {source} cannot be had again: nobody knows its commit",
+                "take the new one with --upgrade",
+            )
+        earlier = replace(file, revision=origin.commit)
+        return earlier, hub.facts(earlier)
+    return file, facts
+
+
+@dataclass(frozen=True)
+class Download(Step):
+    """Bring a file from the hub to this machine, and send it from there."""
+
+    kind = StepKind.BRING
+    sign = "+"
+    spec: Spec
+    file: hub.HubFile
+    origin: Origin
+    bytes: int | None
+    estimated: bool
+    cached: Path | None
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        how = "with our template in its header" if self.spec.layers.jinja else "as it is"
+        if self.cached is not None:
+            return f"upload {self.file} from the Hugging Face cache, {how}"
+        size = f", {size_text(self.bytes, estimated=self.estimated)}" if self.bytes else ""
+        return f"download {self.file}{size}, and upload it {how}"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        _check_room(run, self.bytes)
+        name = Path(self.file.filename).name
+        path = hub.download(
+            self.file,
+            lambda done, total: run.progress.transfer(name, done, total or self.bytes),
+        )
+        check_header(self.spec, gguf.read_header(path))
+        try:
+            digest = _sha256_of_published(self.spec, path, self.origin, run.progress)
+            _send(run, path, f"sha256:{digest}", self.spec.layers.jinja)
+        except FileProblem as error:
+            # huggingface_hub compares sizes only, and would give the same file again.
+            path.resolve().unlink(missing_ok=True)
+            raise HubError(
+                f"what arrived of {self.file} is not what the hub announced",
+                "run the command again",
+            ) from error
+        run.weights, run.origin = {self.origin.key(): f"sha256:{digest}"}, self.origin
+        if isinstance(self.spec.source, HubSource):
+            run.license = hub_license(self.spec.source, run.progress)
+
+
+def _sha256_of_published(spec: Spec, path: Path, origin: Origin, progress: Progress) -> str:
+    """Hex digest of what is sent of a file from the hub.
+
+    Raises:
+        FileProblem: It is another file than the hub announced.
+    """
+    jinja, published = spec.layers.jinja, origin.sha256
+    if jinja is None:
+        return published or state.file_sha256(path, progress)
+    # The server checks what is sent to it, but not what that was made of.
+    own, new = gguf_rewrite.rewrite(path, jinja).digests(progress)
+    if published is not None:
+        if own != published:
+            raise FileProblem(
+                f"{path} is not the file of sha256 {short_digest(published)}…", "fetch it again"
+            )
+        state.remember_digest(*_derived(spec, published), new)
+    return new
+
+
+def is_of_file(
+    spec: Spec, shown: Shown, source: FileSource, version: Version, progress: Progress
+) -> bool:
+    """Whether weights are what a file is sent as, with the template that a spec wants in it.
+
+    Raises:
+        FileProblem: The file has to be read, and cannot be.
+    """
+    jinja = spec.layers.jinja
+    if rewrites_files(version):
+        own = gguf_rewrite.own_sha256(source.path, progress, jinja)
+        return shown.origin is not None and shown.origin.sha256 == own
+    sent = gguf_rewrite.sent_sha256s(source.path, jinja, progress)
+    return sorted(shown.blobs) == sorted(f"sha256:{each}" for each in sent)
+
+
+def _file_step(spec: Spec, source: FileSource, around: Surroundings) -> Step:
+    check_header(spec, gguf.read_header(source.path))
+    jinja = spec.layers.jinja
+    own = source.sha256
+    if rewrites_files(around.version):
+        # Nothing else will tell which file it was.
+        own = gguf_rewrite.own_sha256(source.path, around.progress, jinja)
+    sent = gguf_rewrite.sent_sha256s(source.path, jinja, around.progress)
+    others = gguf_rewrite.parts(source.path)[1:]
+    if jinja is None and not others:
+        (own,) = sent
+    origin = Origin(file=source.path.name, sha256=own)
+    keys = [origin.key(), *(origin.key(part.name) for part in others)]
+    weights = {key: f"sha256:{each}" for key, each in zip(keys, sent, strict=True)}
+    if all(around.server.has_blob(each) for each in weights.values()):
+        return UseWeights(weights, origin, f"the weights of {source.path}")
+    return Upload(spec, source, origin, weights)
+
+
+@dataclass(frozen=True)
+class Upload(Step):
+    """Send a file of this machine, with every part of it where it is split.
+
+    Attributes:
+        spec: What it is for.
+        source: The file.
+        origin: Where its weights come from.
+        weights: What a create request calls its parts, with their digests as they are sent.
+    """
+
+    kind = StepKind.BRING
+    sign = "+"
+    spec: Spec
+    source: FileSource
+    origin: Origin
+    weights: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        how = "with our template in its header" if self.spec.layers.jinja else "as it is"
+        return f"upload {self.source.path} {how}"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        first, *others = gguf_rewrite.parts(self.source.path)
+        digest, *digests = self.weights.values()
+        _send(run, first, digest, self.spec.layers.jinja)
+        for part, digest in zip(others, digests, strict=True):
+            _send(run, part, digest)
+        run.weights, run.origin = self.weights, self.origin
+
+
+def _send(run: Run, path: Path, digest: str, jinja: str | None = None) -> None:
+    """Send a file, unless the server has it.
+
+    Args:
+        run: What is being done.
+        path: The file.
+        digest: ``sha256:…`` of what is sent.
+        jinja: The template that is put into its header; None where it stays as it is.
+
+    Raises:
+        FileProblem: It is no file of that digest (any more).
+    """
+    if run.server.has_blob(digest):
+        return
+    advance = run.progress.transfer
+    if jinja is None:
+        _check_room(run, path.stat().st_size)
+        run.server.upload(path, digest, advance)
+        return
+    rewritten = gguf_rewrite.rewrite(path, jinja)
+    _check_room(run, rewritten.size)
+    run.server.upload_stream(rewritten.chunks(), rewritten.size, digest, advance, label=str(path))
+
+
+def _derived(spec: Spec, sha256: str) -> tuple[str, list[Any]]:
+    """Under which words the digest of a file with another template is remembered."""
+    template = hashlib.sha256((spec.layers.jinja or "").encode()).hexdigest()
+    return f"sha256:{sha256} with template", [template, gguf_rewrite.REVISION]
+
+
+def _known_digest(spec: Spec, sha256: str | None) -> str | None:
+    """The hex digest that a file will have on the server; None where it is not known yet."""
+    if sha256 is None or spec.layers.jinja is None:
+        return sha256
+    return state.remembered_digest(*_derived(spec, sha256))
+
+
+# By the server itself
+
+
+def base_name(spec: Spec, registry: Registry) -> str | None:
+    """The name that a pull of the spec's source leaves on the server."""
+    if isinstance(spec.source, HubSource):
+        return spec.source.pull_name(registry.host)
+    return None
+
+
+def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
+    expected, commit = source.sha256, None
+    publisher = around.publisher
+    base = source.pull_name(around.registry.host)
+    is_there = find_model(list(around.models), base) is not None
+    pull = not is_there or around.policy.force or around.policy.upgrade
+    if source.commit is not None and (known := publisher.of_commit(source)):
+        require_pinned(source, known, str(source), publisher.label)
+        expected, commit = known, source.commit
+    elif expected is None and source.commit is not None:
+        raise publisher.refuse_commit(source)
+    elif expected is not None and pull and (blobs := publisher.blobs(source)):
+        # Known before gigabytes are brought; what arrives is compared all the same.
+        require_pinned(source, blobs[0].removeprefix("sha256:"), str(source), publisher.label)
+    return [
+        Pull(
+            spec,
+            base,
+            insecure=around.registry.insecure,
+            bytes=source.bytes,
+            estimated=source.estimated,
+            expected=expected,
+            commit=commit,
+            pull=pull,
+            is_ours=not is_there,
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Pull(Step):
+    """Let the server bring the weights from its registry, unless they are there.
+
+    Attributes:
+        spec: What they are for.
+        base: The name that the server pulls.
+        insecure: Whether the registry is reached by plain HTTP.
+        bytes: Size of the weights, where it is known or estimated.
+        estimated: Whether it is not known to the byte.
+        expected: Hex digest that they must have; None for whatever the registry has.
+        commit: The commit that has them; None where nobody knows it.
+        pull: Whether the registry is asked.
+        is_ours: Whether the base comes to the server by this step.
+    """
+
+    kind = StepKind.BRING
+    spec: Spec
+    base: str
+    insecure: bool
+    bytes: int | None
+    estimated: bool
+    expected: str | None
+    commit: str | None
+    pull: bool
+    is_ours: bool
+
+    @property
+    def sign(self) -> str:  # type: ignore[override] # told by what there is
+        """See :class:`Step`."""
+        return "+" if self.pull else "="
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        if not self.pull:
+            return f"use {self.base}, which the server has"
+        size = f", {size_text(self.bytes, estimated=self.estimated)}" if self.bytes else ""
+        return f"pull {self.base}{size}; blobs already there are not fetched again"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        if self.is_ours:
+            # Noted before the pull, so that a run after an interrupted one still knows it.
+            state.note_base(run.server.url, self.base, run.name)
+            _check_room(run, self.bytes)
+        if self.pull:
+            run.server.pull(self.base, insecure=self.insecure, advance=run.progress.transfer)
+        try:
+            shown = run.server.show(self.base)
+        except (ModelNotFound, LayerLost) as error:
+            raise BuildLost(
+                f"{self.base} is gone: another run that pulled it too has removed it",
+                "wait for the other run, then run the command again",
+            ) from error
+        try:
+            self._take(run, shown)
+        except (UsageError, PullFailed):
+            if self.is_ours:
+                run.server.delete(self.base)
+                state.forget_base(run.server.url, self.base)
+            raise
+
+    def _take(self, run: Run, shown: Shown) -> None:
+        source = self.spec.source
+        assert isinstance(source, HubSource)  # noqa: S101 - nothing else is pulled
+        check_architecture(self.spec, self.base, shown.architecture, shown.longest_context)
+        own = (shown.weights or "").removeprefix("sha256:")
+        if self.expected is not None and own != self.expected:
+            raise PullFailed(
+                f"the server pulled weights of the sha256 {short_digest(own)}…, not the pinned "
+                f"{short_digest(self.expected)}…",
+                "a server pulls what its registry has now: use --via upload",
+            )
+        run.origin = Origin(source.repository, source.filename, None, self.commit, own)
+        if run.version < UNQUOTED_FILES or not shown.blobs:
+            run.weights = self.base
+            return
+        run.weights = _use(shown.blobs, run.origin, self.base).weights
+        run.license = shown.license
+
+
+@dataclass(frozen=True)
+class RemoveBase(Step):
+    """Leave no base name that could start an engine which breaks the built model.
+
+    Engines are kept by blob: a model with TEMPLATE and PARSER starts one that the base, which has
+    neither, cannot use for tools (HTTP 500 on 0.34.4).
+    """
+
+    kind = StepKind.REMOVE
+    sign = "-"
+    base: str
+
+    @property
+    def text(self) -> str:
+        """See :class:`Step`."""
+        return f"remove the base name {self.base}; its blob stays"
+
+    def run(self, run: Run) -> None:
+        """See :class:`Step`."""
+        run.server.delete(self.base)
+        state.forget_base(run.server.url, self.base)
+
+
+def base_steps(spec: Spec, around: Surroundings, *, pulled: bool) -> list[Step]:
+    """What is done about the base name in the end: removed where this package pulled it."""
+    base = base_name(spec, around.registry)
+    if base is None or around.via is not Via.SERVER or same_name(base, spec.name):
+        return []
+    is_there = find_model(list(around.models), base) is not None
+    noted = base in state.noted_bases(around.server.url)
+    if (is_there and noted) or (pulled and not is_there):
+        return [RemoveBase(base)]
+    if noted:
+        state.forget_base(around.server.url, base)
+    return []
+
+
+def warn_of_base(spec: Spec, around: Surroundings) -> None:
+    """Say where a person's base name cannot be used beside the built model."""
+    base = base_name(spec, around.registry)
+    if (
+        base is not None
+        and around.via is Via.SERVER
+        and spec.carrier is Carrier.MODELFILE
+        and around.version >= NATIVE_JINJA
+        and not same_name(base, spec.name)
+        and around.server.model(base) is not None
+    ):
+        around.progress.warn(
+            f"{base} was on the server before; asked with tools while {spec.name} is loaded it "
+            f"answers HTTP 500, so remove it if nobody needs it: ollama rm {base}"
+        )
+
+
+# What is refused
+
+
+def _check_room(run: Run, size: int | None) -> None:
+    """Refuse bytes that cannot fit, where the server's disk can be seen from here."""
+    process = find_server_process(run.server.url)
+    directory = process.models_directory if process else None
+    if size is None or directory is None:
+        return
+    while not directory.exists():
+        directory = directory.parent
+    free = shutil.disk_usage(directory).free
+    if free >= size + _SPARE:
+        return
+    message = f"{run.name} takes {size_text(size)}, and {size_text(free)} are free at {directory}"
+    # The blob may be there already under another name, which only a pull will tell.
+    if any(is_build_of(each.name, run.name) for each in run.server.models()):
+        run.progress.warn(message)
+        return
+    raise ServerError(message, "free space, choose a smaller quant, or move OLLAMA_MODELS")
+
+
+def check_header(spec: Spec, header: gguf.GgufHeader) -> None:
+    """Refuse a file that is none of the release's; see :func:`check_architecture`."""
+    longest = header.value("context_length")
+    check_architecture(
+        spec, header.label, header.architecture, longest if isinstance(longest, int) else None
+    )
+
+
+def check_architecture(spec: Spec, label: str, architecture: str, longest: int | None) -> None:
+    """Refuse weights that are none of the release's.
+
+    Raises:
+        UsageError: Another architecture, or a context that the file does not have.
+    """
+    wanted = spec.release.architecture.name
+    if architecture != wanted:
+        raise UsageError(
+            f"{label} has the architecture {architecture!r}; {spec.release.name} has {wanted!r}",
+            "it is no Devstral of that release: choose another file, or name its --release",
+        )
+    if longest is not None:
+        check_context(spec.context, longest, label)

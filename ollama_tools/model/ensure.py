@@ -1,0 +1,237 @@
+"""``ensure_model``: see to it that a server serves a Devstral as it should be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from ollama_tools.devstral.carriers import AUTO, Carrier, jinja_template
+from ollama_tools.devstral.catalog import Catalog, Release
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.context import AGENT_PROMPT
+from ollama_tools.devstral.reference import QuantReference, guess_release, parse_reference
+from ollama_tools.errors import ModelNotFound, UsageError
+from ollama_tools.model.apply import Outcome, apply
+from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
+from ollama_tools.model.published import Publisher, publisher
+from ollama_tools.model.steps import Policy
+from ollama_tools.progress import Progress, Silence
+from ollama_tools.server.client import Server, find_model
+from ollama_tools.server.parameters import require_parameters
+from ollama_tools.server.process import find_server_process
+from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
+from ollama_tools.settings.environment import TEMPLATE_FILE
+from ollama_tools.wanted.draft import (
+    Registry,
+    candidates,
+    choose_release,
+    choose_via,
+    find_source,
+    offline_facts,
+)
+from ollama_tools.wanted.wish import Via, Wish, WishOptions
+
+if TYPE_CHECKING:
+    from ollama_tools.checks.result import Report
+
+
+def ensure_model(
+    reference: str,
+    *,
+    host: str | None = None,
+    check: bool = True,
+    prompt_tokens: int = AGENT_PROMPT,
+    force: bool = False,
+    keep: int | None = None,
+    upgrade: bool = False,
+    progress: Progress | None = None,
+    **wish: Unpack[WishOptions],
+) -> Outcome:
+    """See to it that a server serves a Devstral as it should be; do nothing where it does.
+
+    What serves is never touched in place: a new build gets a name of its own, is checked on the
+    live server, and only then the public name is switched to it.
+
+    Args:
+        reference: What names the weights: ``"UD-Q4_K_XL"``, ``"2505:Q4_K_M"``,
+            ``"hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0"``, ``"./my-tune.gguf"``, or the name of
+            a model on the server.
+        host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        check: Whether a new build must pass the smoke checks before the name is switched to it.
+        prompt_tokens: Tokens of the long prompt of the checks.
+        force: Pull and build again even where nothing differs.
+        keep: How many builds of the name to keep, the one that serves among them; None for all.
+        upgrade: Take what the hub (or the mirror that is named) has now, where what serves is an
+            older file of the same name.
+        progress: Hears of each step; None for silence.
+        **wish: Everything else that may be said of the model (``name``, ``context``, ``carrier``,
+            …): the fields of :class:`ollama_tools.wanted.wish.Wish`.
+
+    Returns:
+        What is served now: name, build, digest, weights; what served before, and what changed.
+
+    Raises:
+        UsageError: What was asked for cannot be (also a ``ValueError``).
+        ServerUnreachable: No server answers (also a ``ConnectionError``).
+        ServerTooOld: The server cannot serve Devstral.
+        PullFailed: The server cannot bring the bytes.
+        HubError: The hub cannot.
+        CheckFailed: The new build is not right; the public name is as it was.
+    """
+    wanted = Wish(reference=reference, **wish)
+    policy = Policy(check, prompt_tokens, force, upgrade, keep)
+    progress = progress or Silence()
+    with Server(host) as server:
+        return apply(plan_for(server, wanted, policy, progress), server, progress)
+
+
+def smoke(
+    name: str,
+    *,
+    host: str | None = None,
+    release: str | None = None,
+    prompt_tokens: int = AGENT_PROMPT,
+    log: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Check a model on a live server: prompt, context, KV cache, tool calls on every surface.
+
+    Args:
+        name: The model's name on the server, or a reference of the catalog (``"UD-Q4_K_XL"``).
+        host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        release: The Devstral whose format holds, for names that do not tell.
+        prompt_tokens: Tokens of the long prompt.
+        log: The server's log file, as evidence of the KV cache type.
+        progress: Hears of each check; None for silence.
+
+    Raises:
+        UsageError: Nothing tells which Devstral the model is.
+        ModelNotFound: The server has no such model.
+        ServerUnreachable: No server answers.
+    """
+    from ollama_tools.checks.smoke import smoke_server
+
+    catalog = load_catalog()
+    with Server(host) as server:
+        name, known = _name_on_server(server, name, catalog)
+        if release is None and known is None:
+            # A name may say nothing; what the weights call themselves does.
+            known = guess_release(name, catalog) or guess_release(server.show(name).label, catalog)
+        chosen = choose_release(release, name, known, catalog)
+        return smoke_server(
+            server,
+            name,
+            chosen.tokenizer,
+            prompt_tokens=prompt_tokens,
+            log=log,
+            progress=progress,
+        )
+
+
+def _name_on_server(server: Server, name: str, catalog: Catalog) -> tuple[str, Release | None]:
+    """The name of a model on the server, from that name or from a reference."""
+    server.version()
+    if find_model(server.models_with(name), name) is not None:
+        return name, None
+    try:
+        reference = parse_reference(name, catalog)
+    except UsageError as error:
+        raise ModelNotFound(f"the server has no model {name!r}", error.fix) from error
+    if isinstance(reference, QuantReference):
+        return f"{reference.release.slug}:{reference.quant.name}", reference.release
+    raise ModelNotFound(f"the server has no model {name!r}", "see: devstral-ollama list")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a wish means for one server, beside what is there.
+
+    Attributes:
+        compared: What the server has, beside what is wanted.
+        version: The server's version.
+        via: How the bytes would come.
+        registry: Where the server would pull from.
+        publisher: Who says what is published.
+    """
+
+    compared: Comparison
+    version: Version
+    via: Via
+    registry: Registry
+    publisher: Publisher
+
+
+def compare_with(
+    server: Server, wish: Wish, policy: Policy, progress: Progress, *, doubtful: bool = False
+) -> Wanted:
+    """Compare what a server has with what is wished.
+
+    Args:
+        server: The server.
+        wish: What is wished.
+        policy: How the wish is to be met.
+        progress: Hears of long steps.
+        doubtful: Whether a layer of what serves may be gone, so that the server has to look.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+        ServerError: The server does not answer, or cannot serve Devstral.
+    """
+    catalog = load_catalog()
+    reference = parse_reference(wish.reference, catalog)
+    offline = offline_facts(reference, wish, catalog)
+    version = require_supported(server.version())
+    require_parameters(offline.parameters, version)
+    models = server.models_with(offline.name)
+    jinja = None
+    if wish.carrier in (AUTO, Carrier.GGUF) and version >= NATIVE_JINJA:
+        jinja = jinja_template(offline.release.tokenizer)
+    source = find_source(reference, server, models, wish, progress, jinja)
+    if wish.carrier == Carrier.SERVER:
+        _require_dedicated(server, offline.release)
+    via = choose_via(wish, offline.via, local=server.is_local)
+    wanted = candidates(source, offline, wish, version, via)
+    asked = publisher(via, offline.registry, progress)
+    compared = compare(server, models, wanted, policy, asked, progress, version, doubtful=doubtful)
+    return Wanted(compared, version, via, offline.registry, asked)
+
+
+def plan_for(
+    server: Server, wish: Wish, policy: Policy, progress: Progress, *, doubtful: bool = False
+) -> Plan:
+    """The steps from what a server has to what is wished; see :func:`compare_with`.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+        ServerError: The server does not answer, or cannot serve Devstral.
+        HubError: The hub has to say which file it has, and does not.
+    """
+    wanted = compare_with(server, wish, policy, progress, doubtful=doubtful)
+    plan = make_plan(
+        wanted.compared,
+        server,
+        wanted.version,
+        policy,
+        via=wanted.via,
+        registry=wanted.registry,
+        publisher=wanted.publisher,
+        progress=progress,
+    )
+    return replace(plan, again=partial(plan_for, server, wish, policy, progress, doubtful=True))
+
+
+def _require_dedicated(server: Server, release: Release) -> None:
+    """Refuse, before anything is fetched, a server that shows that it has no template of its own.
+
+    Raises:
+        UsageError: Its process is seen, and its environment names none.
+    """
+    process = find_server_process(server.url)
+    if process is not None and TEMPLATE_FILE not in process.environment:
+        raise UsageError(
+            f"the server at {server.url} runs without {TEMPLATE_FILE}, so it has no template",
+            f"start it with devstral-ollama serve --dedicated-to {release.aliases[0]}, or use "
+            "--carrier auto",
+        )

@@ -1,0 +1,276 @@
+"""What is published under a source's name, and by whom: the hub, or a mirror of it.
+
+Where a person names a mirror, it alone is asked: a network that has one may not reach the hub, or
+not be meant to.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.reference import guess_release
+from ollama_tools.errors import HubError, UsageError
+from ollama_tools.files import hub, registry
+from ollama_tools.files import remembered as state
+from ollama_tools.files.digests import short_digest
+from ollama_tools.progress import Progress
+from ollama_tools.server.origin import Origin
+from ollama_tools.server.shown import Shown
+from ollama_tools.wanted.draft import Registry
+from ollama_tools.wanted.spec import HubSource
+from ollama_tools.wanted.wish import Via
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A file as it is published now.
+
+    Attributes:
+        sha256: Hex digest; None where nobody says it.
+        commit: The commit that last changed it; None where nobody says it.
+        since: When that was.
+    """
+
+    sha256: str | None
+    commit: str | None = None
+    since: datetime | None = None
+
+
+class Publisher(ABC):
+    """Who says what is published."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Who it is, in words."""
+
+    @abstractmethod
+    def sha256(self, source: HubSource) -> str | None:
+        """Hex digest of the file that has a source's name now, or had on its branch or commit.
+
+        Raises:
+            HubError: It does not say it.
+        """
+
+    @abstractmethod
+    def newest(self, source: HubSource) -> Publication:
+        """The file that has a source's name now, and since when.
+
+        Raises:
+            HubError: It does not say it.
+        """
+
+    @abstractmethod
+    def of_commit(self, source: HubSource) -> str | None:
+        """Hex digest of a source's file in its commit, asked for once; None where it cannot know.
+
+        Raises:
+            HubError: It does not say it.
+        """
+
+    def blobs(self, source: HubSource) -> tuple[str, ...] | None:
+        """``sha256:…`` of all that a server would have after a pull; None where nobody can say."""
+        del source
+        return None
+
+    def refuse_commit(self, source: HubSource) -> UsageError:
+        """Why a commit cannot be held to."""
+        return UsageError(
+            f"{self.label} cannot say which file {source} was in the commit "
+            f"{(source.commit or '')[:12]}",
+            f"pin the file by its digest, as {source.tag}@sha256:…, or take it from the hub with "
+            "--via upload",
+        )
+
+
+class Hub(Publisher):
+    """The Hugging Face hub itself."""
+
+    label = "the hub"
+
+    def sha256(self, source: HubSource) -> str | None:
+        """See :class:`Publisher`."""
+        self._progress.step(f"asking the hub for {source}")
+        return hub_facts(source)[1].sha256
+
+    def newest(self, source: HubSource) -> Publication:
+        """See :class:`Publisher`."""
+        self._progress.step(f"asking the hub for {source}")
+        file, facts = hub_facts(source)
+        commit, since = hub.last_change(file)
+        return Publication(facts.sha256, commit, since)
+
+    def of_commit(self, source: HubSource) -> str | None:
+        """See :class:`Publisher`."""
+        if known := _remembered(source):
+            return known
+        sha256 = self.sha256(source)
+        if sha256:
+            state.remember_digest(*_commit_key(source), sha256)
+        return sha256
+
+
+class Mirror(Publisher):
+    """A registry that servers pull from instead."""
+
+    def __init__(self, where: Registry, progress: Progress) -> None:
+        super().__init__(progress)
+        self._where = where
+
+    @property
+    def label(self) -> str:
+        """See :class:`Publisher`."""
+        return f"the mirror {self._where.host}"
+
+    def sha256(self, source: HubSource) -> str | None:
+        """See :class:`Publisher`."""
+        return self.newest(source).sha256
+
+    def newest(self, source: HubSource) -> Publication:
+        """See :class:`Publisher`."""
+        found = self._manifest(source).blobs
+        return Publication(found[0].removeprefix("sha256:") if found else None)
+
+    def of_commit(self, source: HubSource) -> str | None:
+        """See :class:`Publisher`."""
+        return _remembered(source)
+
+    def blobs(self, source: HubSource) -> tuple[str, ...] | None:
+        """See :class:`Publisher`."""
+        with suppress(HubError):
+            return self._manifest(source).blobs or None
+        return None
+
+    def _manifest(self, source: HubSource) -> registry.Manifest:
+        self._progress.step(f"asking {self.label} for {source}")
+        return registry.Registry(self._where.url).manifest(source.repository, source.tag)
+
+
+def publisher(via: Via, where: Registry, progress: Progress) -> Publisher:
+    """Who is asked: whoever the bytes would come from."""
+    if via is Via.SERVER and not where.is_hub:
+        return Mirror(where, progress)
+    return Hub(progress)
+
+
+def _commit_key(source: HubSource) -> tuple[str, list[str]]:
+    return f"{source} at {source.commit}", ["published"]
+
+
+def _remembered(source: HubSource) -> str | None:
+    return state.remembered_digest(*_commit_key(source))
+
+
+def hub_facts(source: HubSource) -> tuple[hub.HubFile, hub.HubFileFacts]:
+    """A source's file and what the hub says of it.
+
+    Raises:
+        HubError: The hub does not say it.
+        UsageError: The repository has no such file.
+    """
+    file = hub.HubFile(source.repository, _filename(source), source.revision)
+    return file, hub.facts(file)
+
+
+def hub_license(source: HubSource, progress: Progress) -> str:
+    """The license that the hub's registry puts beside a quant; empty where it has none.
+
+    By upload nothing else would bring it. It is no reason for a model not to be made.
+    """
+    where = registry.Registry(hub.endpoint(), hub.headers())
+    try:
+        try:
+            licenses = where.manifest(source.repository, source.tag).licenses
+        except registry.NotInRegistry:
+            return ""
+        return "\n".join(where.text(source.repository, each) for each in licenses)
+    except HubError as error:
+        progress.warn(f"{source} is made without the license of its weights: {error.what}")
+        return ""
+
+
+def _filename(source: HubSource) -> str:
+    """The name of the source's GGUF in its repository."""
+    if source.filename is not None and "*" not in source.filename:
+        return source.filename
+    names = hub.gguf_files(source.repository, source.revision)
+    found = [name for name in names if _is_quant(name, source.tag)]
+    if len(found) == 1:
+        return found[0]
+    if any(f"-{source.tag}-0000".casefold() in name.casefold() for name in names):
+        raise UsageError(
+            f"{source.repository}:{source.tag} is split into several files, which Ollama cannot "
+            "take from the hub",
+            "merge it with llama-gguf-split --merge, then create from the file",
+        )
+    raise UsageError(
+        f"{source.repository} has no GGUF for {source.tag!r}",
+        "it has: " + ", ".join(sorted(names)[:30]) if names else _gguf_elsewhere(source.repository),
+    )
+
+
+def _gguf_elsewhere(repository: str) -> str:
+    """What to take instead of a repository whose weights are for training or other engines."""
+    catalog = load_catalog()
+    release = guess_release(repository, catalog) or catalog.default
+    return f"it has no GGUF at all: use {release.slug}, from {release.repository}"
+
+
+def _is_quant(file: str, tag: str) -> bool:
+    """Whether a file's name says that it is a quant."""
+    stem, wanted = PurePosixPath(file).stem.casefold(), tag.casefold()
+    return stem == wanted or stem.endswith(f"-{wanted}")
+
+
+def is_of_source(origin: Origin, source: HubSource) -> bool:
+    """Whether weights came from a quant's file, of whatever commit."""
+    if (origin.repository or "").casefold() != source.repository.casefold():
+        return False
+    if origin.file is None:
+        return (origin.tag or "").casefold() == source.tag.casefold()
+    if source.filename is not None:
+        return fnmatchcase(PurePosixPath(origin.file).name, PurePosixPath(source.filename).name)
+    return _is_quant(origin.file, source.tag)
+
+
+def meets_pin(shown: Shown, source: HubSource, publisher: Publisher) -> bool:
+    """Whether weights are those that a person pinned by digest or commit; true where none did.
+
+    Raises:
+        HubError: Somebody has to say which file a commit has, and does not.
+        UsageError: Nobody can.
+    """
+    origin = shown.origin
+    published = origin.sha256 if origin else None
+    if source.sha256 is not None and published != source.sha256:
+        return False
+    if source.commit is None or (origin is not None and origin.commit == source.commit):
+        return True
+    known = publisher.of_commit(source)
+    if known is None and source.sha256 is None:
+        raise publisher.refuse_commit(source)
+    # A digest tells more than a commit, so it decides where nobody knows the commit.
+    return known is None or published == known
+
+
+def require_pinned(source: HubSource, sha256: str | None, label: str, where: str) -> None:
+    """Refuse a file that is not the pinned one.
+
+    Raises:
+        HubError: It is another.
+    """
+    if source.sha256 is not None and sha256 != source.sha256:
+        raise HubError(
+            f"{label} has the sha256 {short_digest(sha256 or 'unknown')}… at {where}, not the "
+            f"pinned {short_digest(source.sha256)}…",
+            "pin a commit that has it with --revision, or pin what is there now",
+        )

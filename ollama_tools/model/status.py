@@ -1,0 +1,200 @@
+"""Whether a server still serves what it should: the model against its spec, and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ollama_tools.errors import ServerError
+from ollama_tools.lint.finding import Finding
+from ollama_tools.lint.judge import each_model, lint_shown
+from ollama_tools.model.ensure import compare_with
+from ollama_tools.model.modelfile import Difference
+from ollama_tools.model.published import Publisher
+from ollama_tools.model.steps import Policy
+from ollama_tools.progress import Progress, Silence
+from ollama_tools.server.client import Server
+from ollama_tools.server.origin import Origin
+from ollama_tools.server.process import find_server_process
+from ollama_tools.server.shown import Shown
+from ollama_tools.server.versions import Version
+from ollama_tools.settings.environment import environment_differences
+from ollama_tools.wanted.spec import HubSource, Spec
+from ollama_tools.wanted.wish import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What is published now under the name of the file that serves.
+
+    Attributes:
+        publisher: Who says it: ``the hub``, or ``the mirror HOST``.
+        sha256: Hex digest of the file; None where nobody says it.
+        commit: The commit that last changed it; None where nobody says it, as no mirror does.
+        since: When that was, ISO 8601.
+        same: Whether it is the file that serves; None where nothing tells which file that is.
+    """
+
+    publisher: str
+    sha256: str | None
+    commit: str | None
+    since: str | None
+    same: bool | None
+
+    def as_json(self) -> dict[str, Any]:
+        """What the hub has, as JSON has it."""
+        return {
+            "publisher": self.publisher,
+            "sha256": self.sha256,
+            "commit": self.commit,
+            "since": self.since,
+            "same": self.same,
+        }
+
+    def __str__(self) -> str:
+        since = f", since {self.since}" if self.since else ""
+        if self.same:
+            return f"{self.publisher} has the same file{since}"
+        if self.same is None:
+            return f"{self.publisher} has a file{since}; nothing tells which one serves"
+        return f"{self.publisher} has another file{since}: create --upgrade takes it"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """What a server serves, against what it should.
+
+    Attributes:
+        name: The public name.
+        server: The server's URL.
+        version: The server's version.
+        digest: Hex digest of the model's manifest; None where there is no such model.
+        weights: ``sha256:…`` of the blob that holds its weights.
+        origin: Where they came from; None where the manifest does not say.
+        build: The build that the name stands for; None where there is no such model.
+        differences: What the model has otherwise than it should.
+        settings: What the server's process has otherwise than it should.
+        upstream: What is published now; None where nobody asked, or the weights are none of the
+            hub's.
+        findings: What the rules of ``lint`` find about the model that serves; none of it is drift.
+    """
+
+    name: str
+    server: str
+    version: str
+    digest: str | None
+    weights: str | None
+    origin: Origin | None
+    build: str | None
+    differences: tuple[Difference, ...]
+    settings: tuple[Difference, ...]
+    upstream: Upstream | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def drifted(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.differences or self.settings)
+
+    def as_json(self) -> dict[str, Any]:
+        """The status as ``status --json`` prints it."""
+        return {
+            "name": self.name,
+            "server": self.server,
+            "version": self.version,
+            "digest": self.digest,
+            "weights": self.weights,
+            "origin": self.origin.as_json() if self.origin else None,
+            "build": self.build,
+            "drifted": self.drifted,
+            "differences": [each.as_json() for each in self.differences],
+            "settings": [each.as_json() for each in self.settings],
+            "upstream": self.upstream.as_json() if self.upstream else None,
+            "findings": [each.as_json() for each in self.findings],
+        }
+
+
+def model_status(
+    server: Server,
+    wish: Wish,
+    settings: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    *,
+    upstream: bool = False,
+) -> ModelStatus:
+    """Compare a server with what is wished; nothing is changed.
+
+    Args:
+        server: The server.
+        wish: The model as it should be.
+        settings: The environment variables that the server's process should have; None to leave
+            them alone.
+        progress: Hears of long steps, such as the hashing of a file; None for silence.
+        upstream: Whether the hub, or the mirror that is named, is asked what it has now.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+        HubError: Hub or mirror was to be asked, and does not answer.
+        ServerError: The server does not answer, or its process cannot be seen from here.
+    """
+    wanted = compare_with(server, wish, Policy(check=False), progress or Silence())
+    compared, shown = wanted.compared, wanted.compared.shown
+    different = compared.differences
+    if compared.earlier is not None:
+        different = (Difference("build", compared.earlier, compared.previous),)
+    return ModelStatus(
+        name=compared.name,
+        server=server.url,
+        version=str(wanted.version),
+        digest=compared.current.digest.removeprefix("sha256:") if compared.current else None,
+        weights=shown.weights if shown else None,
+        origin=shown.origin if shown else None,
+        build=compared.previous,
+        differences=different,
+        settings=() if settings is None else settings_differences(server, settings),
+        upstream=_upstream(compared.candidates[0], shown, wanted.publisher) if upstream else None,
+        findings=_findings(server, shown, wanted.version, compared.candidates[0]),
+    )
+
+
+def _findings(
+    server: Server, shown: Shown | None, version: Version, spec: Spec
+) -> tuple[Finding, ...]:
+    if shown is None:
+        return ()
+    others = list(each_model(server, server.models()).values())
+    return tuple(lint_shown(shown, version, others, release=spec.release.name))
+
+
+def _upstream(spec: Spec, shown: Shown | None, publisher: Publisher) -> Upstream | None:
+    if not isinstance(spec.source, HubSource):
+        return None
+    newest = publisher.newest(replace(spec.source, revision=None, sha256=None))
+    serving = shown.origin.sha256 if shown and shown.origin else None
+    return Upstream(
+        publisher=publisher.label,
+        sha256=newest.sha256,
+        commit=newest.commit,
+        since=newest.since.isoformat() if newest.since else None,
+        same=None if serving is None or newest.sha256 is None else serving == newest.sha256,
+    )
+
+
+def settings_differences(server: Server, wanted: Mapping[str, str]) -> tuple[Difference, ...]:
+    """What the environment of a server's process has otherwise than it should.
+
+    Raises:
+        ServerError: The process cannot be seen from here.
+    """
+    process = find_server_process(server.url)
+    if process is None:
+        raise ServerError(
+            f"the settings of {server.url} show in its process only, which cannot be seen from "
+            "here",
+            "ask on the server's own machine, as its user or as root",
+        )
+    return tuple(
+        Difference(variable, found, value)
+        for variable, (found, value) in environment_differences(wanted, process.environment).items()
+    )

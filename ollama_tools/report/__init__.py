@@ -1,1 +1,0 @@
-"""How answers of checks are shown: for people, and for other programs."""

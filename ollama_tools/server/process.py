@@ -1,0 +1,151 @@
+"""The server's process, where it runs on this machine: the evidence that its API does not give."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_PROC = Path("/proc")
+_LISTEN = "0A"
+_FALSE = frozenset({"0", "f", "false"})
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """A child of a server's process: an engine (llama-server), or what else it started.
+
+    Attributes:
+        pid: Its number.
+        command: Its command line.
+    """
+
+    pid: int
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A server's process that listens where a URL points.
+
+    Attributes:
+        pid: Its number.
+        root: Its root folder as seen from here; a container has another than this machine.
+        executable: Its program, as it names it itself.
+        environment: Its environment as it was started, with values as Ollama reads them.
+        log: The file that its stderr goes to; None where that is no file.
+        runners: Its children (llama-server), oldest first.
+    """
+
+    pid: int
+    root: Path
+    executable: Path
+    environment: Mapping[str, str]
+    log: Path | None
+    runners: tuple[Runner, ...]
+
+    def seen(self, path: Path) -> Path:
+        """A path of the process as this process reaches it."""
+        return self.root / path.relative_to("/") if path.is_absolute() else path
+
+    def flag(self, variable: str) -> bool | None:
+        """A switch as Ollama reads it: what is no boolean counts as true; None where unset."""
+        value = self.environment.get(variable, "").lower()
+        return None if not value else value not in _FALSE
+
+    @property
+    def models_directory(self) -> Path | None:
+        """Where the server keeps its blobs, as far as its environment tells."""
+        if models := self.environment.get("OLLAMA_MODELS"):
+            return Path(models)
+        home = self.environment.get("HOME")
+        return Path(home) / ".ollama" / "models" if home else None
+
+
+def is_local(url: str) -> bool:
+    """Whether a server is on this machine, as far as its address tells."""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def find_server_process(url: str) -> ServerProcess | None:
+    """The server's process behind a URL, or None where it is elsewhere or cannot be seen.
+
+    Reads /proc, so it works on Linux, and for other users' processes only as root. A proxy that
+    listens for a server elsewhere, such as in a container, is no server: it knows no setting.
+
+    Args:
+        url: Base URL of a server.
+    """
+    if not is_local(url):
+        return None
+    parts = urlsplit(url)
+    inodes = set(_listening_inodes(parts.port or 80))
+    if not inodes:
+        return None
+    for directory in _PROC.iterdir():
+        if directory.name.isdigit() and any(
+            target in inodes for target in _socket_inodes(directory / "fd")
+        ):
+            return _describe(directory)
+    return None
+
+
+def _listening_inodes(port: int) -> Iterator[str]:
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (_PROC / "net" / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == _LISTEN and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                yield fields[9]
+
+
+def _socket_inodes(directory: Path) -> Iterator[str]:
+    try:
+        for entry in directory.iterdir():
+            if match := re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink())):
+                yield match[1]
+    except OSError:
+        return
+
+
+def _describe(directory: Path) -> ServerProcess | None:
+    try:
+        executable = (directory / "exe").readlink()
+        raw = (directory / "environ").read_bytes()
+        log = (directory / "fd" / "2").readlink()
+    except OSError:
+        return None
+    if not executable.name.startswith("ollama"):
+        return None
+    pairs = (entry.partition("=") for entry in raw.decode(errors="replace").split("\0"))
+    return ServerProcess(
+        pid=int(directory.name),
+        root=directory / "root",
+        executable=executable,
+        environment={
+            # envconfig.Var of Ollama trims the same.
+            key: value.strip().strip("\"'").strip()
+            for key, equals, value in pairs
+            if equals
+        },
+        log=log if log.is_file() else None,
+        runners=tuple(_children(int(directory.name))),
+    )
+
+
+def _children(pid: int) -> Iterator[Runner]:
+    for directory in sorted(_PROC.glob("[0-9]*"), key=lambda each: int(each.name)):
+        try:
+            # The command's name stands in brackets and may itself contain spaces.
+            parent = (directory / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == pid:
+                command = (directory / "cmdline").read_bytes().decode(errors="replace")
+                yield Runner(int(directory.name), tuple(command.rstrip("\0").split("\0")))
+        except OSError:
+            continue

@@ -1,0 +1,185 @@
+"""What a server says of one model (``POST /api/show``), as plain values."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from ollama_tools.errors import MALFORMED
+from ollama_tools.server.modelfile_text import Modelfile, parse_modelfile
+from ollama_tools.server.origin import Origin, bare_license, parse_origin
+
+# A model's own words: the header's names, and the file or model it was made of.
+_LABELS = ("general.name", "general.basename", "general.base_model.0.name")
+_BLOB = re.compile(r"sha256[-:]([0-9a-f]{64})")
+
+
+class Shown:
+    """One model as its server shows it.
+
+    Attributes:
+        name: The model's name.
+        template: The template that runs: Go, or the GGUF's Jinja where the server uses that.
+        system: The system prompt; empty where the model has none.
+    """
+
+    def __init__(self, name: str, answer: Mapping[str, Any]) -> None:
+        self.name = name
+        self._answer = answer
+        self.template = str(answer.get("template") or "")
+        self.system = str(answer.get("system") or "")
+
+    def is_same_model(self, other: Shown) -> bool:
+        """Whether two names stand for the same, all that a server shows compared."""
+        return self._content == other._content
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        # The Modelfile begins with comments that repeat the name.
+        said = [(each.name, each.key, each.value) for each in self._modelfile.instructions]
+        return {**self._answer, "modelfile": said, "modified_at": None}
+
+    @property
+    def modelfile(self) -> str:
+        """The model as a Modelfile, as the server writes it down."""
+        return str(self._answer.get("modelfile") or "")
+
+    @property
+    def label(self) -> str:
+        """What the model calls itself, in one line; empty where it says nothing."""
+        info = self._answer.get("model_info") or {}
+        details = self._answer.get("details") or {}
+        words = [*(info.get(key) for key in _LABELS), details.get("parent_model")]
+        return " ".join(str(each) for each in words if each)
+
+    @property
+    def is_devstral(self) -> bool:
+        """Whether its name, or its own words, say that it is a Devstral."""
+        return "devstral" in f"{self.name} {self.label}".casefold()
+
+    @property
+    def architecture(self) -> str:
+        """The GGUF's architecture, as ``llama``; empty where the server does not say."""
+        return str((self._answer.get("model_info") or {}).get("general.architecture") or "")
+
+    @property
+    def longest_context(self) -> int | None:
+        """The longest context in tokens that the weights were made for."""
+        info = self._answer.get("model_info") or {}
+        value = info.get(f"{self.architecture}.context_length")
+        return value if isinstance(value, int) else None
+
+    @property
+    def kv_elements(self) -> int | None:
+        """Numbers that the KV cache holds per token, keys and values; None where unknown."""
+        info = self._answer.get("model_info") or {}
+        layers, heads, key, value = (
+            info.get(f"{self.architecture}.{each}")
+            for each in (
+                "block_count",
+                "attention.head_count_kv",
+                "attention.key_length",
+                "attention.value_length",
+            )
+        )
+        if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(key, int)):
+            return None
+        return layers * heads * (key + (value if isinstance(value, int) else key))
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What the server thinks the model can do: completion, tools, vision."""
+        return tuple(self._answer.get("capabilities") or ())
+
+    @cached_property
+    def parameters(self) -> dict[str, list[str]]:
+        """Model parameters as text; ``stop`` may have several values."""
+        found: dict[str, list[str]] = {}
+        for line in str(self._answer.get("parameters") or "").splitlines():
+            key, _, value = line.strip().partition(" ")
+            found.setdefault(key, []).append(_unquoted(value.strip()))
+        return found
+
+    @property
+    def context(self) -> int | None:
+        """``num_ctx`` in tokens, where the model sets it."""
+        values = self.parameters.get("num_ctx", [])
+        return int(values[-1]) if values and values[-1].isdigit() else None
+
+    @cached_property
+    def _modelfile(self) -> Modelfile:
+        return parse_modelfile(self.modelfile)
+
+    @property
+    def parser(self) -> str:
+        """Name of the tool-call parser; empty where the model names none."""
+        found = self._modelfile.last("PARSER")
+        return found.value if found else ""
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """``sha256:…`` of its GGUF blobs: weights, then projector or adapters.
+
+        ``/api/show`` has no field for them; the Modelfile in it names the files of the store.
+        """
+        return tuple(
+            f"sha256:{match[1]}"
+            for each in self._modelfile.instructions
+            if each.name in ("FROM", "ADAPTER") and (match := _BLOB.search(each.value))
+        )
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the weights came from; None where the manifest does not say."""
+        parent = str((self._answer.get("details") or {}).get("parent_model") or "")
+        found = parse_origin(parent, str(self._answer.get("license") or ""))
+        if found is not None and found.tag and self.weights:
+            # What a server pulls is the file as published, and its blob is named by its digest.
+            return replace(found, sha256=self.weights.removeprefix("sha256:"))
+        return found
+
+    @property
+    def license(self) -> str:
+        """The license that the weights came with; empty where there is none."""
+        return bare_license(str(self._answer.get("license") or ""))
+
+    @property
+    def weights(self) -> str | None:
+        """``sha256:…`` of the blob that holds the weights; engines are kept by it."""
+        return self.blobs[0] if self.blobs else None
+
+    @property
+    def is_jinja(self) -> bool:
+        """Whether the GGUF's own Jinja runs; Go templates have no such brackets."""
+        return "{%" in self.template and not self.parser
+
+    @property
+    def carrier(self) -> str:
+        """Where the template that runs lives; see :class:`ollama_tools.devstral.carriers.Carrier`.
+
+        ``hub`` stands for any Jinja in the file that is not ours, ``other`` for a Go template that
+        is not ours.
+        """
+        from ollama_tools.devstral.carriers import go_template, jinja_template
+        from ollama_tools.devstral.catalog import TokenizerVersion
+
+        if self.is_jinja:
+            ours = any(
+                self.template.rstrip("\n") == jinja_template(each) for each in TokenizerVersion
+            )
+            return "gguf" if ours else "hub"
+        ours = any(self.template == go_template(each) for each in TokenizerVersion)
+        return "modelfile" if ours else "other"
+
+
+def _unquoted(value: str) -> str:
+    if value.startswith('"'):
+        try:
+            return str(ast.literal_eval(value))
+        except (*MALFORMED, SyntaxError, MemoryError):
+            return value.strip('"')
+    return value

@@ -1,0 +1,1 @@
+"""A server's environment: what it should say, and who starts it with that."""

@@ -1,0 +1,151 @@
+"""A server's settings, written for what starts it: systemd, an env file, compose, launchd."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ollama_tools.server.client import resolve_host
+from ollama_tools.server.versions import TESTED_SERVER, Version
+from ollama_tools.settings.environment import (
+    TEMPLATE_FILE,
+    TEMPLATES,
+    ServerSettings,
+    environment,
+    explain,
+    require_possible,
+)
+
+DROP_IN = "/etc/systemd/system/ollama.service.d/devstral.conf"
+"""Where the drop-in belongs; the unit itself is overwritten by Ollama's own installer."""
+
+_AGENT = "~/Library/LaunchAgents/devstral.ollama.plist"
+_CONTAINER_PORT = 11434
+_CONTAINER_MODELS = "/root/.ollama/models"
+_CONTAINER_TEMPLATES = Path("/templates")
+
+
+class Target(StrEnum):
+    """What starts a server."""
+
+    SYSTEMD = "systemd"
+    ENV = "env"
+    COMPOSE = "compose"
+    LAUNCHD = "launchd"
+
+
+def render_settings(
+    settings: ServerSettings,
+    target: Target,
+    *,
+    version: Version | None = None,
+    templates: Path = TEMPLATES,
+) -> str:
+    """Settings as the file that a starter reads.
+
+    Args:
+        settings: The settings.
+        target: What starts the server.
+        version: The server's version; None for the newest that the tests ran on.
+        templates: Where the templates of this package lie on the server's machine.
+
+    Raises:
+        UsageError: A server of that version cannot have the settings.
+    """
+    version = version or TESTED_SERVER
+    require_possible(settings, version)
+    match target:
+        case Target.SYSTEMD:
+            lines = _systemd(settings, templates)
+        case Target.ENV:
+            lines = _env(settings, templates)
+        case Target.COMPOSE:
+            lines = _compose(settings, version, templates)
+        case Target.LAUNCHD:
+            lines = _launchd(settings, templates)
+    return "\n".join(lines)
+
+
+def _systemd(settings: ServerSettings, templates: Path) -> Iterator[str]:
+    yield "# Made by devstral-ollama: a drop-in, since Ollama's installer overwrites the unit."
+    yield f"# It belongs to {DROP_IN};"
+    yield "# then: systemctl daemon-reload && systemctl restart ollama"
+    yield "[Service]"
+    for variable, value, why in explain(settings, templates):
+        # A percent sign starts a specifier, and a backslash an escape (systemd.exec(5)).
+        escaped = re.sub(r'(["\\])', r"\\\1", value).replace("%", "%%")
+        yield f"# {why}"
+        yield f'Environment="{variable}={escaped}"'
+
+
+def _env(settings: ServerSettings, templates: Path) -> Iterator[str]:
+    yield "# Made by devstral-ollama: for EnvironmentFile= of systemd, or docker run --env-file."
+    for variable, value, why in explain(settings, templates):
+        yield f"# {why}"
+        yield f"{variable}={value}"
+
+
+def _compose(settings: ServerSettings, version: Version, templates: Path) -> Iterator[str]:
+    import yaml
+
+    url = urlsplit(resolve_host(settings.host))
+    # Only this machine's side of the port says who may reach the container.
+    inside = replace(settings, host=f"0.0.0.0:{_CONTAINER_PORT}", models=None)
+    volumes = [f"{settings.models or 'models'}:{_CONTAINER_MODELS}"]
+    variables = environment(inside, _CONTAINER_TEMPLATES)
+    if TEMPLATE_FILE in variables:
+        volumes.append(f"{templates}:{_CONTAINER_TEMPLATES}:ro")
+    service = {
+        "image": f"ollama/ollama:{version}",
+        "restart": "unless-stopped",
+        "ports": [f"{_published(settings.host, url.hostname)}{url.port}:{_CONTAINER_PORT}"],
+        "environment": variables,
+        "volumes": volumes,
+        "deploy": {
+            "resources": {
+                "reservations": {
+                    "devices": [{"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]
+                }
+            }
+        },
+    }
+    document: dict[str, object] = {"services": {"ollama": service}}
+    if settings.models is None:
+        document["volumes"] = {"models": {}}
+    yield "# Made by devstral-ollama; then: docker compose up --detach"
+    for variable, _, why in explain(settings, templates):
+        yield f"#   {variable}: {why}"
+    yield yaml.safe_dump(document, sort_keys=False, width=100).rstrip("\n")
+
+
+def _published(listens: str, resolved: str | None) -> str:
+    """The address in front of a published port; none for a server that every machine may reach."""
+    everyone = ("0.0.0.0", "[::]", "://:", "*")  # noqa: S104 - compared, not bound
+    if listens.startswith(":") or any(each in listens for each in everyone):
+        return ""
+    return f"[{resolved}]:" if resolved and ":" in resolved else f"{resolved}:"
+
+
+def _launchd(settings: ServerSettings, templates: Path) -> Iterator[str]:
+    import plistlib
+
+    agent = {
+        "Label": "devstral.ollama",
+        "ProgramArguments": ["/usr/local/bin/ollama", "serve"],
+        "EnvironmentVariables": environment(settings, templates),
+        "RunAtLoad": True,
+        "KeepAlive": True,
+    }
+    text = plistlib.dumps(agent, sort_keys=False).decode().rstrip("\n")
+    declaration, doctype, rest = text.split("\n", 2)
+    # Two hyphens would end the comment.
+    reasons = [f"{each[0]}: {each[2]}".replace("--", "- -") for each in explain(settings)]
+    yield from (declaration, doctype)
+    yield f"<!-- Made by devstral-ollama; belongs to {_AGENT}, then: launchctl load {_AGENT}"
+    yield from (f"     {each}" for each in reasons)
+    yield "-->"
+    yield rest

@@ -1,0 +1,365 @@
+"""From a wish to the specs that would do: by the catalog alone, then by what a server has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_tools.devstral import system_prompt as system
+from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.devstral.catalog import Catalog, Release
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.context import parse_context
+from ollama_tools.devstral.reference import (
+    FileReference,
+    HubReference,
+    QuantReference,
+    Reference,
+    ServerReference,
+    explain_library_name,
+    guess_release,
+)
+from ollama_tools.devstral.system_prompt import SystemPrompt
+from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
+from ollama_tools.files import gguf_rewrite
+from ollama_tools.files import remembered as state
+from ollama_tools.files.digests import short_digest
+from ollama_tools.progress import Progress
+from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.names import full_name, public_name
+from ollama_tools.server.versions import NATIVE_JINJA, Version, carriers
+from ollama_tools.wanted.spec import (
+    FileSource,
+    HubSource,
+    ServerSource,
+    Source,
+    Spec,
+    merge_parameters,
+)
+from ollama_tools.wanted.wish import Parameters, Via, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Where a server pulls from.
+
+    Attributes:
+        host: ``hf.co``, or ``host:port`` of a mirror.
+        insecure: Whether it is reached by plain HTTP.
+    """
+
+    host: str = "hf.co"
+    insecure: bool = False
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether it is the hub's own, and no mirror."""
+        return self.host.casefold() in ("hf.co", "huggingface.co")
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http{'' if self.insecure else 's'}://{self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """What a wish says before any server is asked."""
+
+    name: str
+    release: Release
+    parameters: Parameters
+    systems: tuple[SystemPrompt, ...]
+    via: Via | None
+    registry: Registry
+
+
+def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline:
+    """Everything that can be said, and refused, before any server is asked.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+    """
+    if wish.vision:
+        raise UsageError(
+            "a projector cannot be brought yet, so the model would not see images",
+            "leave out --vision",
+        )
+    known = reference.release if isinstance(reference, QuantReference | HubReference) else None
+    release = choose_release(wish.release, str(reference), known, catalog)
+    return Offline(
+        name=public_name(wish.name if wish.name is not None else default_name(reference)),
+        release=release,
+        parameters=merge_parameters(release, parse_context(wish.context), wish.parameters),
+        systems=system_prompts(wish.system, release),
+        via=parse_via(wish.via),
+        registry=parse_registry(wish.registry),
+    )
+
+
+def choose_release(
+    asked: str | None, text: str, known: Release | None, catalog: Catalog
+) -> Release:
+    """The Devstral whose format holds: asked for, known, or guessed from a name."""
+    if asked is not None:
+        return catalog.release(asked)
+    found = known or guess_release(text, catalog)
+    if found is None:
+        names = ", ".join(each.aliases[0] for each in catalog.releases)
+        if explained := explain_library_name(text, catalog):
+            what, fix = explained
+            raise UsageError(
+                what, f"{fix}; where the server has it, name its --release as well ({names})"
+            )
+        raise UsageError(
+            f"nothing tells which Devstral {text!r} is", f"name it by --release ({names})"
+        )
+    return found
+
+
+def default_name(reference: Reference) -> str:
+    """The public name of a model for which nobody chose one."""
+    match reference:
+        case QuantReference(release=release, quant=quant):
+            return f"{release.slug}:{quant.name}"
+        case HubReference(repository=repository, release=release, label=label):
+            owner, _, stem = repository.lower().rpartition("/")
+            stem = re.sub(r"-gguf$", "", stem)
+            tag = re.sub(r"[^A-Za-z0-9_.-]", "-", label or "latest").lstrip(".-")
+            if release is not None and release.repository.lower() == repository.lower():
+                return f"{stem}:{tag}"
+            # Two owners may call their repositories the same.
+            return f"{re.sub('[^a-z0-9_-]', '-', owner).lstrip('-')}/{stem}:{tag}"
+        case FileReference(path=path):
+            return re.sub(r"[^a-z0-9_.-]", "-", path.stem.lower()).lstrip(".-") or "devstral"
+        case ServerReference(name=name):
+            return full_name(name)
+
+
+def system_prompts(wish: str | Path | None, release: Release) -> tuple[SystemPrompt, ...]:
+    """The system prompts that would do, the best first; the hub's is known by digest alone.
+
+    Raises:
+        UsageError: The hub is known to have none, or a file is none that a Modelfile can carry.
+    """
+    announced = system.announced_by_hub(release)
+    match wish:
+        case None:
+            return (announced, system.bundled()) if announced else (system.bundled(),)
+        case "":
+            return (system.NO_SYSTEM,)
+        case "bundled":
+            return (system.bundled(),)
+        case "hub":
+            if announced is None:
+                raise UsageError(
+                    f"no system prompt on the hub is known for {release.name}",
+                    "use --system bundled or --system FILE",
+                )
+            return (announced,)
+        case _:
+            return (system.from_file(Path(wish)),)
+
+
+def parse_via(text: str | None) -> Via | None:
+    """``upload``, ``server`` or None.
+
+    Raises:
+        UsageError: Another word.
+    """
+    if text is None:
+        return None
+    try:
+        return Via(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no way for the bytes", "use --via upload or server"
+        ) from None
+
+
+def parse_registry(text: str | None) -> Registry:
+    """``hf.co`` where nothing is said; ``http://`` or a loopback host means plain HTTP.
+
+    Raises:
+        UsageError: The text is no host.
+    """
+    if text is None:
+        return Registry()
+    match = re.fullmatch(r"(?:(https?)://)?([A-Za-z0-9_.-]+(?::\d{1,5})?)/?", text)
+    if match is None:
+        raise UsageError(f"{text!r} is not the host of a registry", "as in mirror.example:5000")
+    host = match[2]
+    local = re.match(r"(localhost|127\.[\d.]+)(:|$)", host) is not None
+    return Registry(host, insecure=match[1] == "http" or (match[1] is None and local))
+
+
+def find_source(
+    reference: Reference,
+    server: Server,
+    models: Sequence[InstalledModel],
+    wish: Wish,
+    progress: Progress,
+    jinja: str | None = None,
+) -> Source:
+    """Where the weights come from, as far as a reference and the server tell.
+
+    Args:
+        reference: What names the weights.
+        server: The server.
+        models: Its models.
+        wish: What else was said.
+        progress: Hears of the hashing of a file that is pinned.
+        jinja: The template that such a file may be sent with; the digest of what is sent is then
+            found out on the way.
+
+    Raises:
+        UsageError: The reference does not say enough.
+        ModelNotFound: It names neither a quant nor a model on the server.
+        FileProblem: A file cannot be read.
+    """
+    match reference:
+        case QuantReference(release=release, quant=quant, sha256=pin):
+            return HubSource(
+                release.repository,
+                quant.name,
+                quant.filename,
+                wish.revision,
+                quant.bytes,
+                pin,
+                quant.estimated,
+            )
+        case HubReference(
+            repository=repository, tag=tag, revision=revision, sha256=pin, filename=filename
+        ):
+            if tag is None:
+                raise UsageError(
+                    f"{wish.reference!r} names no quant", f"as in hf.co/{repository}:Q4_K_M"
+                )
+            if revision and wish.revision and revision != wish.revision:
+                raise UsageError(
+                    f"the revision is given twice: {revision} and {wish.revision}",
+                    "give it once, by --revision",
+                )
+            name = Path(tag).name
+            return HubSource(repository, name, filename, revision or wish.revision, None, pin)
+        case FileReference(path=path, sha256=pin):
+            _refuse_revision(wish)
+            return _file_source(path, pin, progress, jinja)
+        case ServerReference(name=name):
+            _refuse_revision(wish)
+            explained = explain_library_name(name, load_catalog())
+            if find_model(list(models), name) is None:
+                if explained:
+                    raise ModelNotFound(f"{explained[0]}, and not on the server", explained[1])
+                raise ModelNotFound(
+                    f"{name!r} is no quant, no file, and no model on the server",
+                    "see: devstral-ollama create --help, devstral-ollama list",
+                )
+            digests = server.show(name).blobs
+            if not digests and explained:
+                raise UsageError(*explained)
+            if not digests:
+                raise FileProblem(f"the server does not say which weights {name!r} has")
+            return ServerSource(name, digests)
+
+
+def _refuse_revision(wish: Wish) -> None:
+    if wish.revision is not None:
+        raise UsageError(
+            f"{wish.reference!r} is no repository that could have a revision",
+            "leave out --revision",
+        )
+
+
+def _file_source(path: Path, pin: str | None, progress: Progress, jinja: str | None) -> FileSource:
+    """A file on this machine, which is read only where somebody pinned it."""
+    if pin is None:
+        known = state.known_sha256(path)
+        return FileSource(path, known if gguf_rewrite.parts(path) == (path,) else None)
+    sha256 = gguf_rewrite.own_sha256(path, progress, jinja)
+    if pin != sha256:
+        raise FileProblem(
+            f"{path} has the sha256 {short_digest(sha256)}…, not the pinned {short_digest(pin)}…",
+            "fetch it again",
+        )
+    return FileSource(path, sha256)
+
+
+def choose_via(wish: Wish, asked: Via | None, *, local: bool) -> Via:
+    """How the bytes come where nobody says it: through this machine where that costs no network.
+
+    A mirror is something that servers pull from, and a template in the GGUF has to be put there on
+    its way, so naming either says it too.
+    """
+    if asked is not None:
+        return asked
+    if wish.registry is not None:
+        return Via.SERVER
+    return Via.UPLOAD if local or wish.carrier == Carrier.GGUF else Via.SERVER
+
+
+def candidates(
+    source: Source, offline: Offline, wish: Wish, version: Version, via: Via
+) -> tuple[Spec, ...]:
+    """The specs that would do, the best first.
+
+    Raises:
+        UsageError: The carrier that was asked for is none, or cannot be had here.
+    """
+    branch = source.branch if isinstance(source, HubSource) else None
+    if branch is not None and via is Via.SERVER:
+        # Of a commit the hub can say which weights they are, and what arrived is held to that.
+        raise UsageError(
+            f"a server cannot pull the revision {branch!r}", "use --via upload, or name the commit"
+        )
+    rewritable = isinstance(source, FileSource) or (
+        isinstance(source, HubSource) and via is Via.UPLOAD
+    )
+    possible = carriers(version, rewritable=rewritable)
+    if wish.carrier != AUTO:
+        possible = (_asked_carrier(wish.carrier, possible, version),)
+    return tuple(
+        Spec(
+            name=offline.name,
+            release=offline.release,
+            source=source,
+            carrier=carrier,
+            system=prompt,
+            parameters=offline.parameters,
+            native=version >= NATIVE_JINJA,
+        )
+        for prompt in offline.systems
+        for carrier in possible
+    )
+
+
+def parse_carrier(word: str) -> Carrier:
+    """A carrier by its name.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    try:
+        return Carrier(word)
+    except ValueError:
+        raise UsageError(
+            f"{word!r} is no carrier of a template", f"use auto, {', '.join(Carrier)}"
+        ) from None
+
+
+def _asked_carrier(word: str, possible: tuple[Carrier, ...], version: Version) -> Carrier:
+    carrier = parse_carrier(word)
+    # Whether the server really applies our template is for the live check to tell.
+    if carrier in possible or (carrier is Carrier.SERVER and version >= NATIVE_JINJA):
+        return carrier
+    if version < NATIVE_JINJA:
+        raise UsageError(
+            f"the carrier {word!r} needs Ollama {NATIVE_JINJA} or newer, the server is {version}",
+            "use --carrier modelfile, or upgrade the server",
+        )
+    raise UsageError(
+        f"the carrier {word!r} needs weights that pass through this machine",
+        "use --via upload, or --carrier hub",
+    )

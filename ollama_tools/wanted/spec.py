@@ -1,0 +1,354 @@
+"""The desired model, complete and frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ollama_tools.devstral.carriers import Carrier, PromptLayers, prompt_layers
+from ollama_tools.devstral.catalog import Release
+from ollama_tools.devstral.context import check_smallest_context
+from ollama_tools.devstral.system_prompt import SystemPrompt
+from ollama_tools.errors import CatalogError, UsageError
+from ollama_tools.server.names import build_name
+from ollama_tools.server.parameters import Kind, as_bool, find_parameter
+from ollama_tools.wanted.wish import Parameters, Scalar
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NUMBERS_END = 2**63
+_EXAMPLES = {Kind.INTEGER: "40", Kind.NUMBER: "0.5", Kind.BOOLEAN: "true"}
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """A quant in a repository on the hub.
+
+    Attributes:
+        repository: ``owner/name``.
+        tag: The quant's name, as in ``hf.co/owner/name:tag``.
+        filename: The GGUF's name in the repository, where it is known.
+        revision: Branch, tag or commit; None for the default branch.
+        bytes: Size of the file, where it is known or estimated.
+        sha256: Hex digest that the file must have as published; None for whatever is there.
+        estimated: Whether the size is not known to the byte.
+    """
+
+    repository: str
+    tag: str
+    filename: str | None = None
+    revision: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    estimated: bool = False
+
+    @property
+    def commit(self) -> str | None:
+        """The revision where it is a commit, which can never mean another file."""
+        return self.revision if _COMMIT.fullmatch(self.revision or "") else None
+
+    @property
+    def branch(self) -> str | None:
+        """The revision where it is none, so that it may mean another file tomorrow."""
+        return None if self.commit else self.revision
+
+    @property
+    def identity(self) -> str:
+        """What tells this source from others, wherever the bytes come from.
+
+        A commit or a digest only says which weights are right, and those are in the mark of a
+        build by themselves.
+        """
+        return f"hub:{self.repository.casefold()}:{self.tag.casefold()}@{self.branch or ''}"
+
+    @property
+    def earlier_identity(self) -> str:
+        """The same before 0.2, when a commit made a source of its own."""
+        return f"hub:{self.repository.casefold()}:{self.tag.casefold()}@{self.revision or ''}"
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}"
+
+    def pull_name(self, registry: str = "hf.co") -> str:
+        """The name that makes a server pull this quant from a registry."""
+        return f"{registry}/{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A GGUF on this machine.
+
+    Attributes:
+        path: Where it lies.
+        sha256: Hex digest of the whole file, where it is known without reading it.
+    """
+
+    path: Path
+    sha256: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells this source from others, wherever the bytes come from.
+
+        The weights are in the mark of a build by themselves, and a file is nothing else; its own
+        digest would be a second one to find out where it is sent with another template.
+        """
+        return "file"
+
+    @property
+    def earlier_identity(self) -> str | None:
+        """The same before 0.2, where the digest of the file is known."""
+        return None if self.sha256 is None else f"sha256:{self.sha256}"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSource:
+    """The weights of a model that is on the server already.
+
+    Attributes:
+        name: The model's name there.
+        digests: ``sha256:…`` of its GGUF blobs (weights, then projector or adapters).
+    """
+
+    name: str
+    digests: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """What tells this source from others, wherever the bytes come from."""
+        return " ".join(self.digests)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source: TypeAlias = HubSource | FileSource | ServerSource
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A model as it shall be: equal specs give equal models.
+
+    Attributes:
+        name: The public name, with its tag.
+        release: The Devstral whose format and figures hold.
+        source: Where the weights come from.
+        carrier: Where the chat template lives.
+        system: The system prompt.
+        parameters: Ollama's model parameters, ``num_ctx`` (tokens) always among them.
+        native: Whether the server could apply the file's own Jinja. It is part of the spec so that
+            a model made before a server's upgrade is looked at again after it.
+    """
+
+    name: str
+    release: Release
+    source: Source
+    carrier: Carrier
+    system: SystemPrompt
+    parameters: Parameters
+    native: bool = True
+
+    @property
+    def context(self) -> int:
+        """Context in tokens."""
+        context = self.parameters["num_ctx"]
+        assert isinstance(context, int)  # noqa: S101 - merge_parameters has seen to it
+        return context
+
+    @property
+    def layers(self) -> PromptLayers:
+        """Template and parser that go into the model's manifest."""
+        return prompt_layers(self.carrier, self.release.tokenizer)
+
+    def mark(self, weights: Sequence[str]) -> str:
+        """Twelve hex digits that name a build of this spec: they vouch for its weights too.
+
+        Args:
+            weights: ``sha256:…`` of the GGUF blobs that the server serves, as ``/api/show`` has
+                them.
+        """
+        return _mark({**self._facts, "weights": list(weights)})
+
+    def build(self, weights: Sequence[str]) -> str:
+        """The name under which a build of this spec is kept beside the public one."""
+        return build_name(self.name, self.mark(weights))
+
+    def earlier_builds(self, weights: Sequence[str]) -> tuple[str, ...]:
+        """The names that this build may have from before 0.2, whose marks were of other facts.
+
+        They said nothing of weights at first, and a whole number that a parameter wants as a
+        fraction made another mark where it came from Python or YAML.
+
+        Args:
+            weights: As :meth:`mark` takes them.
+        """
+        source = self.source
+        earlier = source.identity if isinstance(source, ServerSource) else source.earlier_identity
+        if earlier is None:
+            return ()
+        facts = {**self._facts, "source": earlier}
+        recommended = self.release.parameters
+        whole = {
+            key: int(value)
+            if isinstance(value, float) and value.is_integer() and recommended.get(key) != value
+            else value
+            for key, value in self.parameters.items()
+        }
+        spelled = [{**facts, "parameters": dict(each)} for each in (self.parameters, whole)]
+        if isinstance(source, FileSource):
+            spelled.append({**facts, "weights": list(weights)})
+        return tuple(dict.fromkeys(build_name(self.name, _mark(each)) for each in spelled))
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        layers = self.layers
+        return {
+            "source": self.source.identity,
+            "carrier": self.carrier.value,
+            "template": layers.template,
+            "parser": layers.parser,
+            "jinja": layers.jinja,
+            "requires": self.release.minimum_server,
+            "system": self.system.sha256,
+            "parameters": dict(self.parameters),
+            "native": self.native,
+        }
+
+
+def _mark(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def parse_parameters(assignments: list[str]) -> dict[str, Scalar | tuple[str, ...]]:
+    """``["temperature=0.2", "stop=END"]`` as typed parameters; ``stop`` may come several times.
+
+    Raises:
+        UsageError: An assignment is malformed, its name unknown, or its value of another type.
+    """
+    parameters: dict[str, Scalar | tuple[str, ...]] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{assignment!r} is not NAME=VALUE", "as in temperature=0.2")
+        if key in parameters and find_parameter(key).kind is Kind.TEXTS:
+            earlier = parameters[key]
+            assert isinstance(earlier, tuple)  # noqa: S101 - what normalised makes of a text
+            parameters[key] = normalised(key, (*earlier, value))
+        else:
+            parameters[key] = normalised(key, value)
+    return parameters
+
+
+def _number(text: str, kind: Kind) -> int | float | None:
+    """A number that JSON and the server can carry, so neither NaN nor more than 64 bits."""
+    try:
+        number = int(text) if kind is Kind.INTEGER else float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < _NUMBERS_END else None
+
+
+def normalised(key: str, value: Any) -> Scalar | tuple[str, ...]:
+    """A parameter in its one form, whoever said it: ``1`` and ``1.0``, ``"1"`` and ``1`` are one.
+
+    Args:
+        key: The parameter's name.
+        value: A number or a truth, or text that is one; for ``stop`` a text or several, whose
+            order means nothing.
+
+    Raises:
+        UsageError: Ollama has no such parameter, or it cannot have this value.
+    """
+    kind = find_parameter(key).kind
+    if kind is Kind.TEXTS:
+        texts = value if isinstance(value, list | tuple) else (value,)
+        if all(
+            isinstance(each, str | int | float) and not isinstance(each, bool) for each in texts
+        ):
+            return tuple(sorted({str(each) for each in texts}))
+        raise _impossible(key, value)
+    if isinstance(value, str):
+        read = as_bool(value) if kind is Kind.BOOLEAN else _number(value, kind)
+        if read is None:
+            raise UsageError(
+                f"the parameter {key} wants {kind}, not {value[:80]!r}",
+                f"as in {key}={_EXAMPLES[kind]}",
+            )
+        value = read
+    if kind is Kind.BOOLEAN:
+        if isinstance(value, bool):
+            return value
+        raise _impossible(key, value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _impossible(key, value)
+    if not abs(value) < _NUMBERS_END or (kind is Kind.INTEGER and value != int(value)):
+        raise _impossible(key, value)
+    # Adding zero takes the sign from a negative one.
+    return int(value) if kind is Kind.INTEGER else float(value) + 0.0
+
+
+def _impossible(key: str, value: object) -> UsageError:
+    text = repr(value)[:80]
+    return UsageError(f"the parameter {key} has the impossible value {text}", "leave it out")
+
+
+def merge_parameters(
+    release: Release,
+    context: int | None,
+    overrides: Parameters,
+    *,
+    longest: int | None = None,
+) -> dict[str, Scalar | tuple[str, ...]]:
+    """The release's recommended parameters, a person's own over them, and the context.
+
+    Args:
+        release: The release whose recommendations hold.
+        context: Context in tokens; None for the release's default, or what the overrides say.
+        overrides: Parameters that a person asked for.
+        longest: The model's own longest context in tokens; None for the release's.
+
+    Raises:
+        UsageError: A parameter is unknown or of a wrong type, or the context is impossible.
+        CatalogError: A recommended one is.
+    """
+    overrides = {key: normalised(key, value) for key, value in overrides.items()}
+    if context is None:
+        asked = overrides.get("num_ctx", release.default_context)
+        assert isinstance(asked, int)  # noqa: S101 - the loop above has seen to it
+        context = asked
+    elif overrides.get("num_ctx", context) != context:
+        raise UsageError(
+            f"the context is given twice: {context} and num_ctx={overrides['num_ctx']}",
+            "give it once, by --context",
+        )
+    check_context(context, longest or release.architecture.context, release.name)
+    try:
+        recommended = {key: normalised(key, value) for key, value in release.parameters.items()}
+    except UsageError as error:
+        raise CatalogError(
+            f"the catalog's parameters of {release.name}: {error.what}", error.fix
+        ) from error
+    return {**recommended, **overrides, "num_ctx": context}
+
+
+def check_context(context: int, longest: int, label: str) -> None:
+    """Refuse a context that the model does not have.
+
+    The server would cut it to the model's own without a word (measured on 0.34.4).
+
+    Raises:
+        UsageError: The context is too large or too small.
+    """
+    if context > longest:
+        raise UsageError(
+            f"a context of {context} tokens is more than the {longest} of {label}",
+            f"use --context {longest} or less",
+        )
+    check_smallest_context(context)

@@ -1,0 +1,135 @@
+"""What a person may say of the model they want: each choice declared here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeAlias, TypedDict
+
+from ollama_tools.declared import said
+from ollama_tools.devstral.carriers import AUTO, Carrier
+
+Scalar: TypeAlias = int | float | bool | str
+Parameters: TypeAlias = Mapping[str, Scalar | tuple[str, ...]]
+
+
+class Via(StrEnum):
+    """How the bytes reach the server."""
+
+    SERVER = "server"
+    UPLOAD = "upload"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Everything that a person may say about the model they want; None where they say nothing."""
+
+    reference: str = field(
+        metadata=said(
+            help="What names the weights: UD-Q4_K_XL · 2505:Q4_K_M · "
+            "hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0 · ./my-tune.gguf · the name of a model "
+            "on the server.",
+            more=("UD-Q4_K_XL@sha256:… pins the file by the digest it was published with.",),
+            metavar="REFERENCE",
+        )
+    )
+    name: str | None = field(
+        default=None,
+        metadata=said(help="The model's name; else <release>:<quant>.", metavar="NAME"),
+    )
+    release: str | None = field(
+        default=None,
+        metadata=said(
+            help="The Devstral whose format holds, where the reference does not tell: 2507, 2505 …",
+            metavar="RELEASE",
+        ),
+    )
+    context: int | str | None = field(
+        default=None,
+        metadata=said(
+            help="Context in tokens, as 65536 or 64k; 32768 if absent.", metavar="TOKENS"
+        ),
+    )
+    parameters: Parameters = field(
+        default_factory=dict,
+        metadata=said(
+            help="A model parameter over the recommended one, as temperature=0.3; repeatable.",
+            more=("A number may be quoted: 1, 1.0 and '1' are the same. stop may be a list.",),
+            flags=("--parameter", "-p"),
+            metavar="NAME=VALUE",
+        ),
+    )
+    system: str | Path | None = field(
+        default=None,
+        metadata=said(
+            help="The system prompt: the hub's, this package's, or a file's.",
+            more=(
+                "An empty text means no system prompt; where nothing is said, the hub's is taken "
+                "where it can be had, else this package's.",
+            ),
+            metavar="hub|bundled|FILE",
+            off=("--no-system", "No system prompt in the model."),
+        ),
+    )
+    carrier: str = field(
+        default=AUTO,
+        metadata=said(
+            help="Where the chat template lives: auto, gguf, hub, modelfile, or server, which has "
+            "to run with --dedicated-to.",
+            formerly=("--template-in",),
+            metavar="CARRIER",
+            choices=(AUTO, *sorted(Carrier)),
+        ),
+    )
+    via: str | None = field(
+        default=None,
+        metadata=said(
+            help="upload: download here, then upload; server: the server pulls. upload if absent "
+            "and the server is on this machine, else server.",
+            metavar="WAY",
+            choices=tuple(sorted(Via)),
+        ),
+    )
+    registry: str | None = field(
+        default=None,
+        metadata=said(
+            help="Mirror that the server pulls from instead of hf.co; http://HOST for plain HTTP.",
+            metavar="HOST",
+        ),
+    )
+    revision: str | None = field(
+        default=None,
+        metadata=said(
+            help="Commit, branch or tag of the repository on the hub; a commit pins the weights.",
+            more=(
+                "A server can pull neither a branch nor a tag; by upload both can be had.",
+                "No mirror can say which file a commit has: pin the digest there, as "
+                "UD-Q4_K_XL@sha256:….",
+            ),
+            metavar="REVISION",
+        ),
+    )
+    vision: bool | None = field(
+        default=None,
+        metadata=said(
+            help="Whether the model sees images; no where nothing is said.",
+            more=("A projector cannot be brought yet, so yes is refused.",),
+        ),
+    )
+
+
+class WishOptions(TypedDict, total=False):
+    """The fields of :class:`Wish` beside the reference, as a function's keywords."""
+
+    name: str | None
+    release: str | None
+    context: int | str | None
+    parameters: Parameters
+    system: str | Path | None
+    carrier: str
+    via: str | None
+    registry: str | None
+    revision: str | None
+    vision: bool | None
