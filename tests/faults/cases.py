@@ -421,6 +421,8 @@ BLIPS: _Table = (
     (commands.UPLOAD_HUB, [HAS_BLOB], (LOST, FAILS, UNAUTHORIZED, PAGE, LOOP)),
     (commands.PULL_HUB, [SHOW, RUNNING], (RESET_HEAD, TOO_LATE)),
     (commands.UNCHANGED, [VERSION, TAGS, SHOW], (LOST, TOO_SHORT, FAILS, PAGE_ONCE, NOTHING_ONCE)),
+    # Nothing that is there may go for an answer that did not come.
+    (commands.FORCED, [HAS_BLOB, SHOW], (RESET, UNAVAILABLE_TWICE, BAD_GATEWAYS, NOTHING)),
     (commands.ROLLBACK, [TAGS, SHOW], (RESET, BUSY, TORN, NOTHING_ONCE)),
     (commands.PRUNE, [TAGS], (LOST, UNAVAILABLE_TWICE, NOTHING_ONCE)),
 )
@@ -443,6 +445,7 @@ WRITES: _Table = (
     (commands.PULL_MODELFILE, [PULL], (CUT, LOST, UNAVAILABLE, STALL_LATE, RUDE)),
     (commands.PULL_HUB, [DELETE], (RESET, LOST, GONE)),
     (commands.ROLLBACK, [COPY], _WRITES),
+    (commands.FORCED, [CREATE, COPY, DELETE], (LOST, UNAVAILABLE, NOTHING, GONE)),
     (commands.PRUNE, [DELETE], _WRITES),
 )
 CHATS: _Table = (

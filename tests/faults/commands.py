@@ -77,7 +77,8 @@ CHECKED = replace(
     next=UPLOAD_GGUF.arguments,
 )
 FIRST = _create("create first", "gguf", "--no-check", *_BUNDLED, state=State.EMPTY)
-UNCHANGED = Command("create unchanged", made(8192), writes=True)
+UNCHANGED = Command("create unchanged", made(8192))
+FORCED = Command("create --force", (*made(8192), "--force"), writes=True)
 SMOKE = Command("smoke", ("smoke", NAME, "--release", "2507", *_SHORT), judges=True, next=())
 _STATUS = ("status", _OLD, "--name", NAME, "--context", "8192", "--template-in", "modelfile")
 STATUS = Command("status", (*_STATUS, *_BUNDLED))
@@ -98,6 +99,7 @@ CREATES = (
     CHECKED,
     FIRST,
     UNCHANGED,
+    FORCED,
 )
 READERS = (STATUS, UPSTREAM, LIST, DOCTOR, HISTORY, SMOKE)
 COMMANDS = (*CREATES, *READERS, ROLLBACK, PRUNE)

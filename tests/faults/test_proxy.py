@@ -279,3 +279,19 @@ def test_it_writes_down_who_was_asked_with_what(client: httpx.Client, proxy: Fau
     (asked,) = proxy.asked
     assert (asked.method, asked.target, asked.host) == ("GET", "/a?b", "other:1")
     assert asked.authorization == "Bearer x"
+
+
+def test_an_answer_that_comes_before_the_request_is_over_is_passed_on(
+    client: httpx.Client, proxy: FaultProxy, got: list[bytes]
+) -> None:
+    # The server behind is a proxy itself, which refuses what is too large.
+    proxy.fail(Say(413, bodies.page("413"), early=True))
+    with (
+        FaultProxy(proxy.port) as front,
+        socket.create_connection(("127.0.0.1", front.port), 10) as plain,
+    ):
+        plain.sendall(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 90000000\r\n\r\n")
+        for _ in range(20):
+            plain.sendall(b"x" * 1_000_000)
+            time.sleep(0.01)
+        assert plain.recv(12) == b"HTTP/1.1 413"

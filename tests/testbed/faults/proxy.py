@@ -281,6 +281,7 @@ class _Exchange:
         self._body = reader.body(request, is_answer=False)
         self.request = request
         self.method, self.target = _request_line(request)
+        self._is_early = False
         self.goes_on = (request.get("Connection") or "").lower() != "close"
 
     def pass_on(self) -> None:
@@ -289,6 +290,8 @@ class _Exchange:
         self.send(bytes(head))
         for piece in body:
             self.send(piece)
+        if self._is_early:
+            self.linger()
 
     def take_body(self, limit: int | None = None) -> int:
         taken = 0
@@ -310,6 +313,10 @@ class _Exchange:
         with self._proxy.connected() as behind:
             behind.sendall(bytes(self.request.but(connection="close")))
             for piece in self._body:
+                # It may have answered already, as Ollama does for a blob that it has.
+                if select.select([behind], [], [], 0)[0]:
+                    self._is_early, self.goes_on = True, False
+                    break
                 behind.sendall(piece)
             reader = Reader(behind)
             head = reader.head()
