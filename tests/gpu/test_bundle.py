@@ -103,6 +103,7 @@ def test_a_run_without_a_network_does_every_part(run: tuple[dict[str, Any], Path
         "machine": "done",
         "true_shape": "done",
         "kv_cache": "done",
+        "slots": "done",
         "checks": "done",
         "not_on_the_card": "done",
         "speed": "done",
