@@ -143,9 +143,9 @@ def _explain(error: Exception) -> tuple[str, str, int]:
 
 
 def _line(text: str) -> str:
-    from ollama_tools.safe_text import printable, without_secrets
+    from ollama_tools.safe_text import shown
 
-    line = printable(without_secrets(" ".join(text.split())))
+    line = shown(" ".join(text.split()))
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 
@@ -168,9 +168,9 @@ def _show_traceback(arguments: list[str]) -> None:
     if _has(arguments, "--debug") or os.environ.get(_DEBUG_VARIABLE):
         import traceback
 
-        from ollama_tools.safe_text import printable, without_secrets
+        from ollama_tools.safe_text import shown
 
-        sys.stderr.write(printable(without_secrets(traceback.format_exc()), but="\n"))
+        sys.stderr.write(shown(traceback.format_exc(), but="\n"))
 
 
 def _forget_stdout() -> None:

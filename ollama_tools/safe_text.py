@@ -64,6 +64,11 @@ def without_secrets(text: str) -> str:
     return _TOKEN.sub(f"hf_{_HIDDEN}", text)
 
 
+def shown(text: str, *, but: str = "") -> str:
+    """A text for the terminal: nothing of it moves the cursor, and no address tells a password."""
+    return printable(without_secrets(text), but=but)
+
+
 def _hide_in_quotes(match: re.Match[str]) -> str:
     inside = _IN_QUOTES.sub(rf"\g<keep>{_HIDDEN}@", match["inside"], count=1)
     return f"{match['quote']}{inside}{match['quote']}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ollama_tools.progress import size_text
-from ollama_tools.safe_text import printable, printable_json, without_secrets
+from ollama_tools.safe_text import printable, printable_json, shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,11 +25,6 @@ _LINE_SHARE = 0.1
 def is_terminal(stream: TextIO) -> bool:
     """Whether a stream is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _shown(text: str) -> str:
-    """One line beside the result: of strange hands, perhaps with an address in it."""
-    return printable(without_secrets(text))
 
 
 class Output:
@@ -118,7 +113,7 @@ class Output:
         self._close_bar(finished=True)
         if self.quiet:
             return
-        text = _shown(text)
+        text = shown(text)
         if is_terminal(sys.stderr):
             self._bar = self._new_bar(text)
         else:
@@ -129,7 +124,7 @@ class Output:
         """Show how far a transfer is: a moving bar, or now and then a line."""
         if self.quiet:
             return
-        label = _shown(label)
+        label = shown(label)
         if is_terminal(sys.stderr):
             if self._bar is None:
                 self._bar = self._new_bar(label)
@@ -158,7 +153,7 @@ class Output:
             mark = f"{mark}: "
         if self._bar is not None:
             self._bar.clear()
-        sys.stderr.write(f"{mark}{_shown(text)}\n")
+        sys.stderr.write(f"{mark}{shown(text)}\n")
         if self._bar is not None:
             self._bar.redraw()
 

@@ -285,6 +285,12 @@ def _progress(advance: Advance | None) -> Any:
     return Quiet
 
 
+def _unreached(file: HubFile) -> HubAway:
+    return HubAway(
+        f"cannot reach the hub for {file}", "check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
+    )
+
+
 def _offline(file: HubFile) -> HubAway:
     return HubAway(
         f"HF_HUB_OFFLINE is set, and the Hugging Face cache does not have {file}",
@@ -324,9 +330,7 @@ def _explained(file: HubFile) -> Iterator[None]:
     except errors.LocalEntryNotFoundError as error:
         if constants.is_offline_mode():
             raise _offline(file) from error
-        raise HubAway(
-            f"cannot reach the hub for {file}", "check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
-        ) from error
+        raise _unreached(file) from error
     except errors.EntryNotFoundError as error:
         raise HubError(f"{file.repository} has no file {file.filename!r}") from error
     except errors.HfHubHTTPError as error:
@@ -350,10 +354,7 @@ def _explained(file: HubFile) -> Iterator[None]:
         if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore2"):
             raise
         if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
-            raise HubAway(
-                f"cannot reach the hub for {file}",
-                "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
-            ) from error
+            raise _unreached(file) from error
         raise HubAway(
             f"the connection to the hub broke while fetching {file}",
             "run the command again",

@@ -40,6 +40,7 @@ from ollama_tools.server.names import (
     same_name,
 )
 from ollama_tools.server.origin import Origin, parse_origin
+from ollama_tools.server.shown import Shown
 
 _UNLOAD_SECONDS = 10.0
 _DOUBTFUL_SECONDS = 0.5
@@ -363,6 +364,14 @@ def switch(server: Server, name: str, build: str) -> Switched:
     return Switched(previous, target.digest.removeprefix("sha256:"))
 
 
+def shown_if_there(server: Server, name: str) -> Shown | None:
+    """A model as the server shows it; None where it, or a layer of it, is gone."""
+    try:
+        return server.show(name)
+    except (ModelNotFound, LayerLost):
+        return None
+
+
 def whole(server: Server, name: str) -> bool:
     """Whether a model is there with all of its layers, its weights among the server's blobs."""
     try:
@@ -626,10 +635,8 @@ def free_engine(server: Server, name: str, progress: Progress) -> None:
         return
 
     def blob(other: str) -> str | None:
-        try:
-            return server.show(other).weights
-        except (ModelNotFound, LayerLost):
-            return None
+        shown = shown_if_there(server, other)
+        return shown.weights if shown else None
 
     def loaded() -> dict[str, str | None]:
         return {each.name: blob(each.name) for each in server.running()}

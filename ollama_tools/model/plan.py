@@ -32,7 +32,7 @@ from ollama_tools.model.bring import (
     bring_steps,
     is_of_file,
 )
-from ollama_tools.model.builds import builds_of, own_models, surplus, whole
+from ollama_tools.model.builds import builds_of, own_models, shown_if_there, surplus, whole
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, differences
 from ollama_tools.model.published import Publisher, meets_pin
@@ -465,11 +465,8 @@ def _say_what_is_unloaded(steps: list[Step], around: Surroundings) -> None:
             # What nobody can ask any more is missed by nobody.
             continue
         name = next((known for known in same if own_name(known) is None), same[0])
-        try:
-            shown = around.server.show(name)
-            shares = weights is not None and shown.weights == weights[0]
-        except (ModelNotFound, LayerLost):
-            shares = False
+        shown = shown_if_there(around.server, name)
+        shares = shown is not None and weights is not None and shown.weights == weights[0]
         if not shares:
             by_memory.append(name)
         elif each.context != spec.context or spec.carrier is Carrier.HUB:
@@ -576,8 +573,6 @@ def _removed(
 
 def _weights_to_come(steps: Sequence[Step], around: Surroundings) -> tuple[str, ...] | None:
     """The blobs that the build to come will have; None where nobody knows them yet."""
-    if rewrites_files(around.version):
-        return None
     if (known := _weights_known(steps, around)) is not None:
         return known
     for step in steps:
@@ -602,9 +597,8 @@ def _may_come(build: str, compared: Comparison, around: Surroundings) -> bool:
 
     It is where it has what is wanted, or has not what its name says, so that it is made anew.
     """
-    try:
-        shown = compared.known.get(build) or around.server.show(build)
-    except (ModelNotFound, LayerLost):
+    shown = compared.known.get(build) or shown_if_there(around.server, build)
+    if shown is None:
         return True
     if not all(differences(each, shown) for each in compared.candidates):
         return True

@@ -9,7 +9,7 @@ from typing import Any
 from ollama_tools.errors import ServerError
 from ollama_tools.lint.finding import Finding
 from ollama_tools.lint.judge import each_model, lint_shown
-from ollama_tools.model.ensure import compare_with
+from ollama_tools.model.ensure import Wanted, compare_with
 from ollama_tools.model.modelfile import Difference
 from ollama_tools.model.published import Publisher
 from ollama_tools.model.steps import Policy
@@ -18,7 +18,6 @@ from ollama_tools.server.client import Server
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.versions import Version
 from ollama_tools.settings.environment import environment_differences
 from ollama_tools.wanted.spec import HubSource, Spec
 from ollama_tools.wanted.wish import Wish
@@ -154,17 +153,17 @@ def model_status(
         differences=different,
         settings=() if settings is None else settings_differences(server, settings),
         upstream=_upstream(compared.candidates[0], shown, wanted.publisher) if upstream else None,
-        findings=_findings(server, shown, wanted.version, compared.candidates[0]),
+        findings=_findings(server, wanted),
     )
 
 
-def _findings(
-    server: Server, shown: Shown | None, version: Version, spec: Spec
-) -> tuple[Finding, ...]:
+def _findings(server: Server, wanted: Wanted) -> tuple[Finding, ...]:
+    compared, shown = wanted.compared, wanted.compared.shown
     if shown is None:
         return ()
-    others = list(each_model(server, server.models())[0].values())
-    return tuple(lint_shown(shown, version, others, release=spec.release.name))
+    others = list(each_model(server, compared.models)[0].values())
+    release = compared.candidates[0].release.name
+    return tuple(lint_shown(shown, wanted.version, others, release=release))
 
 
 def _upstream(spec: Spec, shown: Shown | None, publisher: Publisher) -> Upstream | None:

@@ -18,6 +18,7 @@ from ollama_tools.model.builds import (
     forget,
     free_engine,
     prune,
+    shown_if_there,
     switch,
     whole,
 )
@@ -243,10 +244,7 @@ class RenameBuild(Step):
                 run.server.copy(self.earlier, run.build)
             run.found_origin = run.server.show(run.build).origin
         if not whole(run.server, run.build):
-            raise BuildLost(
-                f"{run.build} lost a layer to another run that removes models",
-                "wait for it, then run the command again",
-            )
+            raise _holed(run)
         # Another run may have made it anew, and then its manifest is another than the name's.
         done = switch(run.server, run.name, run.build)
         run.digest, run.switched = done.digest, True
@@ -296,6 +294,13 @@ class Create(Step):
         if run.version < UNQUOTED_FILES and run.origin is not None:
             licenses.append(run.origin.license_line)
         return request | ({"license": licenses} if licenses else {})
+
+
+def _holed(run: Run) -> BuildLost:
+    return BuildLost(
+        f"{run.build} lost a layer to another run that removes models",
+        "wait for it, then run the command again",
+    )
 
 
 @contextmanager
@@ -465,10 +470,7 @@ class Keep(Step):
             if unserved:
                 run.server.delete(unserved)
             run.drop(trial)
-            raise BuildLost(
-                f"{run.build} lost a layer to another run that removes models",
-                "wait for it, then run the command again",
-            )
+            raise _holed(run)
         for name in (*run.rejected, trial, failed_name(run.build)):
             run.drop(name)
 
@@ -477,10 +479,7 @@ def _is_there(run: Run) -> bool:
     """Whether another run kept the same build meanwhile; what only has its name is removed."""
     if find_model(run.server.models(), run.build) is None:
         return False
-    try:
-        shown = run.server.show(run.build)
-    except (ModelNotFound, LayerLost):
-        shown = None
+    shown = shown_if_there(run.server, run.build)
     is_same = shown is not None and shown.blobs == run.blobs and not differences(run.made, shown)
     if is_same and whole(run.server, run.build):
         return True

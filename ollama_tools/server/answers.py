@@ -28,7 +28,7 @@ from ollama_tools.server.proxies import Way
 if TYPE_CHECKING:
     import httpx
 
-_CHECK_ADDRESS = "check --host or OLLAMA_HOST"
+CHECK_ADDRESS = "check --host or OLLAMA_HOST"
 _GIVE_CREDENTIALS = (
     "set OLLAMA_API_KEY, or write user, colon, password and @ before the host in OLLAMA_HOST, "
     "or name a header in DEVSTRAL_OLLAMA_HEADERS"
@@ -89,16 +89,13 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
     path, base = url.path, f"{url.scheme}://{url.netloc.decode()}"
     if status < 400:
         raise _redirected(response, base)
-    try:
-        message = error_text(parse_json(response.content))
-    except MalformedJson:
-        message = ""
+    message = message_of(response)
     is_page = not message
     message = _printable(message or _page_text(response.text))[:500] or f"HTTP {status}"
     what = f"{path} answers {status}: {message}"
     if status == 404 and "not found" in message.lower() and path != "/api/create":
         if is_page and "<" in response.text:
-            raise NotOllama(what, _CHECK_ADDRESS)
+            raise NotOllama(what, CHECK_ADDRESS)
         raise ModelNotFound(message, "see: devstral-ollama list")
     if is_disturbed(message):
         raise Disturbed(what, "run the command again")
@@ -132,7 +129,7 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
         busy.after = float(after) if after.isdecimal() else None
         raise busy
     if status in (404, 405) and is_page:
-        raise NotOllama(what, _CHECK_ADDRESS)
+        raise NotOllama(what, CHECK_ADDRESS)
     raise ServerError(what, "check the server's log")
 
 
@@ -183,9 +180,7 @@ def well_formed(url: str) -> Iterator[None]:
     try:
         yield
     except MALFORMED as error:
-        raise NotOllama(
-            f"{url} answers in an unexpected form", "check --host or OLLAMA_HOST"
-        ) from error
+        raise NotOllama(f"{url} answers in an unexpected form", CHECK_ADDRESS) from error
 
 
 def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> ServerError | UsageError:
@@ -199,7 +194,7 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
     if isinstance(error, (httpx.InvalidURL, UnicodeError)):
         return UsageError(f"{url} is not an address of a server", "as in gpu1:11434")
     if isinstance(error, TooLong):
-        return NotOllama(f"{url}{path} gives {error}", _CHECK_ADDRESS)
+        return NotOllama(f"{url}{path} gives {error}", CHECK_ADDRESS)
     wrong = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
     if proxy is not None and (
         isinstance(error, httpx.ProxyError)
@@ -213,7 +208,7 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
         return _tls_failure(wrong, url)
     if any(isinstance(each, socket.gaierror) for each in causes):
         host = urlsplit(url).hostname
-        return ServerUnreachable(f"nobody knows a machine named {host}", _CHECK_ADDRESS)
+        return ServerUnreachable(f"nobody knows a machine named {host}", CHECK_ADDRESS)
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, ConnectionRefusedError)):
         refused = "refused" in words
         if refused and is_loopback(url):
@@ -231,10 +226,10 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
     # httpx has one kind for a server that hung up and for one that speaks something else.
     if isinstance(error, httpx.RemoteProtocolError) and not _HUNG_UP.search(words):
         return NotOllama(
-            f"{url}{path} speaks no HTTP", f"{_CHECK_ADDRESS}; https:// where it speaks TLS"
+            f"{url}{path} speaks no HTTP", f"{CHECK_ADDRESS}; https:// where it speaks TLS"
         )
     return Broken(
-        f"the connection to {url}{path} broke: {error}", f"{_CHECK_ADDRESS}, and the server's log"
+        f"the connection to {url}{path} broke: {error}", f"{CHECK_ADDRESS}, and the server's log"
     )
 
 
@@ -257,6 +252,14 @@ def _tls_failure(error: ssl.SSLError, url: str) -> ServerUnreachable:
         f"no secure connection to {url}: {error.reason or error.strerror}",
         "check the certificates of the server and of the proxy before it",
     )
+
+
+def message_of(response: httpx.Response) -> str:
+    """The message of an answer that is an error object; empty where it is none."""
+    try:
+        return error_text(parse_json(response.content))
+    except MalformedJson:
+        return ""
 
 
 def error_text(event: Any) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ollama_tools.errors import (
-    MALFORMED,
     FileProblem,
     ModelNotFound,
     NotOllama,
@@ -29,6 +28,7 @@ from ollama_tools.errors import (
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.address import parse_address
 from ollama_tools.server.answers import (
+    CHECK_ADDRESS,
     Broken,
     Busy,
     Disturbed,
@@ -144,9 +144,7 @@ class Server:
         """
         version = self._transport.settled("GET", "/api/version").get("version")
         if not isinstance(version, str):
-            raise NotOllama(
-                f"{self.url} answers, but not as an Ollama server", "check --host or OLLAMA_HOST"
-            )
+            raise NotOllama(f"{self.url} answers, but not as an Ollama server", CHECK_ADDRESS)
         return version
 
     def models(self) -> list[InstalledModel]:
@@ -383,13 +381,14 @@ class Server:
         finished = False
         progressing = Progressing(f"{self.url}/api/pull", self._transport.waits.transfer)
         try:
-            for each in client.pull(name, insecure=insecure, stream=True):
-                finished = each.status == "success"
-                if each.digest and each.total:
-                    done[each.digest] = each.completed or 0
-                    totals[each.digest] = each.total
-                progressing.saw(each.status, dict(done))
-                advance(each.status or "", sum(done.values()), sum(totals.values()) or None)
+            with well_formed(f"{self.url}/api/pull"):
+                for each in client.pull(name, insecure=insecure, stream=True):
+                    finished = each.status == "success"
+                    if each.digest and each.total:
+                        done[each.digest] = each.completed or 0
+                        totals[each.digest] = each.total
+                    progressing.saw(each.status, dict(done))
+                    advance(each.status or "", sum(done.values()), sum(totals.values()) or None)
         except ollama.ResponseError as error:
             if is_disturbed(error.error):
                 raise Disturbed(error.error, "run the command again") from error
@@ -398,10 +397,6 @@ class Server:
             raise
         except (httpx.HTTPError, ConnectionError) as error:
             raise self._transport.no_answer(error, "/api/pull") from error
-        except MALFORMED as error:
-            raise NotOllama(
-                f"{self.url}/api/pull answers in an unexpected form", "check --host or OLLAMA_HOST"
-            ) from error
         if not finished:
             raise PullFailed(f"the pull of {name} ended without a result", "run it again")
 

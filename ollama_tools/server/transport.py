@@ -20,12 +20,14 @@ from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.progress import Progress
 from ollama_tools.server.address import Address, is_loopback
 from ollama_tools.server.answers import (
+    CHECK_ADDRESS,
     BeingWritten,
     Broken,
     Busy,
     Disturbed,
     error_text,
     kind_of,
+    message_of,
     no_answer,
     raise_for_status,
     well_formed,
@@ -181,7 +183,7 @@ class Transport:
             response = self.http.request(method, path, json=body)
         self._heard = True
         shorter = re.sub(r"/(v1|api)$", "", self.url)
-        if response.status_code != 404 or shorter == self.url or error_text(_value(response)):
+        if response.status_code != 404 or shorter == self.url or message_of(response):
             return response
         # Clients of other programs want the address with this end, so people have it at hand.
         longer, self.url = self.url, shorter
@@ -212,7 +214,7 @@ class Transport:
         except MalformedJson:
             answer = None
         if not isinstance(answer, dict):
-            raise NotOllama(f"{self.url}{path} gives no JSON object", "check --host or OLLAMA_HOST")
+            raise NotOllama(f"{self.url}{path} gives no JSON object", CHECK_ADDRESS)
         return answer
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -282,13 +284,6 @@ class Transport:
     def no_answer(self, error: Exception, path: str) -> ServerError | UsageError:
         """What it means that a request got no answer."""
         return no_answer(error, self.url, path, self._proxy)
-
-
-def _value(response: httpx.Response) -> Any:
-    try:
-        return parse_json(response.content)
-    except MalformedJson:
-        return None
 
 
 def _certificates() -> ssl.SSLContext:
