@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 OLLAMA ?= 0.34.4
 WORKERS ?= 2
 UPGRADE ?= --upgrade
+# Tests start the command line hundreds of times, and without bytecode each compiles the package.
+unexport PYTHONDONTWRITEBYTECODE
 # What the bounds of the dependencies are tried with: every unit, and the main job on a real server.
 SHORT := tests/unit tests/live/test_create.py tests/live/test_smoke.py tests/live/test_example.py
 LOCKED := pip install --quiet --require-hashes --requirement

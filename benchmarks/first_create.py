@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from benchmarks.processes import compile_package, processor_seconds
 from ollama_tools.devstral import miniature
 from ollama_tools.server.client import Server
 from tests.testbed.build import Build, ollama_build
@@ -58,17 +59,8 @@ class _Run:
     read: int | None
 
 
-def _processor_seconds(pid: int) -> float:
-    """What a process that runs has used so far; 0 where the system does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _run(command: list[str], environment: dict[str, str], server: OllamaServer) -> _Run:
-    before = _processor_seconds(server.pid)
+    before = processor_seconds(server.pid)
     started = time.perf_counter()
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -84,7 +76,7 @@ def _run(command: list[str], environment: dict[str, str], server: OllamaServer) 
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    processor = used.ru_utime + used.ru_stime + _processor_seconds(server.pid) - before
+    processor = used.ru_utime + used.ru_stime + processor_seconds(server.pid) - before
     return _Run(seconds, processor, read)
 
 
@@ -171,6 +163,7 @@ def _measure(build: Build, root: Path, path: Path) -> None:
 def main() -> None:
     """Measure and print."""
     size = int(sys.argv[1]) if len(sys.argv) > 1 else _SIZE
+    compile_package()
     build = ollama_build()
     with tempfile.TemporaryDirectory(prefix="devstral-first-create-") as temporary:
         root = Path(temporary)

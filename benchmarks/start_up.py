@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.processes import compile_package
 from tests.testbed.build import ollama_build
 from tests.testbed.hub import Hub
 from tests.testbed.models import devstral_repositories
@@ -66,6 +67,7 @@ def main() -> None:
 
     from ollama_tools.cli.app import app
 
+    compile_package()
     group = typer.main.get_command(app)
     names = list(getattr(group, "commands", {}))
     python = sys.executable
