@@ -26,10 +26,10 @@ from typing import Any
 from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.files import remembered as state
 from ollama_tools.files.gguf import GgufLayout, parse_layout
+from ollama_tools.files.pieces import each_piece
 from ollama_tools.progress import Progress
 
 _PIECE = 1 << 20
-_HASHED_PIECE = 4 << 20
 _STRING = 8
 REVISION = 1
 """To be raised when this module gives other bytes for the same input: old digests then lapse."""
@@ -179,13 +179,11 @@ class Rewritten:
 
     def _read(self, file: io.FileIO, count: int, take: Callable[[memoryview], None]) -> None:
         """Give the next bytes of a file away, piece by piece."""
-        buffer = memoryview(bytearray(_HASHED_PIECE))
-        while count:
-            got = file.readinto(buffer[: min(count, _HASHED_PIECE)])
-            if not got:
-                raise _changed(self.source)
-            take(buffer[:got])
-            count -= got
+        for piece in each_piece(file, count):
+            take(piece)
+            count -= len(piece)
+        if count:
+            raise _changed(self.source)
 
     @contextmanager
     def _opened(self) -> Iterator[io.FileIO]:

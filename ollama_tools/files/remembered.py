@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_tools.errors import FileProblem
+from ollama_tools.files.pieces import each_piece
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.progress import Progress
 
@@ -161,8 +162,13 @@ def file_sha256(path: Path, progress: Progress) -> str:
         if (known := remembered_digest(key, mark)) is not None:
             return known
         progress.step(f"hashing {path}")
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        found, done = hashlib.sha256(), 0
+        with path.open("rb", buffering=0) as file:
+            for piece in each_piece(file, before.st_size):
+                found.update(piece)
+                done += len(piece)
+                progress.transfer("hashing", done, before.st_size)
+        sha256 = found.hexdigest()
         after = path.stat()
     except OSError as error:
         raise FileProblem(f"cannot read {path}: {error.strerror}", "check the path") from error
