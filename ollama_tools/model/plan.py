@@ -435,7 +435,7 @@ def _making_steps(compared: Comparison, around: Surroundings) -> list[Step]:
             otherwise = partial(_made_anew, others, around)
             steps.append(_compare_step(spec, others, otherwise))
     else:
-        steps += _made(_with_system_text(compared.candidates, around.progress), around)
+        steps += _made(_with_system_text(compared.candidates, around), around)
     if policy.check:
         steps.append(Check(compared.name))
     _say_what_is_unloaded(steps, around)
@@ -488,7 +488,7 @@ def _say_what_is_unloaded(steps: list[Step], around: Surroundings) -> None:
 
 def _made_anew(candidates: Sequence[Spec], around: Surroundings) -> list[Step]:
     return [
-        *_made(_with_system_text(tuple(candidates), around.progress), around),
+        *_made(_with_system_text(tuple(candidates), around), around),
         Keep(candidates[0].name),
     ]
 
@@ -518,22 +518,26 @@ def _needs_proof(spec: Spec, candidates: Sequence[Spec]) -> bool:
     return spec is not candidates[-1] or spec.carrier is Carrier.SERVER
 
 
-def _with_system_text(candidates: tuple[Spec, ...], progress: Progress) -> tuple[Spec, ...]:
+def _with_system_text(candidates: tuple[Spec, ...], around: Surroundings) -> tuple[Spec, ...]:
     """The candidates with a system prompt whose text is here.
 
     Candidates differ in their system prompt only where the default was asked for; the hub's comes
-    first then, and the bundled one takes its place where the hub does not give it.
+    first then, and the bundled one takes its place where the hub does not give it, or is not asked
+    since a mirror is named.
     """
     first = candidates[0].system
     if first.text is not None:
         return candidates
     alternatives = [each for each in candidates if each.system.origin is not SystemOrigin.HUB]
+    if alternatives and around.via is Via.SERVER and not around.registry.is_hub:
+        around.progress.step("taking the bundled system prompt, as the hub is not asked")
+        return tuple(alternatives)
     try:
         text = system.from_hub(candidates[0].release)
     except (HubError, UsageError) as error:
         if not alternatives:
             raise
-        progress.warn(f"{error.what}; the bundled system prompt is used")
+        around.progress.warn(f"{error.what}; the bundled system prompt is used")
         return tuple(alternatives)
     return tuple(
         replace(each, system=text) for each in candidates if each.system.origin is SystemOrigin.HUB

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ollama_tools import Outcome, ensure_model
+from ollama_tools.devstral.system_prompt import bundled
 from ollama_tools.errors import ExitCode, HubError, UsageError
 from ollama_tools.model.status import model_status
 from ollama_tools.server.client import Server
@@ -151,3 +152,16 @@ def test_a_mirror_that_only_the_server_reaches_is_said_to_be_out_of_reach(
             QUANT, host=server.url, registry=UNREACHABLE, context=4096, upgrade=True, check=False
         )
     assert asked_of_the_hub(hub) == []
+
+
+def test_the_system_prompt_is_the_bundled_one_unless_the_hubs_is_asked_for(
+    server: Server, hub: Hub
+) -> None:
+    wish: dict[str, Any] = {"host": server.url, "registry": hub.registry, "check": False}
+    made = ensure_model(QUANT, context=4096, **wish)
+    assert asked_of_the_hub(hub) == []
+    assert server.show(made.name).system == bundled().text
+    # The hub of the bed has another text than the catalog knows, so asking it is enough.
+    with pytest.raises(HubError, match="the catalog expects"):
+        ensure_model(QUANT, context=4096, system="hub", name="other", **wish)
+    assert asked_of_the_hub(hub) != []
