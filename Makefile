@@ -8,7 +8,8 @@ UPGRADE ?= --upgrade
 # Tests start the command line hundreds of times, and without bytecode each compiles the package.
 unexport PYTHONDONTWRITEBYTECODE
 # What the bounds of the dependencies are tried with: every unit, and the main job on a real server.
-SHORT := tests/unit tests/live/test_create.py tests/live/test_smoke.py tests/live/test_example.py
+MAIN_JOB := test_a_short_name_becomes_a_model_that_calls_tools_and_a_second_run_changes_nothing
+SHORT := tests/unit tests/live/test_smoke.py tests/live/test_example.py tests/live/test_create.py::$(MAIN_JOB)
 LOCKED := pip install --quiet --require-hashes --requirement
 # Without its header a lock says nothing of the machine or the index that it was made with.
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header $(UPGRADE) pyproject.toml
