@@ -13,7 +13,7 @@ from ollama_tools.files.digests import short_digest
 from ollama_tools.files.packaged import data_path
 from ollama_tools.server.parameters import value_text
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.spec import FileSource, HubSource, Spec
+from ollama_tools.wanted.spec import Spec
 from ollama_tools.wanted.wish import Scalar
 
 _GIB = 1024**3
@@ -60,18 +60,11 @@ def render(spec: Spec, *, registry: str = "hf.co", filename: str | None = None) 
         autoescape=False,  # noqa: S701 - the output is a Modelfile, not HTML
     )
     layers = spec.layers
-    match spec.source:
-        case HubSource() as source:
-            origin, label = source.pull_name(registry), source.tag
-        case FileSource(path=path):
-            origin, label = str(path), path.name
-        case server:
-            origin, label = server.name, server.name
     return environment.from_string(data_path("Modelfile.j2").read_text(encoding="utf-8")).render(
-        title=f"{spec.release.name} {label}",
+        title=f"{spec.release.name} {spec.source.label}",
         name=spec.name,
         filename=filename or f"{spec.name.rsplit(':', 1)[-1]}.Modelfile",
-        source=origin,
+        source=spec.source.origin(registry),
         requires=spec.release.minimum_server,
         parser=layers.parser,
         template=layers.template,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ollama_tools.errors import ServerError
@@ -19,7 +19,7 @@ from ollama_tools.server.origin import Origin
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
 from ollama_tools.settings.environment import environment_differences
-from ollama_tools.wanted.spec import HubSource, Spec
+from ollama_tools.wanted.spec import Spec
 from ollama_tools.wanted.wish import Wish
 
 
@@ -167,9 +167,10 @@ def _findings(server: Server, wanted: Wanted) -> tuple[Finding, ...]:
 
 
 def _upstream(spec: Spec, shown: Shown | None, publisher: Publisher) -> Upstream | None:
-    if not isinstance(spec.source, HubSource):
+    published = spec.source.published
+    if published is None:
         return None
-    newest = publisher.newest(replace(spec.source, revision=None, sha256=None))
+    newest = publisher.newest(published)
     serving = shown.origin.sha256 if shown and shown.origin else None
     return Upstream(
         publisher=publisher.label,

@@ -17,7 +17,8 @@ from ollama_tools.devstral.system_prompt import NO_SYSTEM
 from ollama_tools.model.modelfile import differences
 from ollama_tools.server.client import InstalledModel
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.spec import FileSource, ServerSource, Spec, merge_parameters
+from ollama_tools.wanted.source import FileSource, ServerSource
+from ollama_tools.wanted.spec import Spec, merge_parameters
 
 # What once lay inside of files. A text that changes is a text that no server's model has.
 DIGESTS = {
