@@ -99,6 +99,8 @@ class Release:
         system_prompt: The published system prompt; None where there is none on record.
         quants: Its quants, smallest first.
         source: Where the release is published.
+        parameter_places: Where each parameter stands, as ``path:line``, for whoever has to refuse
+            one; empty for a release that no file tells of.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Release:
     system_prompt: SystemPromptFile | None
     quants: tuple[Quant, ...]
     source: str
+    parameter_places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def slug(self) -> str:

@@ -228,13 +228,18 @@ def merge_parameters(
             "give it once, by --context",
         )
     check_context(context, longest or release.architecture.context, release.name)
-    try:
-        recommended = {key: normalised(key, value) for key, value in release.parameters.items()}
-    except UsageError as error:
-        raise CatalogError(
-            f"the catalog's parameters of {release.name}: {error.what}", error.fix
-        ) from error
-    return {**recommended, **overrides, "num_ctx": context}
+    return {**_recommended(release), **overrides, "num_ctx": context}
+
+
+def _recommended(release: Release) -> dict[str, Scalar | tuple[str, ...]]:
+    found = {}
+    for key, value in release.parameters.items():
+        try:
+            found[key] = normalised(key, value)
+        except UsageError as error:
+            place = release.parameter_places.get(key) or f"the parameters of {release.name}"
+            raise CatalogError(f"{place}: {error.what}", error.fix) from error
+    return found
 
 
 def check_context(context: int, longest: int, label: str) -> None:
