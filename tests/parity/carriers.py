@@ -49,7 +49,8 @@ live check passes; `server` is our Jinja in the environment of a dedicated serve
 nothing of the model's file. Here the `hub` models have no SYSTEM, so that the template puts its own
 default prompt before conversations without one; `create` always sets one. mistral-common's rows are
 the Jinja that its own generator writes, on a dedicated server as `server` is: it is made for
-requests as its own library has them, so it cannot know what Ollama and llama.cpp do to one. v13 is
+requests as its own library has them, and refuses what that refuses, so that the client gets an
+error: in v7 every call of which Ollama made the id (13 characters, where the format has 9). v13 is
 the format of Devstral-Small-2507 and of the Devstral 2 family, v7 that of Devstral-Small-2505.
 
 | | argument order | calls are read by | a call of a tool that was not offered |
@@ -78,7 +79,7 @@ class Row:
         known = not self.peer and self.place.carrier is not Carrier.HUB
         decoded = f"{found.decoded} of {found.requests}" if known else ""
         if found.refused:
-            decoded = f"{found.refused} end in an error"
+            decoded = f"{found.refused} refused"
         label = self.peer or f"`{self.place.carrier}`"
         return (
             f"| {label} | {self.place.ollama} | {self.place.version.value} "
