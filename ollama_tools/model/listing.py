@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, TypedDict
 
 from ollama_tools.errors import ServerError
 from ollama_tools.files.digests import short_digest
-from ollama_tools.model.builds import Build, builds_of, settled_models, with_weights
+from ollama_tools.model.builds import Build, BuildJson, builds_of, settled_models, with_weights
 from ollama_tools.model.leftovers import Leftover, find_leftovers
 from ollama_tools.progress import size_text
 from ollama_tools.server.client import InstalledModel, Server, shown_or_broken
 from ollama_tools.server.names import own_name, same_name
-from ollama_tools.server.origin import Origin
+from ollama_tools.server.origin import Origin, OriginJson
 from ollama_tools.server.shown import Shown
+
+
+class EntryJson(TypedDict):
+    """One name on a server."""
+
+    name: str
+    digest: str
+    bytes: int
+    context: int | None
+    carrier: str
+    loaded: bool
+    weights: str | None
+    origin: OriginJson | None
+    builds: list[BuildJson]
+    broken: Annotated[str | None, "Why the server cannot show it; null where it can."]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +60,7 @@ class Entry:
     builds: tuple[Build, ...]
     broken: str = ""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> EntryJson:
         """The entry as JSON has it."""
         return {
             "name": self.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import UsageError
@@ -110,6 +110,14 @@ def create_request(spec: Spec, model: str, weights: str | Mapping[str, str]) -> 
     return request
 
 
+class DifferenceJson(TypedDict):
+    """What a server has otherwise than it should."""
+
+    field: str
+    found: str | None
+    wanted: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """What a server has otherwise than it should; None for nothing at all.
@@ -127,7 +135,7 @@ class Difference:
     def __str__(self) -> str:
         return f"{self.field}: {self.found or 'none'} instead of {self.wanted or 'none'}"
 
-    def as_json(self) -> dict[str, str | None]:
+    def as_json(self) -> DifferenceJson:
         """The difference as JSON has it."""
         return {"field": self.field, "found": self.found, "wanted": self.wanted}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Annotated, TypedDict
 
 from ollama_tools.checks.vouching import vouches
 from ollama_tools.devstral import system_prompt as system
@@ -33,7 +33,7 @@ from ollama_tools.model.bring import (
 )
 from ollama_tools.model.builds import builds_of, own_models, shown_if_there, surplus, whole
 from ollama_tools.model.leftovers import stopped_runs
-from ollama_tools.model.modelfile import Difference, differences
+from ollama_tools.model.modelfile import Difference, DifferenceJson, differences
 from ollama_tools.model.published import Publisher
 from ollama_tools.model.steps import (
     Check,
@@ -44,6 +44,7 @@ from ollama_tools.model.steps import (
     RemoveBuilds,
     RenameBuild,
     Step,
+    StepJson,
     Switch,
     UseBuild,
 )
@@ -300,6 +301,22 @@ def _weights_text(shown: Shown | None, blobs: tuple[str, ...]) -> str:
     return f"{' '.join(digests)}{origin}"
 
 
+class PlanJson(TypedDict):
+    """What has to happen so that a server serves what is wanted."""
+
+    name: str
+    changed: Annotated[bool, "Whether there is anything to do."]
+    reason: Annotated[str, "Why; empty where nothing is to do."]
+    via: Annotated[str, Via, "How the bytes would come."]
+    context: Annotated[int, "The model's context in tokens."]
+    carriers: Annotated[list[str], Carrier, "Where the template may live, the best first."]
+    previous: Annotated[str | None, "The build that the name stands for; null where it is new."]
+    differences: Annotated[list[DifferenceJson], "What the model has otherwise than it should."]
+    removed: Annotated[list[str], "Builds that would be removed in the end."]
+    removed_at_most: Annotated[bool, "Whether fewer may be removed, since that is not known yet."]
+    steps: list[StepJson]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What has to happen so that a server serves what is wanted.
@@ -329,7 +346,7 @@ class Plan:
         """The public name."""
         return self.compared.name
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> PlanJson:
         """The plan as ``--dry-run --json`` prints it."""
         compared = self.compared
         spec = compared.unchanged or compared.candidates[0]
