@@ -63,10 +63,10 @@ def render_wish(wish: Wish, catalog: Catalog, filename: str | None = None) -> st
     reference = parse_reference(wish.reference, catalog)
     facts = offline_facts(reference, wish, catalog)
     source = named_source(reference, wish)
-    if source.published not in (None, source):
+    if source.is_narrowed:
         raise UsageError(
             f"{wish.reference!r} cannot stand in a Modelfile, which says no commit and no digest",
-            "FROM takes a repository and a quant, as hf.co/owner/name-GGUF:Q4_K_M",
+            "FROM takes a file, or a repository and a quant, as hf.co/owner/name-GGUF:Q4_K_M",
         )
     prompt = facts.systems[0]
     if prompt.origin is SystemOrigin.HUB:

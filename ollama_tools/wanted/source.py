@@ -77,6 +77,11 @@ class Source(ABC):
         return None
 
     @property
+    def is_narrowed(self) -> bool:
+        """Whether it is said which file of its name it must be, by a revision or a digest."""
+        return False
+
+    @property
     def published(self) -> HubSource | None:
         """The quant as its repository has it now, nothing pinned; None where none has it."""
         return None
@@ -170,6 +175,11 @@ class HubSource(Source):
         return f"{registry}/{self.repository}:{self.tag}"
 
     @property
+    def is_narrowed(self) -> bool:
+        """See :class:`Source`."""
+        return self.revision is not None or self.sha256 is not None
+
+    @property
     def published(self) -> HubSource:
         """See :class:`Source`."""
         return replace(self, revision=None, sha256=None)
@@ -208,6 +218,11 @@ class FileSource(Source):
     def earlier_identity(self) -> str | None:
         """See :class:`Source`; it was the file's digest."""
         return None if self.sha256 is None else f"sha256:{self.sha256}"
+
+    @property
+    def is_narrowed(self) -> bool:
+        """See :class:`Source`."""
+        return self.sha256 is not None
 
     @property
     def label(self) -> str:

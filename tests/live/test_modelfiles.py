@@ -220,9 +220,18 @@ def test_what_a_modelfile_cannot_say_is_refused(wish: dict[str, object]) -> None
     assert caught.value.what
 
 
-def test_a_hub_reference_with_a_revision_cannot_stand_in_a_modelfile() -> None:
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "hf.co/unsloth/Devstral-Small-2507-GGUF@abc:Q8_0",
+        f"UD-Q4_K_XL@sha256:{'0' * 64}",
+        f"hf.co/me/devstral-2507-GGUF:Q8_0@sha256:{'0' * 64}",
+        f"./devstral-2507.gguf@sha256:{'0' * 64}",
+    ],
+)
+def test_which_file_of_a_name_is_meant_cannot_stand_in_a_modelfile(reference: str) -> None:
     with pytest.raises(UsageError, match="cannot stand in a Modelfile"):
-        render("hf.co/unsloth/Devstral-Small-2507-GGUF@abc:Q8_0")
+        render(reference)
 
 
 def test_the_releases_modelfiles_are_what_the_catalog_says() -> None:

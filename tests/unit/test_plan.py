@@ -15,6 +15,7 @@ from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.system_prompt import SystemOrigin, bundled, system_prompt
 from ollama_tools.errors import UsageError
 from ollama_tools.files.packaged import data_path
+from ollama_tools.model.bring import Way, way_of
 from ollama_tools.model.modelfile import Difference
 from ollama_tools.model.plan import Plan, compare, make_plan
 from ollama_tools.model.published import Hub
@@ -25,7 +26,7 @@ from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import TESTED_SERVER, Version
 from ollama_tools.wanted.draft import RegistryAddress, parse_registry, parse_via
-from ollama_tools.wanted.source import FileSource, HubSource, ServerSource
+from ollama_tools.wanted.source import FileSource, HubSource, ServerSource, Source
 from ollama_tools.wanted.spec import Spec, merge_parameters
 from ollama_tools.wanted.wish import Via
 
@@ -110,6 +111,18 @@ def plan_on(
 
 def steps(plan: Plan) -> list[str]:
     return [f"{each.sign} {each.kind.value}" for each in plan.steps]
+
+
+def test_every_kind_of_source_has_a_way_of_its_own() -> None:
+    made: list[Source] = [
+        HubSource("me/x", "Q8_0"),
+        FileSource(Path("x.gguf")),
+        ServerSource("x", BLOBS),
+    ]
+    # Slots make a class anew, and the first may still be there.
+    names = {each.__name__ for each in Source.__subclasses__()}
+    assert {type(each).__name__ for each in made} == names
+    assert {type(way_of(each)) for each in made} == set(Way.__subclasses__())
 
 
 def test_an_empty_server_gets_everything() -> None:
