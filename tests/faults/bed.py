@@ -41,7 +41,8 @@ PATIENCE = {"DEVSTRAL_OLLAMA_TIMEOUT": "8"}
 _MEMORY_KIB = 6 * 1024 * 1024
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 _TWO_HOURS = 7200.0
-_REMEMBERED = ("digests.json", "bases.json")
+# Each with the lock beside it, which stays: two runs would hold two locks if one removed it.
+_REMEMBERED = ("digests.json", "digests.json.lock", "bases.json", "bases.json.lock")
 
 
 @dataclass(frozen=True)
