@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ollama_tools.errors import MALFORMED, DevstralError, HubAway, HubError
-from ollama_tools.files.hub_answers import ask, guarded, in_time, is_safe_path
+from ollama_tools.files.hub_answers import (
+    Unavailable,
+    ask,
+    guarded,
+    in_time,
+    is_safe_path,
+    redirected,
+)
 
 _T = TypeVar("_T")
 _MAIN = "main"
@@ -88,7 +95,11 @@ def facts(file: HubFile) -> HubFileFacts:
         url = huggingface_hub.hf_hub_url(
             file.repository, file.filename, revision=file.revision, endpoint=None
         )
-        return huggingface_hub.get_hf_file_metadata(url)
+        found = huggingface_hub.get_hf_file_metadata(url)
+        if not (found.etag or found.commit_hash):
+            # A page, or a gate before the hub: a digest that is not said is none that is unknown.
+            raise _foreign(file)
+        return found
 
     try:
         found = _asked(file, question)
@@ -203,7 +214,7 @@ def download(file: HubFile, advance: Advance | None = None) -> Path:
     import huggingface_hub
 
     def question() -> Path:
-        with _explained(file), guarded(str(file)):
+        with guarded(str(file)), _explained(file):
             return Path(
                 huggingface_hub.hf_hub_download(
                     file.repository,
@@ -253,7 +264,7 @@ def _asked(file: HubFile, question: Callable[[], _T]) -> _T:
     """Ask the hub for what is no file: held to bounds, in time, and more than once."""
 
     def once() -> _T:
-        with _explained(file), guarded(str(file)):
+        with guarded(str(file)), _explained(file):
             return in_time(question, str(file))
 
     return ask(once)
@@ -285,17 +296,41 @@ def _progress(advance: Advance | None) -> Any:
     return Quiet
 
 
-def _unreached(file: HubFile) -> HubAway:
-    return HubAway(
-        f"cannot reach the hub for {file}", "check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
-    )
-
-
 def _offline(file: HubFile) -> HubAway:
     return HubAway(
         f"HF_HUB_OFFLINE is set, and the Hugging Face cache does not have {file}",
         f"unset it, or fill the cache where the hub can be reached: hf download {file.repository}",
     )
+
+
+def _unreached(file: HubFile) -> HubAway:
+    return HubAway(
+        f"cannot reach the hub{redirected()} for {file}",
+        "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
+    )
+
+
+def _foreign(file: HubFile) -> HubError:
+    return HubError(
+        f"what answers for the hub{redirected()} does not speak as the hub does ({file})",
+        "check HF_ENDPOINT, and the proxy in between",
+    )
+
+
+def _broke(file: HubFile, kind: str) -> HubError:
+    """What an error of the HTTP library means, by its name."""
+    later = "check the network, or try again later"
+    if kind in ("ConnectError", "ConnectTimeout"):
+        return _unreached(file)
+    if kind == "TooManyRedirects":
+        return HubError(
+            f"what answers for the hub redirects {file} in a circle",
+            "check HF_ENDPOINT, and the proxy in between",
+        )
+    if "Timeout" in kind:
+        # The wait was its chance.
+        return HubAway(f"the hub fell silent while fetching {file}", later)
+    return Unavailable(f"the connection to the hub broke while fetching {file}", later)
 
 
 @contextmanager
@@ -330,6 +365,8 @@ def _explained(file: HubFile) -> Iterator[None]:
     except errors.LocalEntryNotFoundError as error:
         if constants.is_offline_mode():
             raise _offline(file) from error
+        if isinstance(error.__cause__, errors.FileMetadataError):
+            raise _foreign(file) from error
         raise _unreached(file) from error
     except errors.EntryNotFoundError as error:
         raise HubError(f"{file.repository} has no file {file.filename!r}") from error
@@ -341,10 +378,9 @@ def _explained(file: HubFile) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise HubError(f"{file.repository!r} is not a repository's name") from error
     except MALFORMED as error:
-        raise HubError(
-            f"what answers for the hub does not speak as the hub does ({file})",
-            "check HF_ENDPOINT, and the proxy in between",
-        ) from error
+        raise _foreign(file) from error
+    except errors.FileMetadataError as error:
+        raise _foreign(file) from error
     except OSError as error:
         raise HubError(
             f"cannot bring {file}: {error.strerror or error}",
@@ -353,11 +389,6 @@ def _explained(file: HubFile) -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore2"):
             raise
-        if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
-            raise _unreached(file) from error
-        raise HubAway(
-            f"the connection to the hub broke while fetching {file}",
-            "run the command again",
-        ) from error
+        raise _broke(file, type(error).__name__) from error
     finally:
         logger.setLevel(level)

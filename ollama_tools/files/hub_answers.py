@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ollama_tools.errors import HubAway, HubError
 
@@ -63,6 +63,7 @@ class _Call:
     requests_left: int = _MOST_REQUESTS
     announced: int | None = None
     unanswered: int = 0
+    sent_to: str = ""
     ends: float = field(default_factory=lambda: time.monotonic() + METADATA_SECONDS)
 
 
@@ -93,6 +94,12 @@ def guarded(label: str) -> Iterator[None]:
         yield
     finally:
         _call.reset(token)
+
+
+def redirected() -> str:
+    """Where the hub sent what is asked just now, for a message; empty where it did not."""
+    call = _call.get()
+    return f", which redirects to {call.sent_to}" if call and call.sent_to else ""
 
 
 def ask(question: Callable[[], _T]) -> _T:
@@ -211,6 +218,11 @@ def _after(response: Any) -> None:
     if call is None:
         return
     call.unanswered = 0
+    if response.is_redirect:
+        # Its origin alone: what follows may be a signature that opens the file to anybody.
+        target = urljoin(str(response.request.url), response.headers.get("Location", ""))
+        parts = urlsplit(target)
+        call.sent_to = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"[:100]
     _require_available(call, response)
     if response.request.method == "HEAD":
         _require_names(call, response)

@@ -145,6 +145,32 @@ def test_an_endless_list_ends(mirror: HTTPServer) -> None:
         hub.gguf_files("me/x-GGUF", None)
 
 
+@pytest.mark.parametrize("question", [lambda: hub.facts(FILE), lambda: hub.download(FILE)])
+def test_who_sends_us_elsewhere_is_told(mirror: HTTPServer, question: Callable[[], object]) -> None:
+    elsewhere = f"http://u:pw@127.0.0.1:9{RESOLVE}"
+    serve = mirror.expect_request(RESOLVE)
+    serve.respond_with_data("", status=302, headers={"Location": elsewhere})
+    with pytest.raises(HubError, match=r"redirects to http://127\.0\.0\.1:9 ") as caught:
+        question()
+    assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("question", [lambda: hub.facts(FILE), lambda: hub.download(FILE)])
+def test_what_is_no_hub_is_not_called_away(
+    mirror: HTTPServer, question: Callable[[], object]
+) -> None:
+    mirror.expect_request(RESOLVE).respond_with_json({"hello": "world"})
+    with pytest.raises(HubError, match="does not speak as the hub does"):
+        question()
+
+
+def test_a_circle_of_redirects_is_said(mirror: HTTPServer) -> None:
+    serve = mirror.expect_request(RESOLVE)
+    serve.respond_with_data("", status=302, headers={"Location": RESOLVE})
+    with pytest.raises(HubError, match="in a circle"):
+        hub.download(FILE)
+
+
 def test_pages_that_lead_back_to_themselves_end(mirror: HTTPServer) -> None:
     link = f'<{mirror.url_for(TREE)}?cursor=1>; rel="next"'
     mirror.expect_request(TREE).respond_with_data(
