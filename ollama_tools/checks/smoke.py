@@ -20,12 +20,11 @@ from ollama_tools.errors import (
     ModelNotFound,
     ServerError,
     ServerTooOld,
-    ServerUnreachable,
 )
 from ollama_tools.lint import cases
 from ollama_tools.lint.live import prompt_difference
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.answers import OF_THE_WAY
+from ollama_tools.server.answers import NO_ANSWER, OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, RunningModel, Server, find_model
 from ollama_tools.server.names import same_name
 from ollama_tools.server.process import ServerProcess, find_server_process
@@ -379,7 +378,7 @@ def _run_model_checks(subject: _Subject, progress: Progress) -> Iterator[CheckRe
         started = time.monotonic()
         try:
             status, saw, fix = check(subject)
-        except (ModelNotFound, ServerUnreachable):
+        except (ModelNotFound, *NO_ANSWER):
             raise
         except ServerError as error:
             status, saw, fix = Status.FAIL, error.what, _fix_of(error)
@@ -407,7 +406,8 @@ def _timed(identifiers: tuple[str, ...], answers: Iterator[Answer]) -> Iterator[
         for status, saw, fix in answers:
             yield CheckResult(next(names), status, saw, fix, time.monotonic() - started)
             started = time.monotonic()
-    except ServerUnreachable:
+    except NO_ANSWER:
+        # A page in the place of an answer is what clients get as well; silence is nobody's answer.
         raise
     except ServerError as error:
         elapsed = time.monotonic() - started
@@ -443,7 +443,7 @@ def smoke_server(
 
     Raises:
         ModelNotFound: The server has no such model.
-        ServerUnreachable: The server does not answer at all.
+        ServerError: No answer comes, so nothing is known of the model.
         UsageError: The long prompt is too short to prove anything.
     """
     check_prompt_tokens(prompt_tokens)

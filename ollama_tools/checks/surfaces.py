@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ollama_tools.errors import ServerError
+from ollama_tools.errors import NotOllama, ServerError
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.cases import Message
 from ollama_tools.server.client import Server
@@ -97,22 +97,22 @@ class OllamaChat:
     ) -> Reply:
         """See :class:`Surface`."""
         client = server.client
-        import httpx
         import ollama
 
         options = {"temperature": 0, "num_predict": ANSWER_TOKENS}
         own = [_ollama_message(each) for each in messages]
         try:
-            if stream:
-                parts = list(client.chat(model, own, tools=tools, stream=True, options=options))
-            else:
-                parts = [client.chat(model, own, tools=tools, options=options)]
+            with server.explained(self.path):
+                if stream:
+                    parts = list(client.chat(model, own, tools=tools, stream=True, options=options))
+                else:
+                    parts = [client.chat(model, own, tools=tools, options=options)]
         except ollama.ResponseError as error:
             raise ServerError(f"{self.path} answers {error.status_code}: {error.error}") from error
-        except ServerError:
-            raise
-        except (ConnectionError, httpx.HTTPError) as error:
-            raise ServerError(f"the connection broke at {self.path}: {error}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise NotOllama(
+                f"{server.url}{self.path} gives no JSON", "check --host or OLLAMA_HOST"
+            ) from error
         return Reply(
             text="".join(part.message.content or "" for part in parts),
             calls=tuple(

@@ -16,12 +16,13 @@ from typing import Any
 
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import write_miniature
-from ollama_tools.errors import ServerError, ServerTooOld, ServerUnreachable, UsageError
+from ollama_tools.errors import ServerError, ServerTooOld, UsageError
 from ollama_tools.lint import cases
 from ollama_tools.lint.engines import Rendered
 from ollama_tools.lint.fault import TemplateFault
 from ollama_tools.lint.probes import Conversation, Renderer, as_texts
 from ollama_tools.lint.subject import Kind, Subject
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import Server
 from ollama_tools.server.names import new_trial_name
 from ollama_tools.server.versions import NATIVE_JINJA, parse_version
@@ -78,7 +79,7 @@ def render_by(server: Server, name: str, subject: Subject) -> None:
             try:
                 request = {"model": name, **as_texts(each)}
                 found.append(Rendered(server.rendered_prompt(request)))
-            except ServerUnreachable:
+            except OF_THE_WAY:
                 raise
             except ServerError as error:
                 found.append(Rendered(None, error.what))
@@ -166,7 +167,7 @@ def _put_template(server: Server, base: dict[str, Any], subject: Subject) -> Tem
         request["parser"] = "ministral"
     try:
         server.create(request, _silent)
-    except ServerUnreachable:
+    except OF_THE_WAY:
         raise
     except ServerError as error:
         return TemplateFault(f"the server refuses it: {error.what}", 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ollama_tools.errors import ServerError, ServerUnreachable
+from ollama_tools.errors import ServerError
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.engines import GoTried
 from ollama_tools.lint.finding import Hit, Severity, rule
@@ -24,6 +24,7 @@ from ollama_tools.lint.probes import (
     USER_TWO,
 )
 from ollama_tools.lint.subject import Kind, Subject
+from ollama_tools.server.answers import OF_THE_WAY
 
 _OURS = "make the model with devstral-ollama create, which brings the right template"
 _MISTRAL = "mistral-common"
@@ -521,7 +522,7 @@ def _differs(subject: Subject) -> Iterator[Hit]:
         return
     try:
         difference = subject.differs()
-    except ServerUnreachable:
+    except OF_THE_WAY:
         raise
     except ServerError as error:
         difference = f"the server renders none: {error.what}"

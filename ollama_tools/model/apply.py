@@ -189,7 +189,7 @@ def _seen(plan: Plan, run: Run) -> str:
                 if each.serving:
                     return f"{plan.name} stands for {each.name}"
     except ServerError:
-        pass
+        return f"nobody knows what {plan.name} stands for now: the next run looks and mends it"
     return f"{plan.name} stands for nothing whole: the next run looks and mends it"
 
 

@@ -481,7 +481,7 @@ def _send(run: Run, path: Path, digest: str, jinja: str | None = None) -> None:
         return
     rewritten = gguf_rewrite.rewrite(path, jinja)
     _check_room(run, rewritten.size)
-    run.server.upload_stream(rewritten.chunks(), rewritten.size, digest, advance, label=str(path))
+    run.server.upload_stream(rewritten.chunks, rewritten.size, digest, advance, label=str(path))
 
 
 def _derived(spec: Spec, sha256: str) -> tuple[str, list[Any]]:
@@ -579,21 +579,38 @@ class Pull(Step):
             state.note_base(run.server.url, self.base, run.name)
             _check_room(run, self.bytes)
         if self.pull:
-            run.server.pull(self.base, insecure=self.insecure, advance=run.progress.transfer)
+            self._pull(run)
         try:
-            shown = run.server.show(self.base)
-        except (ModelNotFound, LayerLost) as error:
-            raise BuildLost(
-                f"{self.base} is gone: another run that pulled it too has removed it",
-                "wait for the other run, then run the command again",
-            ) from error
-        try:
-            self._take(run, shown)
+            self._take(run, self._shown(run))
         except (UsageError, PullFailed):
             if self.is_ours:
                 run.server.delete(self.base)
                 state.forget_base(run.server.url, self.base)
             raise
+
+    def _pull(self, run: Run) -> None:
+        run.server.pull(self.base, insecure=self.insecure, advance=run.progress.transfer)
+
+    def _shown(self, run: Run) -> Shown:
+        """What was pulled; what is on the server by its name alone is pulled anew."""
+        try:
+            return run.server.show(self.base)
+        except (ModelNotFound, LayerLost) as error:
+            if run.server.model(self.base) is None:
+                raise BuildLost(
+                    f"{self.base} is gone: another run that pulled it too has removed it",
+                    "wait for the other run, then run the command again",
+                ) from error
+        if not self.pull:
+            self._pull(run)
+        try:
+            return run.server.show(self.base)
+        except (ModelNotFound, LayerLost) as error:
+            raise PullFailed(
+                f"what the server pulled as {self.base} is no model: its registry answers with "
+                "something else",
+                "check --registry, and what stands before it",
+            ) from error
 
     def _take(self, run: Run, shown: Shown) -> None:
         source = self.source

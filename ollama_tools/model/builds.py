@@ -23,13 +23,15 @@ from ollama_tools.errors import (
     BuildLost,
     LayerLost,
     ModelNotFound,
+    NotOllama,
     Overtaken,
     ServerError,
     UsageError,
 )
 from ollama_tools.files.digests import short_digest
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.answers import OF_THE_WAY
+from ollama_tools.server.client import InstalledModel, Server, find_model, moment
 from ollama_tools.server.names import (
     Kind,
     OwnName,
@@ -247,14 +249,6 @@ def settled_models(server: Server) -> list[InstalledModel]:
     return models
 
 
-def moment(text: str) -> float:
-    """Seconds since 1970; a server's clock may change its offset between two builds."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return 0.0
-
-
 def rollback(
     server: Server,
     name: str,
@@ -370,7 +364,7 @@ def switch(server: Server, name: str, build: str) -> Switched:
     current = find_model(models, name)
     if current is None or current.digest != target.digest:
         try:
-            models = _write(server, name, target)
+            models = _write(server, name, target, current)
         except ModelNotFound as error:
             raise _gone(build) from error
     if not whole(server, name):
@@ -399,6 +393,8 @@ def whole(server: Server, name: str) -> bool:
         blobs = server.show(name, anew=True).blobs
     except (ModelNotFound, LayerLost):
         return False
+    except OF_THE_WAY:
+        raise
     except ServerError:
         if server.model(name) is not None:
             return False
@@ -415,7 +411,7 @@ def _put_back(server: Server, name: str, previous: str | None, target: Installed
         current, before = find_model(models, name), find_model(models, previous)
         others = current is not None and current.digest != target.digest
         if before is not None and not others and whole(server, previous):
-            _write(server, name, before)
+            _write(server, name, before, current)
 
 
 def _incomplete(build: str) -> BuildLost:
@@ -470,11 +466,19 @@ def _kept(server: Server, models: list[InstalledModel], name: str) -> str | None
     return kept
 
 
-def _write(server: Server, name: str, target: InstalledModel) -> list[InstalledModel]:
+def _write(
+    server: Server, name: str, target: InstalledModel, before: InstalledModel | None
+) -> list[InstalledModel]:
     """Copy a build to its public name until the name stands for a whole build.
 
     A copy truncates, then writes (0.34.4): two at once can leave a name empty, or with the end of
     one manifest behind the other. Whoever writes last sees it and writes again.
+
+    Args:
+        server: The server.
+        name: The public name.
+        target: The build.
+        before: What the name stood for; None where it is new.
 
     Returns:
         The models of the server, when the name stood for the build.
@@ -487,7 +491,8 @@ def _write(server: Server, name: str, target: InstalledModel) -> list[InstalledM
         current = find_model(models, name)
         if current is not None and current.digest == target.digest:
             return models
-        if current is not None:
+        is_as_before = before is not None and current == before
+        if current is not None and not is_as_before:
             won = [each.name for each in builds_of(models, name) if each.digest == current.digest]
             if won:
                 raise Overtaken(
@@ -500,6 +505,12 @@ def _write(server: Server, name: str, target: InstalledModel) -> list[InstalledM
     if server.model(target.name) is None:
         # A model that has lost its configuration is listed no more (0.34.4).
         raise _incomplete(target.name)
+    if is_as_before:
+        raise NotOllama(
+            f"{server.url}/api/copy answers as if {name} were switched to {target.name}, and it is "
+            "not",
+            "check --host or OLLAMA_HOST",
+        )
     raise ServerError(
         f"{name} stands for no whole model after {_SWITCHES} attempts to switch it to "
         f"{target.name}",

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Annotated, TypedDict
 
 from ollama_tools.devstral.carriers import Carrier
-from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, ServerUnreachable
+from ollama_tools.errors import ModelNotFound, ServerError
 from ollama_tools.files import hub
 from ollama_tools.files import remembered as state
-from ollama_tools.model.builds import SPARED, builds_of, moment, own_models, settled_models
+from ollama_tools.model.builds import SPARED, builds_of, own_models, settled_models
 from ollama_tools.model.steps import Run, Step, StepKind
-from ollama_tools.server.client import InstalledModel, Server, find_model
-from ollama_tools.server.names import Kind, own_name, public_name, same_name
+from ollama_tools.server.answers import OF_THE_WAY
+from ollama_tools.server.client import InstalledModel, Server, find_model, moment
+from ollama_tools.server.names import Kind, OwnName, own_name, public_name, same_name
 from ollama_tools.server.origin import parse_origin
 from ollama_tools.server.process import find_server_process
 
@@ -47,7 +48,7 @@ _WHY = {
     LeftoverKind.FAILED: "failed its checks, and is kept to be looked at",
     LeftoverKind.TRIAL: "was being made when a run was stopped",
     LeftoverKind.ORPHAN: "a build whose public name is gone",
-    LeftoverKind.MARK: "says whether and when a build served that is gone",
+    LeftoverKind.MARK: "says of a build whether it served that is gone, or serves",
     LeftoverKind.BASE: "was pulled for a build, by a run that was stopped",
     LeftoverKind.BROKEN: "has a manifest without content, from a server that was stopped",
     LeftoverKind.DOWNLOAD: "a download that was broken off",
@@ -200,7 +201,7 @@ def _is_there(server: Server, name: str) -> bool:
         server.show(name)
     except ModelNotFound:
         return find_model(server.models_with(name), name) is not None
-    except (ServerUnreachable, NotOllama):
+    except OF_THE_WAY:
         raise
     except ServerError:
         # It is being written, or has a hole: whichever it is, it is no name that is gone.
@@ -269,14 +270,21 @@ def _own(server: Server, models: Sequence[InstalledModel]) -> Iterator[Leftover]
                 young = _is_young(model, server.now)
                 yield Leftover(LeftoverKind.TRIAL, model.name, own.public, model.bytes, young)
             case Kind.SERVED | Kind.UNSERVED:
-                if find_model(there, own.build) is None:
-                    # A build's first mark is there before the build.
-                    young = own.kind is Kind.UNSERVED and _is_young(model, server.now)
+                build = find_model(there, own.build)
+                # A build's first mark is there before the build.
+                young = own.kind is Kind.UNSERVED and _is_young(model, server.now)
+                if build is None or (own.kind is Kind.UNSERVED and _serves(there, build, own)):
                     yield Leftover(LeftoverKind.MARK, model.name, own.public, None, young)
             case Kind.BUILD:
                 if find_model(there, own.public) is None and _is_ours(model, server):
                     young = _is_young(model, server.now)
                     yield Leftover(LeftoverKind.ORPHAN, model.name, own.public, model.bytes, young)
+
+
+def _serves(models: list[InstalledModel], build: InstalledModel, own: OwnName) -> bool:
+    """Whether the public name stands for a build, so that a mark that it never served is false."""
+    public = find_model(models, own.public)
+    return public is not None and public.digest == build.digest
 
 
 def _is_young(model: InstalledModel, now: datetime) -> bool:
@@ -293,6 +301,8 @@ def _is_ours(model: InstalledModel, server: Server) -> bool:
         return True
     try:
         shown = server.show(model.name)
+    except OF_THE_WAY:
+        raise
     except ServerError:
         return False
     ours = shown.carrier in (Carrier.GGUF, Carrier.MODELFILE)

@@ -15,9 +15,7 @@ from ollama_tools.errors import (
     HubError,
     LayerLost,
     ModelNotFound,
-    NotOllama,
     ServerError,
-    ServerUnreachable,
     UsageError,
 )
 from ollama_tools.files.digests import SHOWN_DIGITS, short_digest
@@ -49,6 +47,7 @@ from ollama_tools.model.steps import (
     UseBuild,
 )
 from ollama_tools.progress import Progress
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import (
     Kind,
@@ -247,7 +246,7 @@ def _with_standing(
         if own.kind in (Kind.BUILD, Kind.TRIAL, Kind.FAILED):
             try:
                 known[each.name] = server.show(each.name)
-            except (ServerUnreachable, NotOllama):
+            except OF_THE_WAY:
                 raise
             except ServerError:
                 # One that cannot be shown is none that could be used.

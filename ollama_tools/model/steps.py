@@ -24,7 +24,7 @@ from ollama_tools.model.builds import (
 )
 from ollama_tools.model.modelfile import create_request, differences
 from ollama_tools.progress import Progress
-from ollama_tools.server.answers import OF_THE_WAY
+from ollama_tools.server.answers import CHECK_ADDRESS, OF_THE_WAY
 from ollama_tools.server.client import Server, find_model
 from ollama_tools.server.names import failed_name, new_trial_name, new_unserved_name
 from ollama_tools.server.origin import Origin
@@ -306,8 +306,9 @@ class Create(Step):
 
 def _holed(run: Run) -> BuildLost:
     return BuildLost(
-        f"{run.build} lost a layer to another run that removes models",
-        "wait for it, then run the command again",
+        f"{run.build} is not whole after it was written: another run removed models meanwhile, or "
+        "something that is not Ollama answers in its place",
+        f"wait for the other run, then run the command again; or {CHECK_ADDRESS}",
     )
 
 

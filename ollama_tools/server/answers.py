@@ -37,6 +37,9 @@ _GIVE_CREDENTIALS = (
 _HUNG_UP = re.compile(r"disconnected|without|incomplete|peer")
 _BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
 _DISTURBED = re.compile(r"[/\\]manifests[/\\].*: no such file or directory")
+_PAGE = re.compile(r"<(!doctype|html)\b.*", re.IGNORECASE | re.DOTALL)
+# "context canceled": an earlier pull of the same layer is just being given up (0.34.4).
+_BROKE_OFF = re.compile(r"connection reset|\beof\b|broken pipe|closed by|context canceled")
 _BLOB_LOST = re.compile(
     r"[/\\]blobs[/\\]sha256-[0-9a-f]+: (no such file|the system cannot find)", re.I
 )
@@ -48,6 +51,14 @@ class BeingWritten(ServerError):
 
 class Disturbed(ServerError):
     """The answer of a server that looked at all manifests just when another request removed one."""
+
+
+class PullBroke(PullFailed):
+    """The registry that the server pulls from could not answer for the moment."""
+
+
+class Refused(ServerUnreachable):
+    """Nobody listens at the address: there is no server, or it is just being started again."""
 
 
 class Broken(ServerError):
@@ -64,7 +75,10 @@ class Busy(ServerError):
     after: float | None = None
 
 
-OF_THE_WAY = (ServerUnreachable, NotOllama, Broken, Busy)
+NO_ANSWER = (ServerUnreachable, Broken, Busy)
+"""Errors without any answer, which may come when it is asked for again."""
+
+OF_THE_WAY = (*NO_ANSWER, NotOllama)
 """Errors that say nothing of what was asked for, since no answer of Ollama came."""
 
 
@@ -123,7 +137,8 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
             f"{what}; {_who(response)} takes no body of this size",
             "raise its limit (nginx: client_max_body_size 0), or use --via server",
         )
-    if status in (429, 502, 503, 504):
+    # Ollama's own errors are JSON, and where it fell itself, nothing: a page is a proxy's.
+    if status in (429, 502, 503, 504) or (status == 500 and is_page and _is_markup(response)):
         busy = Busy(what, "check the server's log")
         after = response.headers.get("Retry-After", "")
         busy.after = float(after) if after.isdecimal() else None
@@ -146,9 +161,14 @@ def _redirected(response: httpx.Response, base: str) -> NotOllama:
         fix = f"write {_printable(instead)} for --host or OLLAMA_HOST"
     return NotOllama(
         f"{base} answers, but not as an Ollama server ({response.status_code}): "
-        f"it sends requests on to {_printable(place + parts.path)[:300]}",
+        f"it redirects requests to {_printable(place + parts.path)[:300]}",
         fix,
     )
+
+
+def _is_markup(response: httpx.Response) -> bool:
+    """Whether an answer is a page, also one to a HEAD, which has no body."""
+    return "<" in response.text or "html" in response.headers.get("Content-Type", "")
 
 
 def _who(response: httpx.Response) -> str:
@@ -217,7 +237,8 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
             fix = "check --host, and that the server listens to other machines (OLLAMA_HOST there)"
         else:
             fix = "check --host, and that no firewall is in between"
-        return ServerUnreachable(f"no Ollama server answers at {url}", fix)
+        kind = Refused if refused else ServerUnreachable
+        return kind(f"no Ollama server answers at {url}", fix)
     if isinstance(error, httpx.TimeoutException):
         return ServerUnreachable(
             f"{url}{path} does not answer in time",
@@ -272,6 +293,8 @@ def error_text(event: Any) -> str:
 
 def pull_failure(name: str, message: str) -> PullFailed:
     """What went wrong in a pull, from the server's own words (seen on 0.34.4)."""
+    if page := _PAGE.search(message):
+        message = message[: page.start()] + _printable(_page_text(page[0]))
     low = message.lower()
     # A port or a digest may have the digits of any status in it.
     codes = set(re.findall(r"(?<![\w./])(?<![\w\]]:)[45]\d\d(?![\w.])", low))
@@ -279,13 +302,20 @@ def pull_failure(name: str, message: str) -> PullFailed:
     if "no space left" in low:
         return PullFailed(f"the server's disk is full: {message}", "free space, then run again")
     if "429" in codes or "too many requests" in low:
-        return PullFailed(what, "the hub limits requests: wait a few minutes, then run again")
+        return PullBroke(what, "the hub limits requests: wait a few minutes, then run again")
     if codes & {"401", "403"} or "unauthorized" in low or "denied" in low or "realm" in low:
         return PullFailed(
             what, "for a private or gated repository use --via upload, which uses your hub token"
         )
     if "not exist" in low or "not found" in low or "404" in codes:
         return PullFailed(what, "check the repository's and the quant's name on the hub")
+    if "invalid character" in low or "unmarshal" in low:
+        return PullFailed(
+            f"{what}: what answers for the registry gives no JSON",
+            "check --registry or HF_ENDPOINT, and what stands before it",
+        )
+    if codes & {"500", "502", "503", "504"} or _BROKE_OFF.search(low):
+        return PullBroke(what, "the registry is busy or being mended: try again in a few minutes")
     if "location header" in low:
         return PullFailed(what, "the mirror must answer a blob with a redirect to another host")
     return PullFailed(what, "what the server has so far is used by a second run")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -33,20 +33,25 @@ from ollama_tools.server.answers import (
     Broken,
     Busy,
     Disturbed,
+    PullBroke,
+    Refused,
     is_disturbed,
     pull_failure,
     well_formed,
 )
 from ollama_tools.server.names import own_name, same_name
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.transport import SECONDS_BETWEEN_TRIES, Transport, again
+from ollama_tools.server.transport import SECONDS_BETWEEN_TRIES, Transport
 from ollama_tools.server.waits import Progressing, waits_for
 
 if TYPE_CHECKING:
     import ollama
 
-_PULLS = 5
+_PULLS_IN_VAIN = 3
+_CREATED = 201
 _PULL_PAUSE = 0.5
+_MADE_SINCE = 2.0
+_SHOWN = frozenset(("details", "model_info", "modelfile", "template", "system", "capabilities"))
 _UPLOAD_PIECE = 1024 * 1024
 
 Advance = Callable[[str, int, int | None], None]
@@ -114,6 +119,14 @@ class Server:
         """The official client, for what it can say."""
         return self._transport.client
 
+    def explained(self, path: str) -> AbstractContextManager[None]:
+        """Say what it means where the official client gets no answer at a path.
+
+        Raises:
+            ServerError: One of :data:`ollama_tools.server.answers.OF_THE_WAY`.
+        """
+        return self._transport.explained(path)
+
     @property
     def is_local(self) -> bool:
         """Whether the server is on this machine, as far as its address tells."""
@@ -150,8 +163,10 @@ class Server:
 
     def models(self) -> list[InstalledModel]:
         """All models on the server, the one whose manifest was written last first."""
-        found = self._transport.settled("GET", "/api/tags").get("models") or []
+        answer = self._transport.settled("GET", "/api/tags")
         with well_formed(f"{self.url}/api/tags"):
+            # Where there are none it says so; without the word it is not Ollama.
+            found = answer["models"] or []
             return [
                 InstalledModel(
                     each["name"],
@@ -198,12 +213,15 @@ class Server:
         with well_formed(f"{self.url}/api/show"):
             for key in ("model_info", "details"):
                 dict(answer.get(key) or {})
+            if not answer.keys() & _SHOWN:
+                raise KeyError(*_SHOWN)
         return Shown(name, answer)
 
     def running(self) -> list[RunningModel]:
         """The models that are loaded now."""
-        found = self._transport.settled("GET", "/api/ps").get("models") or []
+        answer = self._transport.settled("GET", "/api/ps")
         with well_formed(f"{self.url}/api/ps"):
+            found = answer["models"] or []
             return [
                 RunningModel(
                     each["name"],
@@ -224,9 +242,15 @@ class Server:
                 response = self._transport.http.head(path)
             if response.status_code != 404:
                 self._transport.check(response)
+            if "html" in response.headers.get("Content-Type", ""):
+                # Without a body, a page looks like a blob that is there.
+                raise NotOllama(
+                    f"{self.url}{path} answers with a page ({response.status_code})",
+                    CHECK_ADDRESS,
+                )
             return response.status_code == 200
 
-        return again(ask, (), safe=True)
+        return self._transport.again(ask, safe=True)
 
     # Changing what it has
 
@@ -246,21 +270,23 @@ class Server:
         with _readable(path):
             size = path.stat().st_size
 
-        def send() -> None:
-            self.upload_stream(pieces(), size, digest, advance, label=str(path))
-
-        # A long transfer is not measured by the clock of short ones; the pauses have an end too.
-        again(send, (), safe=True, seconds=math.inf)
+        self.upload_stream(pieces, size, digest, advance, label=str(path))
 
     def upload_stream(
-        self, chunks: Iterable[bytes], size: int, digest: str, advance: Advance, *, label: str
+        self,
+        chunks: Callable[[], Iterable[bytes]],
+        size: int,
+        digest: str,
+        advance: Advance,
+        *,
+        label: str,
     ) -> None:
         """Send bytes as a blob; the server checks the digest.
 
         An error that ``chunks`` raises passes through, and leaves the server without the blob.
 
         Args:
-            chunks: The blob, piece by piece.
+            chunks: Gives the blob, piece by piece, anew each time that it is sent.
             size: Bytes of all pieces.
             digest: ``sha256:…`` of them.
             advance: Hears of the progress.
@@ -274,7 +300,7 @@ class Server:
 
         def counted() -> Iterator[bytes]:
             done = 0
-            for chunk in chunks:
+            for chunk in chunks():
                 if done + len(chunk) > size:
                     raise changed
                 yield chunk
@@ -284,23 +310,35 @@ class Server:
                 raise changed
 
         target = f"/api/blobs/{digest}"
-        try:
-            with self._transport.explained(target):
-                response = self._transport.http.post(
-                    target, content=counted(), headers={"Content-Length": str(size)}
-                )
-            if response.status_code == 400 and "digest" in response.text:
-                raise changed
-            self._transport.check(response)
-        except (Broken, Busy):
-            if not self.has_blob(digest):
-                raise
+
+        def send() -> None:
+            try:
+                with self._transport.explained(target):
+                    response = self._transport.http.post(
+                        target, content=counted(), headers={"Content-Length": str(size)}
+                    )
+                if response.status_code == 400 and "digest" in response.text:
+                    raise changed
+                self._transport.check(response)
+            except (Broken, Busy):
+                if not self.has_blob(digest):
+                    raise
+            else:
+                # So says Ollama of a blob that was there already, and a stranger of anything.
+                if response.status_code != _CREATED and not self.has_blob(digest):
+                    raise NotOllama(
+                        f"{self.url}{target} answers as if {label} were there, and it is not",
+                        CHECK_ADDRESS,
+                    )
+
+        # A long transfer is not measured by the clock of short ones; the pauses have an end too.
+        self._transport.again(send, safe=True, seconds=math.inf)
 
     def create(self, request: Mapping[str, Any], advance: Advance) -> None:
         """``POST /api/create``; see :func:`ollama_tools.model.modelfile.create_request`."""
         try:
-            again(partial(self._create, request, advance), ())
-        except (Broken, Busy, ServerUnreachable) as error:
+            self._transport.again(partial(self._create, request, advance))
+        except OF_THE_WAY as error:
             # Only the answer may be lost. A creation takes a name that is new, see its steps.
             self._require(lambda: self.model(request["model"]) is not None, error, request["model"])
 
@@ -318,8 +356,11 @@ class Server:
         status = ""
         try:
             for line in self._transport.stream("/api/create", request):
-                status = str(line.get("status", ""))
+                with well_formed(f"{self.url}/api/create"):
+                    status = line.get("status", "").strip()
                 advance(status, 0, None)
+        except OF_THE_WAY:
+            raise
         except ServerError as error:
             if "exceeds file size" in error.what or "EOF" in error.what:
                 raise ServerError(
@@ -348,43 +389,54 @@ class Server:
         def ask() -> None:
             self._pull(name, insecure=insecure, advance=heard)
 
-        broke_off: Broken | None = None
-        for _ in range(_PULLS):
+        broke_off: ServerError | None = None
+        in_vain = 0
+        while in_vain < _PULLS_IN_VAIN:
             try:
-                again(ask, (), busy=True)
-            except Broken as error:
+                self._transport.again(ask, busy=True)
+            except (Broken, PullBroke) as error:
                 broke_off = error
-                if brought <= most:
-                    break
+                in_vain = 0 if brought > most else in_vain + 1
                 most = brought
-                time.sleep(_PULL_PAUSE)
+                time.sleep(_PULL_PAUSE * max(1, in_vain))
             except Busy as error:
                 raise PullFailed(error.what, error.fix) from error
-            except ServerUnreachable:
+            except ServerUnreachable as error:
                 if broke_off is None:
                     raise
-                break
+                in_vain += 1
+                if not (isinstance(error, Refused) and self._comes_back()):
+                    break
             else:
                 return
+        if isinstance(broke_off, PullFailed):
+            raise broke_off
         raise PullFailed(
             f"the server broke off while it pulled {name}",
             "check its log; what it has so far is used by a second run",
         ) from broke_off
 
+    def _comes_back(self) -> bool:
+        """Whether a server that nobody reaches is only being started again."""
+        try:
+            self.version()
+        except ServerError:
+            return False
+        return True
+
     def _pull(self, name: str, *, insecure: bool, advance: Advance) -> None:
         client = self.client
-        import httpx
         import ollama
 
         # The layers come side by side; a person wants one figure.
         done: dict[str, int] = {}
         totals: dict[str, int] = {}
-        finished = False
+        finished = came = False
         progressing = Progressing(f"{self.url}/api/pull", self._transport.waits.transfer)
         try:
-            with well_formed(f"{self.url}/api/pull"):
+            with self.explained("/api/pull"), well_formed(f"{self.url}/api/pull"):
                 for each in client.pull(name, insecure=insecure, stream=True):
-                    finished = each.status == "success"
+                    came, finished = True, each.status == "success"
                     if each.digest and each.total:
                         done[each.digest] = each.completed or 0
                         totals[each.digest] = each.total
@@ -394,10 +446,8 @@ class Server:
             if is_disturbed(error.error):
                 raise Disturbed(error.error, "run the command again") from error
             raise pull_failure(name, error.error) from error
-        except ServerError:
-            raise
-        except (httpx.HTTPError, ConnectionError) as error:
-            raise self._transport.no_answer(error, "/api/pull") from error
+        if not came:
+            raise NotOllama(f"{self.url}/api/pull gives no JSON", CHECK_ADDRESS)
         if not finished:
             raise PullFailed(f"the pull of {name} ended without a result", "run it again")
 
@@ -416,7 +466,7 @@ class Server:
         body = {"source": source, "destination": destination}
         try:
             self._transport.settled("POST", "/api/copy", body)
-        except (Broken, Busy, ServerUnreachable) as error:
+        except OF_THE_WAY as error:
             self._require(is_done, error, destination)
 
     def delete(self, name: str) -> None:
@@ -432,6 +482,7 @@ class Server:
         def ask() -> None:
             try:
                 self._transport.json("DELETE", "/api/delete", {"model": name})
+                left, now = self.model(name), self.now.timestamp()
             except ServerUnreachable:
                 raise
             except ServerError as error:
@@ -441,8 +492,14 @@ class Server:
                     # It is listed, so it was the look at all manifests that failed.
                     raise Disturbed(error.what, error.fix) from error
                 raise
+            # Another run may have made one of that name since.
+            if left is not None and moment(left.modified) < now - _MADE_SINCE:
+                raise NotOllama(
+                    f"{self.url}/api/delete answers as if {name} were removed, and it is not",
+                    CHECK_ADDRESS,
+                )
 
-        again(ask, (ServerError,))
+        self._transport.again(ask, (ServerError,), safe=True)
 
     def unload(self, name: str) -> None:
         """Let a model's runner go; the next request loads it again."""
@@ -506,6 +563,14 @@ def shown_or_broken(server: Server, name: str) -> Shown | ServerError | None:
         raise
     except ServerError as error:
         return error if server.model(name) is not None else None
+
+
+def moment(text: str) -> float:
+    """Seconds since 1970; a server's clock may change its offset between two models."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _has_builds(models: list[InstalledModel], name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import random
 import re
@@ -15,16 +14,19 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, ServerUnreachable, UsageError
+from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, UsageError
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.progress import Progress
 from ollama_tools.server.address import Address, is_loopback
 from ollama_tools.server.answers import (
     CHECK_ADDRESS,
+    NO_ANSWER,
+    OF_THE_WAY,
     BeingWritten,
     Broken,
     Busy,
     Disturbed,
+    Refused,
     error_text,
     kind_of,
     message_of,
@@ -46,6 +48,7 @@ SECONDS_BETWEEN_TRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 _DISTURBED_SECONDS = 10.0
 _SAFE_SECONDS = 30.0
 _UNHEARD_SECONDS = 2.5
+_RESTART_SECONDS = 10.0
 _WITHOUT_CONTENT = ("/api/copy", "/api/delete")
 _OF_OTHERS = frozenset((401, 403, 407, 413, 429, 502, 503, 504))
 _PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
@@ -67,6 +70,7 @@ class Transport:
         self._progress = progress
         self._date = ""
         self._heard = False
+        self._in_vain = False
 
     @cached_property
     def _proxy(self) -> Way | None:
@@ -171,10 +175,27 @@ class Transport:
         """
         if safe is None:
             safe = method == "GET" or path == "/api/show"
-        # One that only hangs up may be no server at all, so a moment tells.
-        broken = _SAFE_SECONDS if self._heard else _UNHEARD_SECONDS
-        ask = partial(self.json, method, path, body)
-        return again(ask, passing, safe=safe, broken_seconds=broken)
+        return self.again(partial(self.json, method, path, body), passing, safe=safe)
+
+    def again(
+        self,
+        ask: Callable[[], _T],
+        passing: tuple[type[ServerError], ...] = (),
+        *,
+        safe: bool = False,
+        busy: bool = False,
+        seconds: float = _SAFE_SECONDS,
+    ) -> _T:
+        """Ask until the answer is not one of a passing moment; see :func:`again`."""
+        # Who has waited for it in vain need not do so with every question that follows.
+        seconds = min(seconds, _UNHEARD_SECONDS) if self._in_vain else seconds
+        try:
+            found = again(ask, passing, safe=safe, busy=busy, seconds=seconds, heard=self._heard)
+        except NO_ANSWER:
+            self._in_vain = safe
+            raise
+        self._in_vain = False
+        return found
 
     def _asked(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
@@ -214,8 +235,11 @@ class Transport:
         except MalformedJson:
             answer = None
         if not isinstance(answer, dict):
-            raise NotOllama(f"{self.url}{path} gives no JSON object", CHECK_ADDRESS)
+            raise self._no_json(path)
         return answer
+
+    def _no_json(self, path: str) -> NotOllama:
+        return NotOllama(f"{self.url}{path} gives no JSON object", CHECK_ADDRESS)
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The events of a streamed answer, JSON lines or server-sent events."""
@@ -227,10 +251,15 @@ class Transport:
                 response.read()
                 raise_for_status(response, self._proxy)
             progressing = Progressing(f"{self.url}{path}", self.waits.transfer)
+            # The surfaces of other makers have lines beside the events.
+            is_bare, came = not path.startswith("/v1/"), False
             for line in response.iter_lines():
                 text = line.removeprefix("data:").strip()
                 if not text.startswith("{"):
+                    if text and is_bare:
+                        break
                     continue
+                came = True
                 with well_formed(f"{self.url}{path}"):
                     event = parse_json(text)
                 if message := error_text(event):
@@ -238,6 +267,10 @@ class Transport:
                 if path == "/api/create":
                     progressing.saw(event)
                 yield event
+            else:
+                if came:
+                    return
+            raise self._no_json(path)
 
     @contextmanager
     def _surroundings_explained(self) -> Iterator[None]:
@@ -272,7 +305,8 @@ class Transport:
 
         try:
             yield
-        except ServerError:
+        except (ServerError, UnicodeDecodeError):
+            # What cannot be read is an answer; only an address can be impossible to write.
             raise
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ConnectionError) as error:
             raise self.no_answer(error, path) from error
@@ -324,7 +358,7 @@ def again(
     safe: bool = False,
     busy: bool = False,
     seconds: float = _SAFE_SECONDS,
-    broken_seconds: float = math.inf,
+    heard: bool = True,
 ) -> _T:
     """Ask until the answer is not one of a passing moment.
 
@@ -333,25 +367,29 @@ def again(
         passing: What a few tries in a second decide about. A disturbed answer says nothing of what
             was asked, and only that others are busy, so it is given longer.
         safe: Whether to ask again as well where the connection broke or a proxy has no server for
-            the moment. A server that is silent is not asked again: the wait was its chance.
+            the moment. A server that is silent is not asked again: the wait was its chance. Where
+            nobody listens any more, it may be just being started again.
         busy: Whether to ask again in the second case alone, where nothing has begun.
         seconds: For how long that is done.
-        broken_seconds: For how long at most where the connection broke.
+        heard: Whether the server has answered before. One that only hangs up may be no server at
+            all, so a moment tells; and where nobody listens, none was there.
     """
     delays, pauses = iter(SECONDS_BETWEEN_TRIES), iter(_PAUSES)
     started = time.monotonic()
     while True:
         try:
             return ask()
-        except ServerUnreachable:
-            raise
-        except (Broken, Busy) as error:
-            pause = next(pauses, None)
+        except OF_THE_WAY as error:
+            limit = {
+                Broken: seconds if heard else min(seconds, _UNHEARD_SECONDS),
+                Busy: seconds,
+                Refused: min(seconds, _RESTART_SECONDS) if heard else 0.0,
+            }.get(type(error), 0.0)
             is_busy = isinstance(error, Busy)
+            pause = next(pauses, None)
             if not (safe or (busy and is_busy)) or pause is None:
                 raise
             pause = max(pause, getattr(error, "after", None) or 0.0)
-            limit = seconds if is_busy else min(seconds, broken_seconds)
             if time.monotonic() + pause > started + limit:
                 raise
             time.sleep(pause)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -12,6 +14,8 @@ from ollama_tools.server.waits import Waits, is_chat
 
 LARGEST_ANSWER = 16 * 1024 * 1024
 LARGEST_LINE = 1024 * 1024
+_TRICKLING = 2
+"""How many waits for a byte a whole answer of what the server has at hand may take."""
 
 
 class TooLong(httpx.HTTPError):
@@ -49,7 +53,9 @@ class Wire(httpx.BaseTransport):
             response.stream = _Bounded(response.stream, LARGEST_LINE, by_line=True)
         else:
             # A chat without a stream is one line, as long as any other answer.
-            response.stream = _Bounded(response.stream, LARGEST_ANSWER, by_line=is_chat(path))
+            is_line = is_chat(path)
+            seconds = math.inf if is_line else _TRICKLING * then
+            response.stream = _Bounded(response.stream, LARGEST_ANSWER, seconds, by_line=is_line)
         return response
 
     def close(self) -> None:
@@ -77,10 +83,18 @@ class Wire(httpx.BaseTransport):
 
 
 class _Bounded(httpx.SyncByteStream):
-    def __init__(self, inner: httpx.SyncByteStream, most: int, *, by_line: bool) -> None:
+    def __init__(
+        self,
+        inner: httpx.SyncByteStream,
+        most: int,
+        seconds: float = math.inf,
+        *,
+        by_line: bool,
+    ) -> None:
         self._inner = inner
         self._most = most
         self._by_line = by_line
+        self._ends = time.monotonic() + seconds
 
     def __iter__(self) -> Iterator[bytes]:
         size = 0
@@ -88,7 +102,7 @@ class _Bounded(httpx.SyncByteStream):
             size += len(piece)
             if self._by_line and b"\n" in piece:
                 size = len(piece) - piece.rindex(b"\n")
-            if size > self._most:
+            if size > self._most or time.monotonic() > self._ends:
                 raise TooLong("an answer without an end")
             yield piece
 

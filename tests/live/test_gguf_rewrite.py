@@ -58,7 +58,7 @@ def send(server: Server, rewritten: Rewritten) -> str:
     digest = f"sha256:{rewritten.sha256(Silence())}"
     assert not server.has_blob(digest)
     server.upload_stream(
-        rewritten.chunks(), rewritten.size, digest, nothing, label=str(rewritten.source)
+        rewritten.chunks, rewritten.size, digest, nothing, label=str(rewritten.source)
     )
     assert server.has_blob(digest)
     return digest
@@ -151,7 +151,7 @@ def test_a_source_that_changes_while_it_is_sent_leaves_no_blob(
             yield chunk
 
     with pytest.raises(FileProblem, match="changed while it was read"):
-        server.upload_stream(while_it_changes(), rewritten.size, digest, nothing, label=str(path))
+        server.upload_stream(while_it_changes, rewritten.size, digest, nothing, label=str(path))
     assert not server.has_blob(digest)
 
 
@@ -161,7 +161,7 @@ def test_bytes_that_are_not_those_of_the_digest_are_refused(
 ) -> None:
     digest = f"sha256:{hashlib.sha256(b'abc').hexdigest()}"
     with pytest.raises(FileProblem, match="x changed while it was sent"):
-        server.upload_stream([given], stated, digest, nothing, label="x")
+        server.upload_stream(lambda: [given], stated, digest, nothing, label="x")
     assert not server.has_blob(digest)
 
 

@@ -76,12 +76,14 @@ def littered(
     trial = new_trial_name(NAME)
     mark = new_served_name(f"{NAME}-{'b' * 12}")
     unserved = new_unserved_name(f"{NAME}-{'e' * 12}")
+    false = new_unserved_name(made.build)
     orphan = f"gone:q4-{'c' * 12}"
     empty = f"{NAME}-{'d' * 12}"
-    for name in (failed, trial, mark, unserved, orphan, empty):
+    for name in (failed, trial, mark, unserved, false, orphan, empty):
         server.copy(made.build, name)
     aged(bed, trial)
     aged(bed, unserved)
+    aged(bed, false)
     aged(bed, orphan)
     manifest(bed, empty).write_bytes(b"")
     aged(bed, empty)
@@ -101,6 +103,7 @@ def littered(
         trial: LeftoverKind.TRIAL,
         mark: LeftoverKind.MARK,
         unserved: LeftoverKind.MARK,
+        false: LeftoverKind.MARK,
         orphan: LeftoverKind.ORPHAN,
         empty: LeftoverKind.BROKEN,
         base: LeftoverKind.BASE,

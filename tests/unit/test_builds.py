@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from ollama_tools.errors import BuildLost, ModelNotFound, Overtaken
-from ollama_tools.model.builds import history, prune, rollback, switch
+from ollama_tools.errors import BuildLost, ModelNotFound, NotOllama, Overtaken, ServerError
+from ollama_tools.model.builds import history, prune, rollback, switch, whole
+from ollama_tools.model.leftovers import find_leftovers
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import Kind, new_unserved_name, own_name
 from ollama_tools.server.shown import Shown
@@ -27,12 +29,14 @@ class Memory:
     Attributes:
         manifests: Content and time of each name.
         now: Its time; every write takes a minute.
+        url: Its address.
         before: Called before each request, with its name and what it is about.
     """
 
     def __init__(self, *names: str) -> None:
         self.manifests: dict[str, tuple[str, datetime]] = {}
         self.now = START
+        self.url = "http://memory"
         self.before: Callable[[str, str], None] = lambda *_: None
         for each in names:
             self.write(each, f'{{"context": "{each}"}}')
@@ -152,6 +156,35 @@ def test_another_runs_build_is_left_where_it_won(memory: Memory) -> None:
     with pytest.raises(Overtaken, match=THREE):
         do_switch(memory, ONE)
     assert memory.manifests[NAME][0] == memory.manifests[THREE][0]
+
+
+def test_a_switch_that_nobody_writes_is_no_other_runs(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Memory, "copy", lambda *_: None)
+    with pytest.raises(NotOllama, match=f"as if {NAME} were switched"):
+        do_switch(memory, ONE)
+    assert memory.manifests[NAME][0] == memory.manifests[TWO][0]
+
+
+def leftovers(server: Server) -> object:
+    return find_leftovers(server, server.models(), NAME)
+
+
+@pytest.mark.parametrize("kind", OF_THE_WAY)
+@pytest.mark.parametrize("ask", [lambda server: whole(server, ONE), leftovers])
+def test_a_lost_answer_says_nothing_of_a_build(
+    memory: Memory, kind: type[ServerError], ask: Callable[[Server], object]
+) -> None:
+    memory.manifests.pop(NAME)
+
+    def lost(what: str, _: str) -> None:
+        if what == "show":
+            raise kind("no answer", "")
+
+    memory.before = lost
+    with pytest.raises(kind):
+        ask(as_server(memory))
 
 
 def test_a_build_that_goes_before_its_switch_is_lost(memory: Memory) -> None:

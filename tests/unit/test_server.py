@@ -208,8 +208,9 @@ def stream(*lines: object) -> str:
     [
         (stream({"status": "parsing GGUF"}, {"error": "boom"}), "/api/create: boom"),
         (stream({"status": "writing manifest"}), "ended without a result"),
-        ("<html>It works!</html>", "ended without a result"),
-        ("", "ended without a result"),
+        ("<html>It works!</html>", "gives no JSON"),
+        ("", "gives no JSON"),
+        (stream({"status": ["success"]}), "unexpected form"),
         ('{"status": "succ', "unexpected form"),
         (DEEP, "unexpected form"),
         (LONG_NUMBER, "unexpected form"),
@@ -220,6 +221,7 @@ def test_a_creation_that_does_not_end_in_success_has_failed(
     httpserver: HTTPServer, server: Server, body: str, words: str
 ) -> None:
     httpserver.expect_request("/api/create").respond_with_data(body)
+    httpserver.expect_request("/api/tags").respond_with_json({"models": []})
     with pytest.raises(ServerError) as caught:
         server.create({"model": "x"}, silent)
     assert words in caught.value.what
@@ -230,7 +232,7 @@ def test_a_creation_that_does_not_end_in_success_has_failed(
     ("body", "kind", "words"),
     [
         (stream({"status": "pulling manifest"}), PullFailed, "ended without a result"),
-        ("", PullFailed, "ended without a result"),
+        ("", NotOllama, "gives no JSON"),
         ("<html>", NotOllama, "unexpected form"),
         (stream({"status": {}}), NotOllama, "unexpected form"),
         (DEEP, NotOllama, "unexpected form"),
@@ -336,7 +338,32 @@ def test_checks_of_malformed_answers_fail_and_do_not_crash(
             assert each.status is Status.FAIL
             assert each.fix
     assert found["prompt"].status is Status.FAIL
-    assert found["context"].status is Status.UNKNOWN
+    # That no model is loaded is for the server to say.
+    assert found["context"].status is Status.FAIL
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/messages"])
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_who_gets_no_answer_judges_no_model(
+    httpserver: HTTPServer,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    status: int,
+) -> None:
+    monkeypatch.setattr("ollama_tools.server.transport._PAUSES", ())
+    one = {"name": "x:latest", "digest": "d", "size": 1}
+    httpserver.expect_request("/api/version").respond_with_json({"version": "0.34.4"})
+    httpserver.expect_request("/api/tags").respond_with_json({"models": [one]})
+    httpserver.expect_request("/api/ps").respond_with_json({"models": []})
+    httpserver.expect_request("/api/show").respond_with_json({"details": {}})
+    for each in ("/api/chat", "/v1/chat/completions", "/v1/responses", "/v1/messages"):
+        if each == path:
+            httpserver.expect_request(each).respond_with_data("<h1>busy</h1>", status=status)
+        else:
+            httpserver.expect_request(each).respond_with_json({})
+    with pytest.raises(ServerError, match=str(status)):
+        smoke_server(server, "x", TokenizerVersion.V13, prompt_tokens=256)
 
 
 def test_a_loaded_neighbour_that_cannot_be_shown_fails_no_check(
@@ -361,6 +388,8 @@ def test_a_loaded_neighbour_that_cannot_be_shown_fails_no_check(
     ):
         httpserver.expect_request(path).respond_with_json(body)
     httpserver.expect_request("/api/show").respond_with_handler(show)
+    for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages"):
+        httpserver.expect_request(path).respond_with_json({})
     report = smoke_server(server, "x", TokenizerVersion.V13, prompt_tokens=256)
     found = {each.id: each for each in report.checks}
     # The engine that another name on the same weights started is found behind it.
@@ -411,8 +440,9 @@ def test_however_busy_others_are_it_says_nothing_of_what_was_asked(
     gone = Answers(*[(404, {"error": "model 'a' not found"})] * 20, (200, {}))
     httpserver.expect_request("/api/show").respond_with_handler(show)
     httpserver.expect_request("/api/delete").respond_with_handler(gone)
-    httpserver.expect_request("/api/tags").respond_with_json(
-        {"models": [{"name": "a:latest", "digest": "d"}]}
+    there = [{"name": "a:latest", "digest": "d"}]
+    httpserver.expect_request("/api/tags").respond_with_handler(
+        lambda _: Response(json.dumps({"models": there if gone.given < 21 else []}))
     )
     assert server.show("a").system == "here"
     server.delete("a")

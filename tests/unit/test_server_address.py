@@ -31,7 +31,11 @@ def guarded(httpserver: HTTPServer) -> list[Request]:
 
     def answer(request: Request) -> Response:
         seen.append(request)
-        bodies = {"/api/version": {"version": "1"}, "/api/chat": {"message": {"role": "a"}}}
+        bodies = {
+            "/api/version": {"version": "1"},
+            "/api/show": {"details": {}},
+            "/api/chat": {"message": {"role": "a"}},
+        }
         body = bodies.get(request.path, {"status": "success", "models": []})
         return Response(json.dumps(body), content_type="application/json")
 
@@ -51,7 +55,7 @@ def ask_everything(server: Server) -> None:
     server.pull("a", insecure=False, advance=silent)
     server.chat({"model": "a"})
     server.has_blob("a")
-    server.upload_stream([b"a"], 1, "a", silent, label="a")
+    server.upload_stream(lambda: [b"a"], 1, "a", silent, label="a")
     server.client.chat("a", [])
 
 
@@ -61,7 +65,8 @@ def test_a_password_goes_with_every_request(httpserver: HTTPServer, guarded: lis
         ask_everything(server)
         assert SECRET not in f"{server.url} {server!r} {vars(server)} {parse_address(address)!r}"
     wanted = f"Basic {b64encode(f'me:{SECRET}'.encode()).decode()}"
-    assert len(guarded) == 11
+    # One more: it is looked whether a blob is there that was not said to be made.
+    assert len(guarded) == 12
     assert {each.headers["Authorization"] for each in guarded} == {wanted}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from ollama_tools.errors import PullFailed, ServerError
+from ollama_tools.errors import PullFailed, ServerError, ServerUnreachable
 from ollama_tools.server.client import Server
 
 OK = {"name": "a:latest", "digest": "d"}
@@ -47,7 +48,7 @@ class Flaky:
         if self.asked > self._times:
             return Response(json.dumps(self._body))
         headers = {"Retry-After": self._after} if self._after else {}
-        return Response("<title>Busy</title>", self._status, headers)
+        return Response("<title>Busy</title>", self._status, headers, mimetype="text/html")
 
 
 SAFE: dict[str, tuple[str, Callable[[Server], object], dict[str, Any]]] = {
@@ -64,7 +65,7 @@ SAFE: dict[str, tuple[str, Callable[[Server], object], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("route", SAFE)
 def test_what_changes_nothing_is_asked_again(
     httpserver: HTTPServer, server: Server, route: str, status: int
@@ -85,6 +86,19 @@ def test_it_is_not_asked_for_ever(httpserver: HTTPServer, server: Server, route:
         ask(server)
     assert flaky.asked == 4
     assert "503" in caught.value.what
+
+
+def test_who_waited_in_vain_does_not_wait_as_long_again(
+    httpserver: HTTPServer, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaky = Flaky(503, 1000, TAGS)
+    httpserver.expect_request("/api/tags").respond_with_handler(flaky)
+    with pytest.raises(ServerError, match="503"):
+        server.models()
+    monkeypatch.setattr("ollama_tools.server.transport._UNHEARD_SECONDS", 0.0)
+    with pytest.raises(ServerError, match="503"):
+        server.models()
+    assert flaky.asked == 5
 
 
 def test_a_wait_longer_than_ours_is_not_begun(httpserver: HTTPServer, server: Server) -> None:
@@ -130,9 +144,15 @@ def test_a_lost_answer_of_a_thing_done_is_success(
 class Resetting:
     """Takes requests and gives, one connection each, so many bytes of an answer, then a reset."""
 
-    def __init__(self, *answers: bytes) -> None:
+    def __init__(self, *answers: bytes, port: int = 0, after: float = 0.0) -> None:
         self._answers = answers
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._after = after
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", port))
+        # Until it listens, whoever comes is refused.
+        if not after:
+            self._listener.listen()
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.asked = 0
 
@@ -146,6 +166,9 @@ class Resetting:
         self._listener.close()
 
     def _run(self) -> None:
+        if self._after:
+            time.sleep(self._after)
+            self._listener.listen()
         for answer in self._answers:
             try:
                 connection, _ = self._listener.accept()
@@ -209,6 +232,92 @@ def test_a_pull_that_cannot_begin_yet_is_asked_for_again(
         assert flaky.asked == 4
 
 
+def answering(bodies: dict[str, Any]) -> bytes:
+    body = json.dumps(bodies).encode()
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return head + body
+
+
+def test_one_that_is_being_started_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_tools.server.transport._PAUSES", (0.05,) * 40)
+    good = answering(TAGS)
+    with Resetting(good) as bed, Server(bed.url) as server:
+        assert server.models()
+        port = int(bed.url.rpartition(":")[2])
+        bed.__exit__(None, None, None)
+        later = Resetting(good, port=port, after=0.4)
+        with later:
+            assert server.models()
+        assert later.asked == 1
+
+
+def test_one_that_was_never_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_tools.server.transport._PAUSES", (60.0,))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with Server(f"127.0.0.1:{port}") as server, pytest.raises(ServerUnreachable):
+        server.models()
+
+
+def test_bytes_are_sent_anew_where_they_did_not_arrive(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    flaky = Flaky(503, 2, {})
+    path = "/api/blobs/sha256:a"
+    httpserver.expect_request(path, method="HEAD").respond_with_handler(
+        lambda _: Response(status=200 if flaky.asked > 2 else 404)
+    )
+    httpserver.expect_request(path, method="POST").respond_with_handler(flaky)
+    sent = []
+
+    def pieces() -> Iterator[bytes]:
+        sent.append(1)
+        yield b"ab"
+
+    server.upload_stream(pieces, 2, "sha256:a", silent, label="x")
+    assert len(sent) == flaky.asked == 3
+
+
+PAGE = "<!DOCTYPE html>\n<html><head><title>503 Sorry</title></head><body>\x1b[31m</body></html>"
+HICCUPS = [
+    f"pull model manifest: 503: {PAGE}",
+    "pull model manifest: 429: <html><title>Too Many Requests</title>",
+    "read tcp 127.0.0.1:60234->127.0.0.1:5000: read: connection reset by peer",
+    'Get "http://m:1/v2/": EOF',
+    "503:",
+    "context canceled",
+]
+
+
+@pytest.mark.parametrize("times", [2, 1000])
+@pytest.mark.parametrize("message", HICCUPS)
+def test_a_pull_is_asked_again_where_the_registry_only_stumbled(
+    httpserver: HTTPServer,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    times: int,
+) -> None:
+    monkeypatch.setattr("ollama_tools.server.client._PULL_PAUSE", 0.01)
+    asked = []
+
+    def pull(_: Request) -> Response:
+        asked.append(1)
+        good = len(asked) > times
+        return Response(json.dumps({"status": "success"} if good else {"error": message}))
+
+    httpserver.expect_request("/api/pull").respond_with_handler(pull)
+    if times == 2:
+        server.pull("a", insecure=False, advance=silent)
+        assert len(asked) == 3
+        return
+    with pytest.raises(PullFailed) as caught:
+        server.pull("a", insecure=False, advance=silent)
+    assert len(asked) == 3
+    assert "<" not in caught.value.what
+    assert "again in a few" in caught.value.fix or "wait a few" in caught.value.fix
+
+
 def layer(done: int) -> dict[str, Any]:
     return {"status": "pulling d", "digest": "d", "total": 100, "completed": done}
 
@@ -228,4 +337,4 @@ def test_a_pull_that_brings_nothing_new_has_failed() -> None:
     with Resetting(*parts) as bed, Server(bed.url) as server:
         with pytest.raises(PullFailed, match="broke off"):
             server.pull("a", insecure=False, advance=silent)
-        assert bed.asked == 2
+        assert bed.asked == 4

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -39,7 +41,7 @@ ROUTES: dict[str, Callable[[Server], object]] = {
     "/api/create": lambda server: server.create({"model": "a"}, silent),
     "/api/pull": lambda server: server.pull("a", insecure=False, advance=silent),
     "/api/chat": lambda server: server.chat({"model": "a"}),
-    "/api/blobs/a": lambda server: server.upload_stream([b"a"], 1, "a", silent, label="a"),
+    "/api/blobs/a": lambda server: server.upload_stream(lambda: [b"a"], 1, "a", silent, label="a"),
 }
 PAGE = "<html><head><title>Sign in to ACME</title></head><body>\x1b[31mred" + "x" * 5000
 
@@ -102,6 +104,71 @@ def test_an_answer_without_content_is_not_nothing(
     httpserver.expect_request(path).respond_with_data(body)
     with pytest.raises(NotOllama):
         ROUTES[path](server)
+
+
+SILENT_SUCCESS: dict[str, Callable[[Server], object]] = {
+    "/api/delete": lambda server: server.delete("a"),
+    "/api/blobs/a": lambda server: server.upload_stream(lambda: [b"a"], 1, "a", silent, label="a"),
+    "/api/create": ROUTES["/api/create"],
+    "/api/pull": ROUTES["/api/pull"],
+}
+
+
+@pytest.mark.parametrize("body", ["", PAGE, '{"hello": "world"}'])
+@pytest.mark.parametrize("path", SILENT_SUCCESS)
+def test_what_changes_something_is_not_done_because_somebody_says_200(
+    httpserver: HTTPServer, server: Server, path: str, body: str
+) -> None:
+    httpserver.expect_request(path, method="HEAD").respond_with_data(status=404)
+    httpserver.expect_request(path).respond_with_data(body)
+    old = {"name": "a", "digest": "d", "modified_at": "2026-01-01T00:00:00Z"}
+    there = [old] if path == "/api/delete" else []
+    httpserver.expect_request("/api/tags").respond_with_json({"models": there})
+    with pytest.raises(ServerError) as caught:
+        SILENT_SUCCESS[path](server)
+    assert isinstance(caught.value, NotOllama) or "without a result" in caught.value.what
+
+
+def test_one_made_since_is_not_one_that_was_not_removed(
+    httpserver: HTTPServer, server: Server
+) -> None:
+    httpserver.expect_request("/api/delete").respond_with_data("")
+    made = datetime.now(UTC).isoformat()
+    new = {"name": "a", "digest": "d", "modified_at": made}
+    httpserver.expect_request("/api/tags").respond_with_json({"models": [new]})
+    server.delete("a")
+
+
+@pytest.mark.parametrize("path", ["/api/tags", "/api/ps", "/api/show"])
+def test_another_document_is_not_an_answer_that_there_is_none(
+    httpserver: HTTPServer, server: Server, path: str
+) -> None:
+    httpserver.expect_request(path).respond_with_json({"hello": "world", "error": None})
+    with pytest.raises(NotOllama):
+        ROUTES[path](server)
+
+
+def test_a_page_is_no_blob(httpserver: HTTPServer, server: Server) -> None:
+    httpserver.expect_request("/api/blobs/a").respond_with_data(PAGE, content_type="text/html")
+    with pytest.raises(NotOllama, match="page"):
+        server.has_blob("a")
+
+
+def test_an_answer_that_trickles_on_ends(httpserver: HTTPServer) -> None:
+    def lines(_: Request) -> Response:
+        def trickle() -> Iterator[bytes]:
+            for _ in range(400):
+                time.sleep(0.02)
+                yield b" "
+
+        return Response(trickle())
+
+    httpserver.expect_request("/api/tags").respond_with_handler(lines)
+    with (
+        Server(httpserver.url_for(""), timeout=0.5) as server,
+        pytest.raises(NotOllama, match="without an end"),
+    ):
+        server.models()
 
 
 def test_one_neighbour_does_not_hide_the_others(httpserver: HTTPServer, server: Server) -> None:

@@ -51,7 +51,7 @@ def frozen() -> Iterator[str]:
         lambda server: server.has_blob("sha256:a"),
         lambda server: server.create({"model": "a"}, silent),
         lambda server: server.pull("a", insecure=False, advance=silent),
-        lambda server: server.upload_stream([b"a"], 1, "sha256:a", silent, label="a"),
+        lambda server: server.upload_stream(lambda: [b"a"], 1, "sha256:a", silent, label="a"),
         lambda server: server.chat({"model": "a"}),
         lambda server: list(server.events("/v1/responses", {})),
     ],
