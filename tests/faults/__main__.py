@@ -11,13 +11,14 @@ import random
 import re
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from tests.faults.bed import fault_bed
 from tests.faults.cases import Case, all_cases
 from tests.faults.judge import findings
 from tests.faults.run import LIMIT, Runner
-from tests.faults.table import DOCUMENT, Judged, markdown, summary
+from tests.faults.table import DOCUMENT, Row, markdown, summary
 
 
 def main() -> int:
@@ -31,20 +32,40 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds until one has no end")
     parser.add_argument("--list", action="store_true", help="only print their names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was seen")
-    parser.add_argument("--write", action="store_true", help="write docs/reference/faults.md")
+    parser.add_argument(
+        "--write",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="write docs/reference/faults.md; with files, from what --json wrote into them, the "
+        "last of a case counting",
+    )
     parser.add_argument("--verbose", action="store_true", help="print what the product said")
     options = parser.parse_args()
     cases = chosen(options)
     if options.list:
         print(*(each.id for each in cases), sep="\n")
         return 0
-    if options.write and len(cases) < len(all_cases()):
-        parser.error("--write wants all cases")
-    judged = run(cases, options.limit, options.json, verbose=options.verbose)
-    print(*summary(judged), sep="\n")
     if options.write:
-        DOCUMENT.write_text(markdown(judged), encoding="utf-8")
-    return 1 if any(found for _, found in judged) else 0
+        rows = told(cases, options.write)
+    else:
+        rows = run(cases, options.limit, options.json, verbose=options.verbose)
+    print(*summary(rows), sep="\n")
+    if options.write is not None:
+        if len(rows) < len(all_cases()):
+            parser.error(f"--write wants all cases, not {len(rows)} of {len(all_cases())}")
+        DOCUMENT.write_text(markdown(rows), encoding="utf-8")
+    return 1 if any(each.wrong for each in rows) else 0
+
+
+def told(cases: list[Case], files: list[Path]) -> list[Row]:
+    """What earlier runs wrote about cases; the last word about each."""
+    found = {}
+    for file in files:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            row = Row.parse(json.loads(line)["row"])
+            found[row.case] = row
+    return [found[each.id] for each in cases if each.id in found]
 
 
 def chosen(options: argparse.Namespace) -> list[Case]:
@@ -64,7 +85,7 @@ def chosen(options: argparse.Namespace) -> list[Case]:
 
 def run(
     cases: list[Case], limit: float, file: Path | None = None, *, verbose: bool = False
-) -> list[Judged]:
+) -> list[Row]:
     """Run cases one after the other, with a line for each.
 
     Args:
@@ -73,7 +94,7 @@ def run(
         file: Where to write what was seen, a line of JSON for each case.
         verbose: Whether to print what the product said.
     """
-    judged: list[Judged] = []
+    rows: list[Row] = []
     started = time.monotonic()
     if file is not None:
         file.write_text("")
@@ -82,7 +103,8 @@ def run(
         for number, case in enumerate(cases, 1):
             result = runner.run(case)
             found = findings(result)
-            judged.append((result, found))
+            row = Row.of(result, found)
+            rows.append(row)
             passed = time.monotonic() - started
             print(
                 f"[{number}/{len(cases)} {passed:.0f} s] {'FAIL' if found else 'ok  '} {case.id}: "
@@ -94,10 +116,10 @@ def run(
             if verbose:
                 print(result.ended.text, flush=True)
             if file is not None:
-                document = {**result.as_json(), "wrong": [str(each) for each in found]}
+                document = {"row": asdict(row), **result.as_json()}
                 with file.open("a", encoding="utf-8") as lines:
                     lines.write(f"{json.dumps(document)}\n")
-    return judged
+    return rows
 
 
 if __name__ == "__main__":

@@ -223,7 +223,11 @@ UNAUTHORIZED = Kind(
 )
 FORBIDDEN = Kind("403", html_answer(403), ALWAYS, rf"refuse|forb|{_CREDENTIALS}")
 NO_PAGE = Kind(
-    "404 as a page", html_answer(404), ALWAYS, r"not as|no Ollama|address|no file|answers 404"
+    "404 as a page",
+    html_answer(404),
+    ALWAYS,
+    # A server says of its registry's 404 that the file does not exist.
+    r"not as|no Ollama|address|no file|answers 404|does not exist",
 )
 PROXY_ASKS = Kind(
     "407", html_answer(407, Proxy_Authenticate='Basic realm="planted"'), ALWAYS, "[Pp]roxy"
@@ -445,7 +449,8 @@ WRITES: _Table = (
     (commands.PULL_MODELFILE, [PULL], (CUT, LOST, UNAVAILABLE, STALL_LATE, RUDE)),
     (commands.PULL_HUB, [DELETE], (RESET, LOST, GONE)),
     (commands.ROLLBACK, [COPY], _WRITES),
-    (commands.FORCED, [CREATE, COPY, DELETE], (LOST, UNAVAILABLE, NOTHING, GONE)),
+    # What is made anew is the build that serves already, so that nothing is copied.
+    (commands.FORCED, [CREATE, DELETE], (LOST, UNAVAILABLE, NOTHING, GONE)),
     (commands.PRUNE, [DELETE], _WRITES),
 )
 CHATS: _Table = (

@@ -102,17 +102,12 @@ class Result:
         return self.again is None or _standing(self.healed) == _standing(self.reference.after)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for a file."""
+        """What the table does not tell of it, for a file."""
         return {
-            "id": self.case.id,
             "group": self.case.group,
-            "exit_code": self.ended.code,
-            "seconds": round(self.ended.seconds, 2),
             "peak_mb": round(self.ended.peak / 1e6),
             "hit": self.hit,
-            "served": self.served,
             "done": self.is_done,
-            "healed": self.is_healed,
             "again": self.again.code if self.again else None,
             "left": list(self.left),
             "unknown": list(self.unknown),

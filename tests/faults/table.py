@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from tests.faults.judge import Finding, Wrong
 from tests.faults.run import LIMIT, Result
@@ -12,14 +14,14 @@ from tests.testbed.build import NEWEST
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 
-Judged = tuple[Result, list[Finding]]
-
+_HEAD = "| command | fault | exit | seconds | served | left | healed | wrong |"
 _INTRODUCTION = f"""\
 <!-- Written by `python -m tests.faults --write`, which puts every fault to the command line. -->
 # When things go wrong
 
 Each line is a fault that was put between the command line and a live Ollama {NEWEST}, or the hub:
-what it did to which request of which command, and what came of it.
+what it did to which request of which command, and what came of it. The command line was given
+8 seconds of patience (`DEVSTRAL_OLLAMA_TIMEOUT=8`); as it comes, it waits longer.
 
 - **exit:** the exit code; a signal's number below zero; *none* where it had not ended after
   {LIMIT:.0f} seconds.
@@ -32,47 +34,106 @@ what it did to which request of which command, and what came of it.
 """
 
 
-def markdown(judged: Sequence[Judged]) -> str:
+@dataclass(frozen=True)
+class Row:
+    """What was seen of a case, as far as it is told.
+
+    Attributes:
+        case: The case's name.
+        code: The exit code; None where it did not end.
+        seconds: How long it took.
+        served: What the public name stood for afterwards, in a word.
+        is_served: Whether something served that may, or nothing did before.
+        left: How many things were left.
+        is_found: Whether ``prune`` finds them.
+        healed: Whether the next run has ended well; None where there was none.
+        wrong: What is wrong, each with its details.
+    """
+
+    case: str
+    code: int | None
+    seconds: float
+    served: str
+    is_served: bool
+    left: int
+    is_found: bool
+    healed: bool | None
+    wrong: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: Result, found: Sequence[Finding]) -> Self:
+        """The row of a case that was just run."""
+        return cls(
+            case=result.case.id,
+            code=result.ended.code,
+            seconds=round(result.ended.seconds, 1),
+            served=result.served,
+            is_served=result.served in ("old", "new") or not result.reference.before,
+            left=len(result.left),
+            is_found=not result.unknown,
+            healed=None if result.again is None else result.is_healed,
+            wrong=tuple(map(str, found)),
+        )
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Self:
+        """The row as :meth:`as_json` has it."""
+        return cls(**{**document, "wrong": tuple(document["wrong"])})
+
+    @property
+    def kinds(self) -> set[str]:
+        """What is wrong, without details."""
+        return {each.partition(":")[0] for each in self.wrong}
+
+
+def markdown(rows: Sequence[Row]) -> str:
     """The whole document."""
-    return "\n".join([_INTRODUCTION, *summary(judged), "", *table(judged)]) + "\n"
+    return "\n".join([_INTRODUCTION, *summary(rows), "", *table(rows)]) + "\n"
 
 
-def summary(judged: Sequence[Judged]) -> Iterator[str]:
+def summary(rows: Sequence[Row]) -> Iterator[str]:
     """The counts."""
-    results = [result for result, _ in judged]
-    ended = [each for each in results if each.ended.code is not None]
-    serving = sum(each.served in ("old", "new") or not each.reference.before for each in results)
+    ended = [each for each in rows if each.code is not None]
+    asked_again = [each.healed for each in rows if each.healed is not None]
     yield "| of the cases | |"
     yield "|---|---|"
-    yield f"| all | {len(results)} |"
+    yield f"| all | {len(rows)} |"
     yield f"| ended by themselves | {len(ended)} |"
-    yield f"| served the old or the new build | {serving} |"
-    yield f"| healed by the next run | {sum(each.is_healed for each in results)} |"
-    yield f"| left nothing that `prune` does not find | {sum(not r.unknown for r in results)} |"
-    yield f"| with nothing wrong | {sum(not found for _, found in judged)} |"
-    slowest = max(ended, key=lambda each: each.ended.seconds, default=None)
+    yield f"| served the old or the new build | {sum(each.is_served for each in rows)} |"
+    yield f"| healed by the next run, of {len(asked_again)} that had one | {sum(asked_again)} |"
+    yield f"| left nothing that `prune` does not find | {sum(each.is_found for each in rows)} |"
+    yield f"| with nothing wrong | {sum(not each.wrong for each in rows)} |"
+    slowest = max(ended, key=lambda each: each.seconds, default=None)
     if slowest is not None:
-        yield f"| slowest that ended | {slowest.ended.seconds:.1f} s: {_cell(slowest.case.id)} |"
-    counts = Counter(wrong for _, found in judged for wrong in {each.wrong for each in found})
+        yield f"| slowest that ended | {slowest.seconds:.1f} s: {_cell(slowest.case)} |"
+    counts = Counter(kind for each in rows for kind in each.kinds)
     for wrong in Wrong:
-        if counts[wrong]:
-            yield f"| {wrong.value} | {counts[wrong]} |"
+        if wrong is Wrong.SECRET or counts[wrong.value]:
+            yield f"| {wrong.value} | {counts[wrong.value]} |"
 
 
-def table(judged: Sequence[Judged]) -> Iterator[str]:
+def table(rows: Sequence[Row]) -> Iterator[str]:
     """A line for each case."""
-    yield "| command | fault | exit | seconds | served | left | healed | wrong |"
+    yield _HEAD
     yield "|---|---|---|---|---|---|---|---|"
-    for result, found in judged:
-        command, _, fault = result.case.id.partition(" | ")
-        code = "none" if result.ended.code is None else str(result.ended.code)
-        left = len(result.left)
-        healed = "" if result.again is None else "yes" if result.is_healed else "**no**"
-        wrong = ", ".join(sorted({each.wrong.value for each in found}))
+    for each in rows:
+        code = "none" if each.code is None else str(each.code)
+        healed = "" if each.healed is None else "yes" if each.healed else "**no**"
         yield (
-            f"| {_cell(command)} | {_cell(fault)} | {code} | {result.ended.seconds:.1f} "
-            f"| {result.served} | {left or ''} | {healed} | {wrong} |"
+            f"| {_cells(each.case)} | {code} | {each.seconds:.1f} | {each.served} "
+            f"| {each.left or ''} | {healed} | {', '.join(sorted(each.kinds))} |"
         )
+
+
+def cases_of(document: str) -> list[str]:
+    """The cases that a document tells of, as its first two columns have them."""
+    lines = document.partition(_HEAD)[2].splitlines()[2:]
+    return [line.removeprefix("| ").rpartition(" |")[0].rsplit(" | ", 6)[0] for line in lines]
+
+
+def _cells(case: str) -> str:
+    command, _, fault = case.partition(" | ")
+    return f"{_cell(command)} | {_cell(fault)}"
 
 
 def _cell(text: str) -> str:

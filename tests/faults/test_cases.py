@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults.cases import all_cases
 from tests.faults.commands import COMMANDS
+from tests.faults.table import DOCUMENT, cases_of
 
 CASES = all_cases()
 SELECTED = [each for each in CASES if each.is_selected]
@@ -24,6 +25,11 @@ def test_those_that_run_with_every_change_are_of_every_kind() -> None:
     assert {each.command.word for each in SELECTED} == {each.command.word for each in CASES}
     numbers = {each.sent.number for each in SELECTED if each.sent}
     assert numbers == {each.sent.number for each in CASES if each.sent}
+
+
+def test_the_document_tells_of_each_of_them_and_of_no_other() -> None:
+    told = cases_of(DOCUMENT.read_text(encoding="utf-8"))
+    assert told == [each.id for each in CASES]
 
 
 def test_the_same_cases_come_every_time() -> None:
