@@ -15,6 +15,7 @@ from ollama_tools.model.builds import history, rollback
 from ollama_tools.server.client import Server, find_model
 from tests.stress import actors
 from tests.stress.actors import NAME, PASSING, QUANT, Bed, Counts
+from tests.testbed.until import end_with_parent
 
 STAYING = (4096, 8192, 16384)
 """Contexts of the builds that the name is switched between."""
@@ -122,6 +123,7 @@ def stress(url: str, registry: str, *, switches: int, processes: int, seed: int 
 
 
 def _act(actor: Actor, bed: Bed, queue: Queue[Counts], seed: int, *more: int) -> None:
+    end_with_parent()
     counts = Counts()
     try:
         actor(bed, counts, random.Random(seed), *more)

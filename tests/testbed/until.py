@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable
+from multiprocessing.connection import wait
 
 
 def until_interrupted(serve: Callable[[], None]) -> None:
@@ -17,3 +21,19 @@ def until_interrupted(serve: Callable[[], None]) -> None:
         signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         serve()
+
+
+def end_with_parent() -> None:
+    """Lets this process of :mod:`multiprocessing` end as soon as the one that started it is gone.
+
+    ``daemon`` does so only where the parent ends in order, and not where it is killed.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
