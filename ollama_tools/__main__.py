@@ -27,7 +27,14 @@ def main() -> NoReturn:
 
     _hasten()
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+        # What is done is done and said; while the interpreter ends, a signal would only kill it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    except KeyboardInterrupt as interrupt:
+        code = _report_interrupt(interrupt)
+    sys.exit(code)
 
 
 def _hasten() -> None:

@@ -15,11 +15,11 @@ from ollama_tools.errors import (
     ServerError,
 )
 from ollama_tools.model.bring import RemoveBase, warn_of_base
-from ollama_tools.model.builds import builds_of, whole
+from ollama_tools.model.builds import standing
 from ollama_tools.model.plan import Plan
 from ollama_tools.model.steps import Run
 from ollama_tools.progress import Progress
-from ollama_tools.server.client import Server, find_model
+from ollama_tools.server.client import Server
 from ollama_tools.server.origin import Origin, OriginJson
 
 _PLANS = 3
@@ -168,29 +168,10 @@ def _standing(plan: Plan, run: Run) -> str:
     if run.switched:
         return f"{plan.name} stands for {run.build} already"
     if run.switching:
-        return _seen(plan, run)
+        return standing(run.server, plan.name, plan.compared.current)
     if plan.compared.current is not None:
         return f"{plan.name} serves as before"
     return f"{plan.name} is not on the server yet"
-
-
-def _seen(plan: Plan, run: Run) -> str:
-    """What the public name stands for after a switch that went wrong, as the server says it."""
-    before = plan.compared.current
-    try:
-        models = run.server.models_with(plan.name)
-        current = find_model(models, plan.name)
-        if current is None and before is None:
-            return f"{plan.name} is not on the server yet"
-        if current is not None and whole(run.server, plan.name):
-            if before is not None and before.digest == current.digest:
-                return f"{plan.name} serves as before"
-            for each in builds_of(models, plan.name):
-                if each.serving:
-                    return f"{plan.name} stands for {each.name}"
-    except ServerError:
-        return f"nobody knows what {plan.name} stands for now: the next run looks and mends it"
-    return f"{plan.name} stands for nothing whole: the next run looks and mends it"
 
 
 def _outcome(plan: Plan, run: Run) -> Outcome:

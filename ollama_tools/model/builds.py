@@ -170,7 +170,11 @@ def history(server: Server, name: str) -> list[Build]:
     Raises:
         ModelNotFound: The server has no build of the name.
     """
-    found = builds_of(server.models_with(name), name)
+    return _builds_in(server.models_with(name), name)
+
+
+def _builds_in(models: Sequence[InstalledModel], name: str) -> list[Build]:
+    found = builds_of(models, name)
     if not found:
         raise _no_builds(name)
     return found
@@ -283,7 +287,8 @@ def rollback(
 def _rolled_back(
     server: Server, name: str, to: str | None, progress: Progress, *, dry_run: bool
 ) -> Rollback:
-    kept = history(server, name)
+    models = server.models_with(name)
+    kept = _builds_in(models, name)
     public = _public(kept)
     chosen = _named(kept, public, to) if to is not None else _before(kept, public)
     serving = next((each.name for each in kept if each.serving), None)
@@ -294,7 +299,11 @@ def _rolled_back(
     with suppress(ModelNotFound, LayerLost):
         free_engine(server, chosen.name, progress)
     progress.step(f"switch {public} to {chosen.name}")
-    previous = switch(server, public, chosen.name).previous
+    try:
+        previous = switch(server, public, chosen.name).previous
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(standing(server, public, find_model(models, public)))
+        raise
     return Rollback(public, chosen.name, previous, changed=True)
 
 
@@ -400,6 +409,30 @@ def whole(server: Server, name: str) -> bool:
             return False
         raise
     return all(server.has_blob(each) for each in blobs)
+
+
+def standing(server: Server, name: str, before: InstalledModel | None) -> str:
+    """What a public name stands for after a switch that went wrong, in the words of a message.
+
+    Args:
+        server: The server.
+        name: The public name.
+        before: What it stood for before; None where it was new.
+    """
+    try:
+        models = server.models_with(name)
+        current = find_model(models, name)
+        if current is None and before is None:
+            return f"{name} is not on the server yet"
+        if current is not None and whole(server, name):
+            if before is not None and before.digest == current.digest:
+                return f"{name} serves as before"
+            for each in builds_of(models, name):
+                if each.serving:
+                    return f"{name} stands for {each.name}"
+    except ServerError:
+        return f"nobody knows what {name} stands for now: the next run looks and mends it"
+    return f"{name} stands for nothing whole: the next run looks and mends it"
 
 
 def _put_back(server: Server, name: str, previous: str | None, target: InstalledModel) -> None:

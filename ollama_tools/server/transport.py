@@ -376,6 +376,7 @@ def again(
     """
     delays, pauses = iter(SECONDS_BETWEEN_TRIES), iter(_PAUSES)
     started = time.monotonic()
+    listened = _RESTART_SECONDS if heard else 0.0
     while True:
         try:
             return ask()
@@ -383,8 +384,10 @@ def again(
             limit = {
                 Broken: seconds if heard else min(seconds, _UNHEARD_SECONDS),
                 Busy: seconds,
-                Refused: min(seconds, _RESTART_SECONDS) if heard else 0.0,
+                Refused: min(seconds, listened),
             }.get(type(error), 0.0)
+            # Who hung up has listened, though it may have been no server.
+            listened = max(listened, _UNHEARD_SECONDS)
             is_busy = isinstance(error, Busy)
             pause = next(pauses, None)
             if not (safe or (busy and is_busy)) or pause is None:

@@ -193,6 +193,22 @@ def test_a_build_that_goes_before_its_switch_is_lost(memory: Memory) -> None:
         do_switch(memory, ONE)
 
 
+@pytest.mark.parametrize(("after", "what"), [(False, "serves as before"), (True, f"for {ONE}")])
+def test_an_interrupted_rollback_says_what_serves(memory: Memory, after: bool, what: str) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    once(
+        memory,
+        "copy",
+        NAME,
+        (lambda: once(memory, "tags", "", interrupt)) if after else interrupt,
+    )
+    with pytest.raises(KeyboardInterrupt) as caught:
+        rollback(as_server(memory), NAME)
+    assert what in " ".join(caught.value.__notes__)
+
+
 def test_a_rollback_chooses_again_where_its_build_goes() -> None:
     memory = Memory(THREE, ONE, TWO)
     memory.copy(TWO, NAME)

@@ -146,14 +146,9 @@ class Resetting:
 
     def __init__(self, *answers: bytes, port: int = 0, after: float = 0.0) -> None:
         self._answers = answers
+        self._port = port
         self._after = after
-        self._listener = socket.socket()
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", port))
-        # Until it listens, whoever comes is refused.
-        if not after:
-            self._listener.listen()
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = None if after else self._listen()
         self.asked = 0
 
     def __enter__(self) -> Resetting:
@@ -163,21 +158,32 @@ class Resetting:
     def __exit__(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def _listen(self) -> socket.socket:
+        listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = listener.getsockname()[1]
+        return listener
 
     def _run(self) -> None:
-        if self._after:
-            time.sleep(self._after)
-            self._listener.listen()
-        for answer in self._answers:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65536)
-                self.asked += 1
-                connection.sendall(answer)
+        # Until it listens, whoever comes is refused.
+        time.sleep(self._after)
+        self._listener = self._listener or self._listen()
+        with self._listener:
+            for answer in self._answers:
+                try:
+                    connection, _ = self._listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    self.asked += 1
+                    connection.sendall(answer)
 
 
 def chunked(*lines: object, whole: bool) -> bytes:
@@ -238,17 +244,20 @@ def answering(bodies: dict[str, Any]) -> bytes:
     return head + body
 
 
-def test_one_that_is_being_started_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("heard", [True, False])
+def test_one_that_is_being_started_again_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
     monkeypatch.setattr("ollama_tools.server.transport._PAUSES", (0.05,) * 40)
     good = answering(TAGS)
-    with Resetting(good) as bed, Server(bed.url) as server:
-        assert server.models()
-        port = int(bed.url.rpartition(":")[2])
-        bed.__exit__(None, None, None)
-        later = Resetting(good, port=port, after=0.4)
-        with later:
+    answers = [good, b""] if heard else [b""]
+    with Resetting(*answers) as bed, Server(bed.url) as server:
+        if heard:
             assert server.models()
-        assert later.asked == 1
+        port = int(bed.url.rpartition(":")[2])
+        with Resetting(good, port=port, after=0.5) as later:
+            assert server.models()
+        assert (bed.asked, later.asked) == (len(answers), 1)
 
 
 def test_one_that_was_never_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

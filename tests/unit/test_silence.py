@@ -14,8 +14,8 @@ MAY = {
     # What is put away, or told, after something else has failed already.
     "lint.live._put_away",
     "model.apply._remove_base",
-    "model.apply._seen",
     "model.builds._put_back",
+    "model.builds.standing",
     "server.client.Server._comes_back",
 }
 
