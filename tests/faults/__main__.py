@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.faults.bed import fault_bed
-from tests.faults.cases import Case, all_cases
+from tests.faults.cases import Case, all_cases, selection
 from tests.faults.judge import findings
 from tests.faults.run import LIMIT, Runner
 from tests.faults.table import DOCUMENT, Row, markdown, summary
@@ -72,10 +72,9 @@ def chosen(options: argparse.Namespace) -> list[Case]:
     """The cases that the options name."""
     cases = [
         each
-        for each in all_cases()
+        for each in (selection() if options.selected else all_cases())
         if (not options.only or re.search(options.only, each.id))
         and (not options.group or each.group in options.group)
-        and (not options.selected or each.is_selected)
     ]
     if options.sample is not None and options.sample < len(cases):
         drawn = random.Random(options.seed).sample(range(len(cases)), options.sample)

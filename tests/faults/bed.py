@@ -89,7 +89,13 @@ class Bed:
         self._root = root
         self._home = root / "home"
         self._states = root / "states"
+        self._seen = 0
         self._direct = httpx.Client(base_url=server.url, timeout=60.0, trust_env=False)
+
+    @property
+    def here(self) -> Path:
+        """The folder in which the command line is run."""
+        return self._home / "cwd"
 
     # The state of things
 
@@ -194,6 +200,14 @@ class Bed:
             if secret.encode() in each.read_bytes() or secret in str(each)
         ]
 
+    def logged(self) -> str:
+        """What the server has written to its log since this was called last."""
+        with self.server.log_path.open("rb") as log:
+            log.seek(self._seen)
+            text = log.read()
+        self._seen += len(text)
+        return text.decode(errors="backslashreplace")
+
     def asked(self) -> int:
         """How many requests there were since the last reset."""
         return len(self.to_server.asked) + len(self.to_hub.asked)
@@ -227,7 +241,7 @@ class Bed:
             process = subprocess.Popen(
                 # An answer without end must not take the machine with it.
                 ["/bin/sh", "-c", f'ulimit -v {_MEMORY_KIB}; exec "$@"', "sh", *line],
-                cwd=self._home / "cwd",
+                cwd=self.here,
                 env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,

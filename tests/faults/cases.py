@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
+from pathlib import Path
 
 from tests.faults import commands
 from tests.faults.commands import COMMANDS, Command
-from tests.testbed.faults import bodies
+from tests.testbed.faults import bodies, hostile
 from tests.testbed.faults.kinds import (
     Cut,
     Elsewhere,
@@ -34,8 +35,6 @@ from tests.testbed.faults.kinds import (
     json_answer,
 )
 from tests.testbed.faults.proxy import ALWAYS, ONCE, When
-
-_SHARE_OF_SELECTION = 6
 
 
 class Side(StrEnum):
@@ -120,6 +119,7 @@ class Case:
         sent: The signal that is sent.
         environment: Variables that are otherwise.
         more: More arguments.
+        file: Writes the last argument's file, before the command is run.
         label: What tells it apart where nothing above does.
     """
 
@@ -130,6 +130,7 @@ class Case:
     sent: Sent | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     more: tuple[str, ...] = ()
+    file: Callable[[Path], None] | None = None
     label: str = ""
 
     @property
@@ -142,11 +143,14 @@ class Case:
         return f"{self.command.name} | {what}"
 
     @property
-    def is_selected(self) -> bool:
-        """Whether it is one of those that run with every change; new cases move no others."""
-        if self.kind is not None and self.kind.heavy:
-            return False
-        return sha256(self.id.encode()).digest()[0] % _SHARE_OF_SELECTION == 0
+    def traits(self) -> set[tuple[str, str]]:
+        """What a choice of the cases should have each of."""
+        found = {("command", self.command.name), (self.group, self.command.word)}
+        if self.kind is not None and self.route is not None:
+            found |= {("route", self.route.name), ("kind", self.kind.name)}
+        if self.sent is not None:
+            found.add(("signal", self.sent.number.name))
+        return found
 
 
 def _server(name: str, method: str = ".*", path: str = "", *, safe: bool = False) -> Route:
@@ -496,7 +500,22 @@ def all_cases() -> list[Case]:
         for route in routes
         for kind in kinds
     ]
-    return [*found, *_signals(), *_secrets()]
+    return [*found, *_signals(), *_secrets(), *_files()]
+
+
+def selection() -> list[Case]:
+    """Those that run with every change: of each trait one, in the order in which all are run."""
+    cases = [each for each in all_cases() if each.kind is None or not each.kind.heavy]
+    # By something that no table has an order of, so that they come from all over the tables.
+    left = sorted(cases, key=lambda case: sha256(case.id.encode()).digest())
+    have: set[tuple[str, str]] = set()
+    chosen = set()
+    while True:
+        best = max(left, key=lambda case: len(case.traits - have))
+        if best.traits <= have:
+            return [each for each in cases if each.id in chosen]
+        have |= best.traits
+        chosen.add(best.id)
 
 
 def _signals() -> Iterator[Case]:
@@ -543,6 +562,20 @@ def _secrets() -> Iterator[Case]:
     }.items():
         odd = Command("create", ("create", reference, "--name", commands.NAME, "--no-check"))
         yield Case("secret", odd, label=label)
+
+
+def _files() -> Iterator[Case]:
+    """What is given to ``lint``; without the file it only says that there is none."""
+    steps = ("print $x $x", 'printf "%s%s" $x $x', "html (print $x $x)", "js (print $x $x)")
+    files: list[tuple[str, str, Callable[[Path], None]]] = [
+        *((f"doublings by {each}", "hostile.gotmpl", hostile.Doubling(each)) for each in steps),
+        ("template of 14 MB", "hostile.gotmpl", hostile.long_template),
+        ("text of 10 GB", "hostile.jinja", hostile.repeating),
+        ("16,000,000 arrays in an array", "hostile.gguf", hostile.nested_arrays),
+    ]
+    for label, name, write in files:
+        lint = Command("lint", ("lint", name), judges=True, next=())
+        yield Case("file", lint, file=write, label=label)
 
 
 def covered() -> dict[str, set[str]]:

@@ -86,8 +86,9 @@ def _always(result: Result) -> Iterator[Finding]:
         yield Finding(Wrong.LEFT, ", ".join(result.unknown))
     if result.ended.peak > MOST_MEMORY:
         yield Finding(Wrong.MEMORY, f"{result.ended.peak / 1e9:.1f} GB")
+    texts = [each.text for each in (result.ended, result.again) if each is not None]
     for secret in SECRETS:
-        if secret in result.ended.text:
+        if any(secret in each for each in texts):
             yield Finding(Wrong.SECRET, "printed")
     for leak in result.leaks:
         yield Finding(Wrong.SECRET, leak)

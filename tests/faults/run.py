@@ -105,7 +105,6 @@ class Result:
         """What the table does not tell of it, for a file."""
         return {
             "group": self.case.group,
-            "peak_mb": round(self.ended.peak / 1e6),
             "hit": self.hit,
             "done": self.is_done,
             "again": self.again.code if self.again else None,
@@ -152,6 +151,8 @@ class Runner:
         bed, command = self._bed, case.command
         reference = self.reference(command)
         bed.reset(command.state)
+        if case.file is not None:
+            case.file(bed.here / case.command.arguments[-1])
         sender = _Sender(case, reference, bed) if case.sent else None
         self._arm(case)
         ended = bed.run(
@@ -166,6 +167,8 @@ class Runner:
             hit = int(sender.sent)
         leaks = [f"{secret} in {path}" for secret in SECRETS for path in bed.files_with(secret)]
         leaks += self._sent_tokens()
+        log = bed.logged()
+        leaks += [f"{secret} in the server's log" for secret in SECRETS if secret in log]
         bed.heal()
         after, partial = bed.names(), bed.partial_blobs()
         again, healed = None, after

@@ -42,6 +42,7 @@ class Row:
         case: The case's name.
         code: The exit code; None where it did not end.
         seconds: How long it took.
+        peak: The most memory it took, in MB.
         served: What the public name stood for afterwards, in a word.
         is_served: Whether something served that may, or nothing did before.
         left: How many things were left.
@@ -53,6 +54,7 @@ class Row:
     case: str
     code: int | None
     seconds: float
+    peak: int
     served: str
     is_served: bool
     left: int
@@ -67,6 +69,7 @@ class Row:
             case=result.case.id,
             code=result.ended.code,
             seconds=round(result.ended.seconds, 1),
+            peak=round(result.ended.peak / 1e6),
             served=result.served,
             is_served=result.served in ("old", "new") or not result.reference.before,
             left=len(result.left),
@@ -106,6 +109,8 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     slowest = max(ended, key=lambda each: each.seconds, default=None)
     if slowest is not None:
         yield f"| slowest that ended | {slowest.seconds:.1f} s: {_cell(slowest.case)} |"
+        largest = max(rows, key=lambda each: each.peak)
+        yield f"| most memory | {largest.peak} MB: {_cell(largest.case)} |"
     counts = Counter(kind for each in rows for kind in each.kinds)
     for wrong in Wrong:
         if wrong is Wrong.SECRET or counts[wrong.value]:

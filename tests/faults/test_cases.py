@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.faults.cases import all_cases
+from tests.faults.cases import all_cases, selection
 from tests.faults.commands import COMMANDS
 from tests.faults.table import DOCUMENT, cases_of
 
 CASES = all_cases()
-SELECTED = [each for each in CASES if each.is_selected]
+SELECTED = selection()
 
 
 def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
@@ -21,10 +21,10 @@ def test_every_command_goes_wrong_somewhere() -> None:
 
 
 def test_those_that_run_with_every_change_are_of_every_kind() -> None:
-    assert {each.group for each in SELECTED} == {each.group for each in CASES}
-    assert {each.command.word for each in SELECTED} == {each.command.word for each in CASES}
-    numbers = {each.sent.number for each in SELECTED if each.sent}
-    assert numbers == {each.sent.number for each in CASES if each.sent}
+    light = [each for each in CASES if each.kind is None or not each.kind.heavy]
+    traits = {trait for each in SELECTED for trait in each.traits}
+    assert traits == {trait for each in light for trait in each.traits}
+    assert {each.route for each in SELECTED} == {each.route for each in CASES}
 
 
 def test_the_document_tells_of_each_of_them_and_of_no_other() -> None:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.bed import fault_bed
-from tests.faults.cases import Case, all_cases
+from tests.faults.cases import Case, selection
 from tests.faults.judge import findings
 from tests.faults.run import Runner
 
 # Half of what all cases are given: what waits longer here than the product is told to never ends.
 _LIMIT = 30.0
-SELECTED = [each for each in all_cases() if each.is_selected]
+SELECTED = selection()
 
 
 @pytest.fixture(scope="module")
