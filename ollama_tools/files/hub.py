@@ -372,6 +372,11 @@ def _explained(file: HubFile) -> Iterator[None]:
         raise HubError(f"{file.repository} has no file {file.filename!r}") from error
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
+        if status == 407:
+            raise HubError(
+                "the proxy before the hub asks for credentials",
+                "write user, colon, password and @ before the host in HTTPS_PROXY",
+            ) from error
         if status in (401, 403):
             raise HubError(f"the hub refuses {file} ({status})", "log in: hf auth login") from error
         raise HubError(f"the hub answers {status or 'with an error'} for {file}") from error

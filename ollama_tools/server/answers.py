@@ -61,6 +61,10 @@ class Refused(ServerUnreachable):
     """Nobody listens at the address: there is no server, or it is just being started again."""
 
 
+class Endless(NotOllama):
+    """An answer goes on and on, and says nothing by it."""
+
+
 class Broken(ServerError):
     """The connection broke: nothing tells whether the server did what it was asked."""
 
@@ -75,8 +79,8 @@ class Busy(ServerError):
     after: float | None = None
 
 
-NO_ANSWER = (ServerUnreachable, Broken, Busy)
-"""Errors without any answer, which may come when it is asked for again."""
+NO_ANSWER = (ServerUnreachable, Broken, Busy, Endless)
+"""Errors without any whole answer; one may come where it is asked for again."""
 
 OF_THE_WAY = (*NO_ANSWER, NotOllama)
 """Errors that say nothing of what was asked for, since no answer of Ollama came."""
@@ -214,7 +218,7 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
     if isinstance(error, (httpx.InvalidURL, UnicodeError)):
         return UsageError(f"{url} is not an address of a server", "as in gpu1:11434")
     if isinstance(error, TooLong):
-        return NotOllama(f"{url}{path} gives {error}", CHECK_ADDRESS)
+        return Endless(f"{url}{path} gives {error}", CHECK_ADDRESS)
     wrong = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
     if proxy is not None and (
         isinstance(error, httpx.ProxyError)
@@ -315,7 +319,11 @@ def pull_failure(name: str, message: str) -> PullFailed:
             "check --registry or HF_ENDPOINT, and what stands before it",
         )
     if codes & {"500", "502", "503", "504"} or _BROKE_OFF.search(low):
-        return PullBroke(what, "the registry is busy or being mended: try again in a few minutes")
+        return PullBroke(
+            what,
+            "the registry is busy or being mended: try again in a few minutes; a second run uses "
+            "what the server has so far",
+        )
     if "location header" in low:
         return PullFailed(what, "the mirror must answer a blob with a redirect to another host")
     return PullFailed(what, "what the server has so far is used by a second run")

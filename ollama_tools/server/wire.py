@@ -14,6 +14,9 @@ from ollama_tools.server.waits import Waits, is_chat
 
 LARGEST_ANSWER = 16 * 1024 * 1024
 LARGEST_LINE = 1024 * 1024
+_MOST_LINES = 10_000
+"""Lines of a streamed chat; none that is asked here has a tenth of that."""
+
 _TRICKLING = 2
 """How many waits for a byte a whole answer of what the server has at hand may take."""
 
@@ -51,11 +54,15 @@ class Wire(httpx.BaseTransport):
         assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - a sync transport
         if path.endswith(("/api/pull", "/api/create")):
             response.stream = _Bounded(response.stream, LARGEST_LINE, by_line=True)
-        else:
+        elif is_chat(path):
             # A chat without a stream is one line, as long as any other answer.
-            is_line = is_chat(path)
-            seconds = math.inf if is_line else _TRICKLING * then
-            response.stream = _Bounded(response.stream, LARGEST_ANSWER, seconds, by_line=is_line)
+            response.stream = _Bounded(
+                response.stream, LARGEST_ANSWER, lines=_MOST_LINES, by_line=True
+            )
+        else:
+            response.stream = _Bounded(
+                response.stream, LARGEST_ANSWER, _TRICKLING * then, by_line=False
+            )
         return response
 
     def close(self) -> None:
@@ -88,21 +95,24 @@ class _Bounded(httpx.SyncByteStream):
         inner: httpx.SyncByteStream,
         most: int,
         seconds: float = math.inf,
+        lines: float = math.inf,
         *,
         by_line: bool,
     ) -> None:
         self._inner = inner
         self._most = most
         self._by_line = by_line
+        self._lines = lines
         self._ends = time.monotonic() + seconds
 
     def __iter__(self) -> Iterator[bytes]:
-        size = 0
+        size = lines = 0
         for piece in self._inner:
             size += len(piece)
+            lines += piece.count(b"\n")
             if self._by_line and b"\n" in piece:
                 size = len(piece) - piece.rindex(b"\n")
-            if size > self._most or time.monotonic() > self._ends:
+            if size > self._most or lines > self._lines or time.monotonic() > self._ends:
                 raise TooLong("an answer without an end")
             yield piece
 

@@ -23,6 +23,7 @@ from ollama_tools.errors import (
 )
 from ollama_tools.lint import lint_model, lint_models
 from ollama_tools.model.listing import list_models
+from ollama_tools.server.answers import Endless
 from ollama_tools.server.client import Server
 
 LOST = "/root/.ollama/models/blobs/sha256-ab12"
@@ -169,6 +170,17 @@ def test_an_answer_that_trickles_on_ends(httpserver: HTTPServer) -> None:
         pytest.raises(NotOllama, match="without an end"),
     ):
         server.models()
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/messages"])
+def test_a_chat_that_goes_on_and_on_ends(
+    httpserver: HTTPServer, server: Server, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("ollama_tools.server.wire._MOST_LINES", 100)
+    lines = 'data: {"delta": {}}\n' * 150
+    httpserver.expect_request(path).respond_with_data(lines)
+    with pytest.raises(Endless):
+        list(server.events(path, {}))
 
 
 def test_one_neighbour_does_not_hide_the_others(httpserver: HTTPServer, server: Server) -> None:
