@@ -56,7 +56,7 @@ test-old: setup  ## Run the tests that need a real server of the older generatio
 	$(BIN)/python -m pytest tests/live tests/parity -m old_server
 
 test-faults: setup  ## Put a choice of faults between the command line, a real server and the hub
-	$(BIN)/python -m pytest tests/faults -n $(WORKERS)
+	$(BIN)/python -m pytest tests/faults -n $(WORKERS) --dist loadgroup
 
 test-stress: setup  ## Let processes fall over each other on one name for about a minute
 	$(BIN)/python -m pytest tests/stress

@@ -76,7 +76,7 @@ class Kind:
         says: Regular expression of a word that a message has to have which names the cause.
         passes: Whether it is over soon, so that asking again helps.
         harmless: Whether the answer is right, only late.
-        heavy: Whether it takes long, whatever the product does.
+        heavy: Whether it takes long, as where it is asked again for as long as that is done.
     """
 
     name: str
@@ -243,15 +243,17 @@ TOO_LARGE = Kind(
     r"413|large|limit",
 )
 BUSY = Kind("429, Retry-After 1", html_answer(429, Retry_After="1"), TWICE, "429", passes=True)
-BUSY_ALWAYS = Kind("429, Retry-After 1", html_answer(429, Retry_After="1"), ALWAYS, r"429|limit")
+BUSY_ALWAYS = Kind(
+    "429, Retry-After 1", html_answer(429, Retry_After="1"), ALWAYS, r"429|limit", heavy=True
+)
 FAILS = Kind("500 as a page", html_answer(500), ONCE, "500", passes=True)
 BAD_GATEWAY = Kind("502 as a page", html_answer(502), ONCE, r"502|[Gg]ateway", passes=True)
-BAD_GATEWAYS = Kind("502 as a page", html_answer(502), ALWAYS, r"502|[Gg]ateway")
+BAD_GATEWAYS = Kind("502 as a page", html_answer(502), ALWAYS, r"502|[Gg]ateway", heavy=True)
 UNAVAILABLE = Kind("503 as a page", html_answer(503), ONCE, r"503|[Uu]navailable", passes=True)
 UNAVAILABLE_TWICE = Kind(
     "503 as a page", html_answer(503), TWICE, r"503|[Uu]navailable", passes=True
 )
-UNAVAILABLES = Kind("503 as a page", html_answer(503), ALWAYS, r"503|[Uu]navailable")
+UNAVAILABLES = Kind("503 as a page", html_answer(503), ALWAYS, r"503|[Uu]navailable", heavy=True)
 TOO_LATE = Kind("504 as a page", html_answer(504), ONCE, r"504|[Gg]ateway", passes=True)
 PAGE = Kind("200 with a page", Say(200, bodies.page("Welcome to nginx!")), ALWAYS, _FOREIGN)
 PAGE_ONCE = Kind("200 with a page", Say(200, bodies.page("Log in")), ONCE, _FOREIGN)
