@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ollama_tools.errors import NotOllama, ServerError
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.cases import Message
+from ollama_tools.server.answers import CHECK_ADDRESS
 from ollama_tools.server.client import Server
 
 ANSWER_TOKENS = 512
@@ -110,9 +111,7 @@ class OllamaChat:
         except ollama.ResponseError as error:
             raise ServerError(f"{self.path} answers {error.status_code}: {error.error}") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise NotOllama(
-                f"{server.url}{self.path} gives no JSON", "check --host or OLLAMA_HOST"
-            ) from error
+            raise NotOllama(f"{server.url}{self.path} gives no JSON", CHECK_ADDRESS) from error
         return Reply(
             text="".join(part.message.content or "" for part in parts),
             calls=tuple(

@@ -30,7 +30,7 @@ from ollama_tools.errors import (
 )
 from ollama_tools.files.digests import short_digest
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.answers import OF_THE_WAY
+from ollama_tools.server.answers import CHECK_ADDRESS, OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, Server, find_model, moment
 from ollama_tools.server.names import (
     Kind,
@@ -542,7 +542,7 @@ def _write(
         raise NotOllama(
             f"{server.url}/api/copy answers as if {name} were switched to {target.name}, and it is "
             "not",
-            "check --host or OLLAMA_HOST",
+            CHECK_ADDRESS,
         )
     raise ServerError(
         f"{name} stands for no whole model after {_SWITCHES} attempts to switch it to "
