@@ -120,6 +120,7 @@ class FaultProxy:
         self._closing = True
         self.refuse()
         self._hang_up()
+        self.wait_until_idle()
 
     @property
     def host(self) -> str:
@@ -206,14 +207,15 @@ class FaultProxy:
     @contextlib.contextmanager
     def connected(self) -> Iterator[socket.socket]:
         """A connection to the server behind."""
-        with socket.create_connection(("127.0.0.1", self._behind), _PATIENCE) as behind:
+        behind = socket.create_connection(("127.0.0.1", self._behind), _PATIENCE)
+        with self._lock:
+            self._open.add(behind)
+        try:
+            yield behind
+        finally:
+            behind.close()
             with self._lock:
-                self._open.add(behind)
-            try:
-                yield behind
-            finally:
-                with self._lock:
-                    self._open.discard(behind)
+                self._open.discard(behind)
 
     def own_location(self, location: str) -> str:
         """An address of the server behind as one of the proxy, so that no request goes past it."""
@@ -258,9 +260,10 @@ class FaultProxy:
             # Either side went away; the other one has to see the same.
             return
         finally:
+            # Idle is who has closed.
+            client.close()
             with self._lock:
                 self._open.discard(client)
-            client.close()
 
     def _hang_up(self) -> None:
         with self._lock:
