@@ -146,12 +146,18 @@ class Bed:
 
     def unload(self) -> None:
         """Let the engines go, so that no run finds one that another has started."""
-        running = self._direct.get("/api/ps").json().get("models") or []
-        for each in running:
-            self._direct.post("/api/generate", json={"model": each["name"], "keep_alive": 0})
+
+        def loaded() -> list[str]:
+            return [each["name"] for each in self._direct.get("/api/ps").json().get("models") or []]
+
+        # One whose name is gone since cannot be asked to go, so that nobody need wait for it.
+        going = {
+            each
+            for each in loaded()
+            if self._direct.post("/api/generate", json={"model": each, "keep_alive": 0}).is_success
+        }
         deadline = time.monotonic() + 20
-        while running and time.monotonic() < deadline:
-            running = self._direct.get("/api/ps").json().get("models") or []
+        while going & set(loaded()) and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def names(self) -> dict[str, str]:
