@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from ollama_tools.cli.command import FieldsOf, command, field_option
-from ollama_tools.cli.options import HostOption, JunitOption
+from ollama_tools.cli.command import AccessOptions, FieldsOf, command, field_option
+from ollama_tools.cli.options import JunitOption
 from ollama_tools.cli.output import Output
 from ollama_tools.declared import choice
 from ollama_tools.errors import ExitCode
@@ -61,7 +61,7 @@ def create(
     output: Output,
     reference: _Reference,
     said: _Wish,
-    host: HostOption = None,
+    access: AccessOptions,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -119,7 +119,7 @@ def create(
         upgrade=upgrade,
         keep=keep,
     )
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         plan = plan_for(server, wish, policy, output)
         if dry_run:
             lines = [str(each) for each in plan.steps] or ["unchanged"]
@@ -148,7 +148,7 @@ def smoke(
         str,
         typer.Argument(metavar="NAME", help="A model on the server, or UD-Q4_K_XL and the like."),
     ],
-    host: HostOption = None,
+    access: AccessOptions,
     release: Annotated[str | None, field_option(Wish, "release")] = None,
     prompt_tokens: Annotated[int | None, _prompt_tokens()] = None,
     log: Annotated[
@@ -167,7 +167,7 @@ def smoke(
 
     report = ensure.smoke(
         name,
-        host=host,
+        **access,
         release=release,
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
         log=log,
@@ -194,7 +194,7 @@ def status(
             ServerSettings, "Settings to compare with the process", without=("host", "context")
         ),
     ],
-    host: HostOption = None,
+    access: AccessOptions,
     upstream: Annotated[
         bool,
         typer.Option(
@@ -214,7 +214,7 @@ def status(
 
     wish = Wish(reference=reference, **_values(said))
     wanted = asked_environment(settings) if settings else None
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         found = model_status(server, wish, wanted, output, upstream=upstream)
     lines = [f"{found.name} on {found.server} (Ollama {found.version})"]
     lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
@@ -237,14 +237,14 @@ def status(
 
 
 @command(commands, "history", panel=_PANEL)
-def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
+def history(output: Output, name: _PublicName, access: AccessOptions) -> None:
     """Show the builds that are kept of a model, the one that began to serve last first."""
     from ollama_tools.files.digests import short_digest
     from ollama_tools.model.builds import history as kept_builds
     from ollama_tools.model.builds import with_weights
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         kept = with_weights(server, kept_builds(server, name))
     rows = [
         (
@@ -267,7 +267,7 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
 def rollback(
     output: Output,
     name: _PublicName,
-    host: HostOption = None,
+    access: AccessOptions,
     to: Annotated[
         str | None,
         typer.Option(
@@ -285,7 +285,7 @@ def rollback(
     from ollama_tools.model.builds import rollback as roll_back
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         done = roll_back(server, name, to, output, dry_run=dry_run)
     if done.changed and dry_run:
         text = f"{done.name} would be {done.build}, instead of {done.previous}"
@@ -305,10 +305,10 @@ def prune(
             "--keep", metavar="N", help="How many builds of each name stay; the serving one counts."
         ),
     ],
+    access: AccessOptions,
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="A model's public name; else all of them.")
     ] = None,
-    host: HostOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
     ] = False,
@@ -318,7 +318,7 @@ def prune(
     from ollama_tools.model.leftovers import remove_leftovers
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         removed, kept = remove(server, name, keep, dry_run=dry_run)
         left = remove_leftovers(server, name, dry_run=dry_run)
     document = {
@@ -334,7 +334,7 @@ def prune(
 def remove(
     output: Output,
     name: _PublicName,
-    host: HostOption = None,
+    access: AccessOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
     ] = False,
@@ -343,7 +343,7 @@ def remove(
     from ollama_tools.model.leftovers import remove_model
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         gone = remove_model(server, name, dry_run=dry_run)
     names = dict.fromkeys(gone.names, "")
     _print_removal(output, gone.as_json(), names, dry_run=dry_run)

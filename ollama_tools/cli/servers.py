@@ -6,8 +6,8 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from ollama_tools.cli.command import FieldsOf, command
-from ollama_tools.cli.options import HostOption, JunitOption
+from ollama_tools.cli.command import AccessOptions, FieldsOf, command
+from ollama_tools.cli.options import JunitOption
 from ollama_tools.cli.output import Output
 from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
@@ -21,14 +21,14 @@ SettingsOptions: TypeAlias = Annotated[dict[str, Any], FieldsOf(ServerSettings, 
 @command(commands, "list", panel=_PANEL)
 def list_models(
     output: Output,
-    host: HostOption = None,
+    access: AccessOptions,
     everything: Annotated[bool, typer.Option("--all", help="Other models as well.")] = False,
 ) -> None:
     """Show the Devstral models on a server."""
     from ollama_tools.model.listing import list_models as listed
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         found = listed(server, everything=everything)
     entries = found.entries
 
@@ -112,14 +112,14 @@ def serve(
 
 
 @command(commands, "doctor", panel=_PANEL)
-def doctor(output: Output, host: HostOption = None, junit: JunitOption = None) -> ExitCode:
+def doctor(output: Output, access: AccessOptions, junit: JunitOption = None) -> ExitCode:
     """Find what is wrong with a server and the Devstral models on it, and how to mend it."""
     from ollama_tools.checks.doctor import doctor as examine
     from ollama_tools.checks.junit import write_junit
     from ollama_tools.cli.report import print_report
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         report = examine(server)
     if junit is not None:
         write_junit(report, junit)

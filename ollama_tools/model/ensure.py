@@ -41,6 +41,8 @@ def ensure_model(
     reference: str,
     *,
     host: str | None = None,
+    timeout: float | None = None,
+    api_key: str | None = None,
     check: bool = True,
     prompt_tokens: int = AGENT_PROMPT,
     force: bool = False,
@@ -59,6 +61,9 @@ def ensure_model(
             ``"hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0"``, ``"./my-tune.gguf"``, or the name of
             a model on the server.
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        timeout: Seconds without a byte or progress after which a wait for the server ends; None for
+            ``DEVSTRAL_OLLAMA_TIMEOUT``, or what suits each request.
+        api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
         check: Whether a new build must pass the smoke checks before the name is switched to it.
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Pull and build again even where nothing differs.
@@ -83,7 +88,7 @@ def ensure_model(
     wanted = Wish(reference=reference, **wish)
     policy = Policy(check, prompt_tokens, force, upgrade, keep)
     progress = progress or Silence()
-    with Server(host, progress=progress) as server:
+    with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         return apply(plan_for(server, wanted, policy, progress), server, progress)
 
 
@@ -91,6 +96,8 @@ def smoke(
     name: str,
     *,
     host: str | None = None,
+    timeout: float | None = None,
+    api_key: str | None = None,
     release: str | None = None,
     prompt_tokens: int = AGENT_PROMPT,
     log: Path | None = None,
@@ -101,6 +108,9 @@ def smoke(
     Args:
         name: The model's name on the server, or a reference of the catalog (``"UD-Q4_K_XL"``).
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        timeout: Seconds without a byte or progress after which a wait for the server ends; None for
+            ``DEVSTRAL_OLLAMA_TIMEOUT``, or what suits each request.
+        api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
         release: The Devstral whose format holds, for names that do not tell.
         prompt_tokens: Tokens of the long prompt.
         log: The server's log file, as evidence of the KV cache type.
@@ -114,7 +124,7 @@ def smoke(
     from ollama_tools.checks.smoke import smoke_server
 
     catalog = load_catalog()
-    with Server(host, progress=progress) as server:
+    with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         name, known = _name_on_server(server, name, catalog)
         if release is None and known is None:
             # A name may say nothing; what the weights call themselves does.

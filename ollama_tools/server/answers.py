@@ -221,7 +221,7 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
     if isinstance(error, httpx.TimeoutException):
         return ServerUnreachable(
             f"{url}{path} does not answer in time",
-            "check the server's log, or raise DEVSTRAL_OLLAMA_TIMEOUT",
+            "check the server's log, or wait longer with --timeout",
         )
     # httpx has one kind for a server that hung up and for one that speaks something else.
     if isinstance(error, httpx.RemoteProtocolError) and not _HUNG_UP.search(words):

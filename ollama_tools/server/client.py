@@ -90,18 +90,21 @@ class Server:
         host: str | None = None,
         *,
         timeout: float | None = None,
+        api_key: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """See the class.
+        """See the class; what may be said of the way is declared in :class:`Access`.
 
         Args:
             host: Its address; None for ``OLLAMA_HOST``.
             timeout: Seconds without a byte or progress after which a wait ends; None for
                 ``DEVSTRAL_OLLAMA_TIMEOUT``, or what suits each request.
+            api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
             progress: Hears of long silences; None for silence.
         """
-        waits = waits_for(timeout)
-        self._transport = Transport(parse_address(host), waits, progress or Silence())
+        self._transport = Transport(
+            parse_address(host), waits_for(timeout), progress or Silence(), api_key
+        )
 
     @property
     def url(self) -> str:

@@ -60,8 +60,11 @@ class Transport:
         url: Base URL, without a slash at its end.
     """
 
-    def __init__(self, address: Address, waits: Waits, progress: Progress) -> None:
+    def __init__(
+        self, address: Address, waits: Waits, progress: Progress, api_key: str | None = None
+    ) -> None:
         self.url = address.url
+        self._api_key = api_key
         self._address = address
         self.waits = waits
         self._progress = progress
@@ -78,7 +81,7 @@ class Transport:
 
         from ollama_tools.server.wire import Wire
 
-        proxy, headers = self._proxy, headers_for(self._address)
+        proxy, headers = self._proxy, headers_for(self._address, self._api_key)
         with self._surroundings_explained():
             inner = httpx.HTTPTransport(
                 # Reading the certificates takes longer than all requests of an unchanged model.

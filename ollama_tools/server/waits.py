@@ -48,7 +48,7 @@ def is_chat(path: str) -> bool:
     return "/v1/" in path or path.endswith(("/api/chat", "/api/generate"))
 
 
-def waits_for(timeout: float | None = None) -> Waits:
+def waits_for(timeout: float | str | None = None) -> Waits:
     """The usual waits, or one number for all of them, which the environment may give as well.
 
     Raises:
@@ -62,7 +62,7 @@ def waits_for(timeout: float | None = None) -> Waits:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise UsageError(f"{said!r} is no time to wait", f"give seconds, as in {VARIABLE}=120")
+        raise UsageError(f"{said!r} is no time to wait", "give seconds, as in --timeout 120")
     usual = Waits()
     return Waits(min(usual.connect, seconds), seconds, seconds, seconds, seconds)
 
@@ -88,5 +88,5 @@ class Progressing:
         elif now - self._since > self._seconds:
             raise ServerUnreachable(
                 f"{self._url} makes no progress for {self._seconds:.0f} s",
-                f"check the server's log, or wait longer with {VARIABLE}",
+                "check the server's log, or wait longer with --timeout",
             )

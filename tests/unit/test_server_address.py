@@ -83,6 +83,16 @@ def test_a_key_and_headers_go_with_every_request(
     assert {each.headers["X-Place"] for each in guarded} == {"environment"}
 
 
+def test_a_key_that_is_handed_over_wins_over_the_environments(
+    httpserver: HTTPServer, guarded: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", "another")
+    with Server(f"127.0.0.1:{httpserver.port}", api_key=SECRET) as server:
+        ask_everything(server)
+        assert SECRET not in repr(server)
+    assert {each.headers["Authorization"] for each in guarded} == {f"Bearer {SECRET}"}
+
+
 def test_a_password_does_not_follow_a_redirect(httpserver: HTTPServer) -> None:
     with HTTPServer() as other:
         httpserver.expect_request("/api/tags").respond_with_data(
