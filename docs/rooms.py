@@ -27,6 +27,7 @@ ORDER = (
     "progress",
     "json_text",
     "declared",
+    "deadline",
     "errors",
     "safe_text",
 )

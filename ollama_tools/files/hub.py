@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ollama_tools.errors import MALFORMED, DevstralError, HubAway, HubError
-from ollama_tools.files.hub_answers import ask, guarded, in_time, is_safe_path
+from ollama_tools.files.hub_answers import ask, guarded, is_safe_path
 
 _T = TypeVar("_T")
 _MAIN = "main"
@@ -203,7 +203,7 @@ def download(file: HubFile, advance: Advance | None = None) -> Path:
     import huggingface_hub
 
     def question() -> Path:
-        with _explained(file), guarded(str(file)):
+        with _explained(file), guarded(str(file), is_download=True):
             return Path(
                 huggingface_hub.hf_hub_download(
                     file.repository,
@@ -254,7 +254,7 @@ def _asked(file: HubFile, question: Callable[[], _T]) -> _T:
 
     def once() -> _T:
         with _explained(file), guarded(str(file)):
-            return in_time(question, str(file))
+            return question()
 
     return ask(once)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from ollama_tools.deadline import Deadline, Sockets
 from ollama_tools.errors import HubAway, HubError
 
 _T = TypeVar("_T")
@@ -29,6 +30,7 @@ METADATA_SECONDS = 90.0
 """Seconds within which an answer that is no file has to be there whole."""
 
 _IDLE_SECONDS = 30.0
+_HEADERS_SECONDS = 2 * _IDLE_SECONDS
 _MOST_BYTES = 32 * 1024**2
 _MOST_REQUESTS = 200
 _MOST_UNANSWERED = 2
@@ -56,17 +58,44 @@ class Unavailable(HubAway):
 
 @dataclass
 class _Call:
-    """One question of this package, whatever it takes of requests."""
+    """One question of this package, or one download, whatever it takes of requests."""
 
     label: str
+    is_download: bool = False
     bytes_left: int = _MOST_BYTES
     requests_left: int = _MOST_REQUESTS
     announced: int | None = None
     unanswered: int = 0
     ends: float = field(default_factory=lambda: time.monotonic() + METADATA_SECONDS)
+    deadline: Deadline | None = None
+
+    def begin(self) -> None:
+        """A request goes out, whose answer has to begin in time.
+
+        Raises:
+            HubError: The time for all of them is over.
+        """
+        self.close()
+        now = time.monotonic()
+        if self.is_download:
+            self.ends = now + METADATA_SECONDS
+        if now >= self.ends or self.is_late:
+            raise _never_ends(self.label)
+        self.deadline = Deadline(min(_HEADERS_SECONDS, self.ends - now), _sockets.cut)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the answer did not begin in time, so that its connection was cut."""
+        return self.deadline is not None and self.deadline.passed
+
+    def close(self) -> None:
+        """The answer has begun, or nobody waits for it any more."""
+        if self.deadline is not None:
+            self.deadline.close()
 
 
 _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("hub_call", default=None)
+_sockets = Sockets()
 _installing = threading.Lock()
 
 
@@ -81,18 +110,30 @@ def is_safe_path(name: str) -> bool:
 
 
 @contextmanager
-def guarded(label: str) -> Iterator[None]:
+def guarded(label: str, *, is_download: bool = False) -> Iterator[None]:
     """Hold the hub's answers to bounds.
 
     Args:
         label: What is asked about.
+        is_download: Whether a file is brought, which may take as long as it goes on.
+
+    Raises:
+        HubError: An answer is not there in time, or is none of the hub's.
     """
     _install()
-    token = _call.set(_Call(label))
+    call = _Call(label, is_download)
+    token = _call.set(call)
     try:
         yield
+    except HubError:
+        raise
+    except Exception as error:
+        if call.is_late:
+            raise _never_ends(label) from error
+        raise
     finally:
         _call.reset(token)
+        call.close()
 
 
 def ask(question: Callable[[], _T]) -> _T:
@@ -110,34 +151,6 @@ def ask(question: Callable[[], _T]) -> _T:
                 raise
             time.sleep(wait)
     return question()
-
-
-def in_time(question: Callable[[], _T], label: str) -> _T:
-    """Ask for what is no file, and give up on an answer that never ends.
-
-    A time limit of the HTTP client starts anew with every byte, so that headers which come one
-    byte at a time would keep it for days.
-
-    Raises:
-        HubError: The answer is not there in time.
-    """
-    found: list[_T] = []
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            found.append(question())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
-    thread.start()
-    thread.join(METADATA_SECONDS)
-    if failed:
-        raise failed[0]
-    if not found:
-        raise _never_ends(label)
-    return found[0]
 
 
 def _never_ends(label: str) -> HubError:
@@ -188,6 +201,8 @@ def _before(request: Any) -> None:
         del request.headers["authorization"]
     # What is small on the wire must not be large in memory.
     request.headers["accept-encoding"] = "identity"
+    call.begin()
+    request.extensions["trace"] = _sockets.trace
     limits = request.extensions.get("timeout", {})
     request.extensions["timeout"] = {
         each: limits.get(each) or _IDLE_SECONDS for each in ("connect", "read", "write", "pool")
@@ -211,6 +226,7 @@ def _after(response: Any) -> None:
     if call is None:
         return
     call.unanswered = 0
+    call.close()
     _require_available(call, response)
     if response.request.method == "HEAD":
         _require_names(call, response)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ollama_tools.deadline import Deadline, Sockets
 from ollama_tools.errors import MALFORMED, HubError
 from ollama_tools.json_text import parse_json
 
@@ -23,6 +24,7 @@ _LAYER = "application/vnd.ollama.image."
 _GGUF_KINDS = ("model", "adapter", "projector")
 _LONGEST = 1024 * 1024
 _SECONDS = 10.0
+_WHOLE_SECONDS = 30.0
 _LOCAL = ("localhost", "127.", "[::1]")
 
 
@@ -101,8 +103,10 @@ class Registry:
         import httpx
 
         netloc = urlsplit(self.url).netloc
+        sockets = Sockets()
         try:
             with (
+                Deadline(_WHOLE_SECONDS, sockets.cut) as deadline,
                 httpx.Client(
                     headers={"Accept": _MANIFEST, **(self.headers or {})},
                     timeout=_SECONDS,
@@ -110,7 +114,9 @@ class Registry:
                     # A proxy for the outside world knows nothing of this machine.
                     trust_env=not netloc.startswith(_LOCAL),
                 ) as client,
-                client.stream("GET", f"{self.url}/v2/{path}") as response,
+                client.stream(
+                    "GET", f"{self.url}/v2/{path}", extensions={"trace": sockets.trace}
+                ) as response,
             ):
                 self._raise_for_status(response, label)
                 found = bytearray()
@@ -120,8 +126,9 @@ class Registry:
                         raise HubError(f"{self._label} sends more than a text for {label}")
                 return bytes(found)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            reason = "its answer does not end" if deadline.passed else _reason(error)
             raise HubError(
-                f"cannot reach {self._label} from here: {_reason(error)}",
+                f"cannot reach {self._label} from here: {reason}",
                 "ask where it can be reached, as its servers reach it",
             ) from error
 

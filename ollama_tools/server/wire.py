@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import httpx
 
+from ollama_tools.deadline import Deadline, Sockets
 from ollama_tools.server.waits import Waits, is_chat
 
 LARGEST_ANSWER = 16 * 1024 * 1024
@@ -32,6 +34,7 @@ class Wire(httpx.BaseTransport):
         self._waits = waits
         self._still_waiting = still_waiting
         self._headers = headers
+        self._sockets = Sockets()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and bound its answer."""
@@ -40,17 +43,33 @@ class Wire(httpx.BaseTransport):
         limits = {"connect": self._waits.connect, "read": first, "write": then, "pool": first}
         request.extensions["timeout"] = limits
         request.headers.update(self._headers)
+        request.extensions["trace"] = self._sockets.trace
         with self._noticed(path):
-            response = self._inner.handle_request(request)
+            response = self._begun(request, self._waits.connect + first)
         # The connection reads this anew for every piece of the body.
         limits["read"] = then
         assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - a sync transport
         if path.endswith(("/api/pull", "/api/create")):
-            response.stream = _Bounded(response.stream, LARGEST_LINE, by_line=True)
-        else:
+            response.stream = _Bounded(response.stream, LARGEST_LINE, then, by_line=True)
+        elif is_chat(path):
             # A chat without a stream is one line, as long as any other answer.
-            response.stream = _Bounded(response.stream, LARGEST_ANSWER, by_line=is_chat(path))
+            response.stream = _Bounded(response.stream, LARGEST_ANSWER, then, by_line=True)
+        else:
+            whole = self._waits.whole
+            response.stream = _Bounded(response.stream, LARGEST_ANSWER, whole, by_line=False)
         return response
+
+    def _begun(self, request: httpx.Request, seconds: float) -> httpx.Response:
+        """The answer as soon as its headers are there, in time after the last byte of ours."""
+        assert isinstance(request.stream, httpx.SyncByteStream)  # noqa: S101 - a sync transport
+        with Deadline(seconds, self._sockets.cut) as deadline:
+            request.stream = _Sent(request.stream, lambda: deadline.extend(seconds))
+            try:
+                return self._inner.handle_request(request)
+            except httpx.TransportError as error:
+                if deadline.passed:
+                    raise httpx.ReadTimeout("headers without an end", request=request) from error
+                raise
 
     def close(self) -> None:
         """Close connections."""
@@ -76,20 +95,46 @@ class Wire(httpx.BaseTransport):
             over.set()
 
 
+class _Sent(httpx.SyncByteStream):
+    """A request's body that tells of each piece that was taken."""
+
+    def __init__(self, inner: httpx.SyncByteStream, taken: Callable[[], None]) -> None:
+        self._inner = inner
+        self._taken = taken
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._inner:
+            yield piece
+            self._taken()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 class _Bounded(httpx.SyncByteStream):
-    def __init__(self, inner: httpx.SyncByteStream, most: int, *, by_line: bool) -> None:
+    """A body, or each line of it, that is not too long and not too long under way."""
+
+    def __init__(
+        self, inner: httpx.SyncByteStream, most: int, seconds: float, *, by_line: bool
+    ) -> None:
         self._inner = inner
         self._most = most
+        self._seconds = seconds
         self._by_line = by_line
 
     def __iter__(self) -> Iterator[bytes]:
-        size = 0
+        size, began = 0, time.monotonic()
         for piece in self._inner:
+            now = time.monotonic()
+            if size == 0:
+                began = now
             size += len(piece)
             if self._by_line and b"\n" in piece:
-                size = len(piece) - piece.rindex(b"\n")
+                size, began = len(piece) - piece.rindex(b"\n") - 1, now
             if size > self._most:
                 raise TooLong("an answer without an end")
+            if now - began > self._seconds:
+                raise httpx.ReadTimeout("an answer that does not end")
             yield piece
 
     def close(self) -> None:

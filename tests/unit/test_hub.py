@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +18,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from ollama_tools.errors import HubAway, HubError
-from ollama_tools.files import hub, hub_answers
+from ollama_tools.files import hub, hub_answers, registry
 from ollama_tools.files.hub import HubFile
+from tests.testbed.dripping import DRIPS, dripping
 
 CONTENT = b"GGUF and more"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -267,26 +271,21 @@ def test_what_the_hub_refuses_for_good_is_asked_once(mirror: HTTPServer) -> None
     assert len(mirror.log) == 1
 
 
-def test_headers_that_come_a_byte_at_a_time_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_answers, "METADATA_SECONDS", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        over = threading.Event()
-
-        def drip() -> None:
-            client, _ = listening.accept()
-            with client:
-                client.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
-                while not over.wait(0.05):
-                    client.sendall(b"x")
-
-        thread = threading.Thread(target=drip, daemon=True)
-        thread.start()
-        port = listening.getsockname()[1]
-        point_to(f"http://127.0.0.1:{port}", monkeypatch)
-        with pytest.raises(HubError, match="was not whole after 1 seconds"):
-            hub.facts(FILE)
-        over.set()
-        thread.join()
+@pytest.mark.parametrize("drip", DRIPS)
+def test_an_answer_that_drips_for_ever_ends(monkeypatch: pytest.MonkeyPatch, drip: str) -> None:
+    monkeypatch.setattr(hub_answers, "METADATA_SECONDS", 0.5)
+    with dripping(drip) as url:
+        point_to(url, monkeypatch)
+        monkeypatch.setattr(registry, "_WHOLE_SECONDS", 0.5)
+        if drip != "body":
+            # A HEAD has no body, and a listing is taken up to its last byte.
+            for question in (lambda: hub.facts(FILE), lambda: hub.download(FILE)):
+                with pytest.raises(HubError, match="was not whole after"):
+                    question()
+        with pytest.raises(HubError, match="was not whole after"):
+            hub.gguf_files(FILE.repository, None)
+        with pytest.raises(HubError, match="its answer does not end"):
+            registry.Registry(url).manifest("me/x", "q")
 
 
 # What is here already
@@ -390,3 +389,40 @@ def test_what_a_killed_download_left_is_removed_but_not_what_is_under_way(
     with filelock.FileLock(locks / f"{'2' * 64}.lock"):
         hub.download(FILE)
     assert [each.exists() for each in rests] == [False, True]
+
+
+def test_what_a_download_that_was_killed_leaves_is_found_and_the_next_one_ends_without_it(
+    mirror: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, killed = threading.Event(), threading.Event()
+    file = HubFile("me/devstral-GGUF", FILE.filename)
+
+    def answer(request: Request) -> Response:
+        headers = file_headers(**{"Content-Length": str(len(CONTENT))})
+        if request.method == "HEAD" or killed.is_set():
+            return Response(CONTENT, headers=headers)
+
+        def pieces() -> Iterator[bytes]:
+            yield CONTENT[:4]
+            begun.set()
+            killed.wait(60.0)
+
+        return Response(pieces(), headers=headers)
+
+    path = f"/{file.repository}/resolve/main/{file.filename}"
+    mirror.expect_request(path).respond_with_handler(answer)
+    script = (
+        "import sys; from ollama_tools.files import hub; hub.download(hub.HubFile(*sys.argv[1:]))"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": mirror.url_for("").rstrip("/")}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, file.repository, file.filename],
+        env=environment | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"},
+    ) as process:
+        assert begun.wait(60.0)
+        process.kill()
+    killed.set()
+    (rest,) = hub.broken_downloads()
+    assert hub.download(file).read_bytes() == CONTENT
+    assert not rest.exists()
+    assert hub.broken_downloads() == []
