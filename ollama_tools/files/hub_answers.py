@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from ollama_tools.deadline import Deadline, Sockets
 from ollama_tools.errors import HubAway, HubError
+from ollama_tools.json_text import MalformedJson, Nesting
 
 _T = TypeVar("_T")
 
@@ -312,7 +313,7 @@ class _Bounds:
         self._is_file = is_file
 
     def __iter__(self) -> Iterator[bytes]:
-        call, got = self._call, 0
+        call, got, nesting = self._call, 0, Nesting()
         for piece in self._stream:
             got += len(piece)
             if self._is_file:
@@ -332,6 +333,13 @@ class _Bounds:
                     )
                 if time.monotonic() > call.ends:
                     raise _never_ends(call.label)
+                # huggingface_hub reads it, and how deep Python can differs by its version.
+                try:
+                    nesting.feed(piece)
+                except MalformedJson as error:
+                    raise HubError(
+                        f"the hub's answer for {call.label} cannot be read: {error}", _MIRROR
+                    ) from error
             yield piece
 
     def close(self) -> None:

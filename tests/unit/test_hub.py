@@ -65,6 +65,7 @@ def serve_file(mirror: HTTPServer, headers: dict[str, str], content: bytes = CON
         "7",
         '{"path": 7}',
         "[" * 100_000,
+        "[" * 300 + "]" * 300,
         '[{"type": "file"}]',
         '[{"type": "file", "path": 7, "oid": "a", "size": 3}]',
         "null",
