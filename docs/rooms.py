@@ -24,10 +24,10 @@ ORDER = (
     "server",
     "devstral",
     "files",
+    "network",
     "progress",
     "json_text",
     "declared",
-    "deadline",
     "errors",
     "safe_text",
 )

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ollama_tools.errors import MALFORMED, DevstralError, HubAway, HubError
-from ollama_tools.files.hub_answers import ask, guarded, is_safe_path
+from ollama_tools.files.hub_answers import Unanswered, ask, guarded, is_safe_path
+from ollama_tools.network.proxies import proxy_for
+from ollama_tools.network.ways import causes
 
 _T = TypeVar("_T")
 _MAIN = "main"
@@ -285,7 +288,23 @@ def _progress(advance: Advance | None) -> Any:
     return Quiet
 
 
-def _unreached(file: HubFile) -> HubAway:
+def _unreached(file: HubFile, error: Exception) -> HubAway:
+    wrong = next((each for each in causes(error) if isinstance(each, ssl.SSLError)), None)
+    if isinstance(wrong, ssl.SSLCertVerificationError):
+        return HubAway(
+            f"the certificate of the hub is not trusted: {wrong.verify_message}",
+            "name the authority that signed it in SSL_CERT_FILE",
+        )
+    if wrong is not None:
+        return HubAway(
+            f"no secure connection to the hub: {wrong.reason or wrong.strerror}",
+            "check HF_ENDPOINT, and the proxy in between",
+        )
+    if proxy := proxy_for(endpoint()):
+        return HubAway(
+            f"the proxy {proxy.name} does not lead to the hub for {file}",
+            f"check {proxy.variable}, or name the hub in NO_PROXY",
+        )
     return HubAway(
         f"cannot reach the hub for {file}", "check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
     )
@@ -311,6 +330,8 @@ def _explained(file: HubFile) -> Iterator[None]:
     logger.setLevel(logging.CRITICAL)
     try:
         yield
+    except Unanswered as error:
+        raise _unreached(file, error) from error
     except DevstralError:
         raise
     except errors.OfflineModeIsEnabled as error:
@@ -330,7 +351,7 @@ def _explained(file: HubFile) -> Iterator[None]:
     except errors.LocalEntryNotFoundError as error:
         if constants.is_offline_mode():
             raise _offline(file) from error
-        raise _unreached(file) from error
+        raise _unreached(file, error) from error
     except errors.EntryNotFoundError as error:
         raise HubError(f"{file.repository} has no file {file.filename!r}") from error
     except errors.HfHubHTTPError as error:
@@ -353,8 +374,8 @@ def _explained(file: HubFile) -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore2"):
             raise
-        if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
-            raise _unreached(file) from error
+        if type(error).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError"):
+            raise _unreached(file, error) from error
         raise HubAway(
             f"the connection to the hub broke while fetching {file}",
             "run the command again",

@@ -9,6 +9,7 @@ huggingface_hub alone.
 from __future__ import annotations
 
 import contextvars
+import importlib
 import re
 import threading
 import time
@@ -18,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ollama_tools.deadline import Deadline, Sockets
 from ollama_tools.errors import HubAway, HubError
 from ollama_tools.json_text import MalformedJson, Nesting
+from ollama_tools.network.deadline import Deadline, Sockets
+from ollama_tools.network.ways import bare_environment, transport_for_all
 
 _T = TypeVar("_T")
 
@@ -55,6 +57,10 @@ class Unavailable(HubAway):
     def __init__(self, what: str, fix: str, wait: float | None = None) -> None:
         super().__init__(what, fix)
         self.wait = wait
+
+
+class Unanswered(HubAway):
+    """Nothing comes back from where the hub should be."""
 
 
 @dataclass
@@ -172,7 +178,8 @@ def _install() -> None:
             return
 
         def factory() -> Any:
-            client = make()
+            # A program that has its own knows better how the hub is reached.
+            client = _by_our_ways(make) if make is _http.default_client_factory else make()
             hooks = client.event_hooks
             client.event_hooks = {
                 "request": [*hooks["request"], _before],
@@ -184,6 +191,28 @@ def _install() -> None:
         set_client_factory(factory)
 
 
+def _by_our_ways(make: Callable[[], Any]) -> Any:
+    """The client that huggingface_hub makes, by the same proxies and certificates as all others.
+
+    It would fail upon a range of addresses in NO_PROXY, and know none for this machine itself.
+    """
+    with bare_environment():
+        like = make()
+    like.close()
+    return type(like)(
+        transport=transport_for_all(_library_of(like)),
+        trust_env=False,
+        event_hooks=like.event_hooks,
+        follow_redirects=like.follow_redirects,
+        timeout=like.timeout,
+    )
+
+
+def _library_of(thing: Any) -> Any:
+    """The HTTP library that a client or an answer is of."""
+    return importlib.import_module(type(thing).__module__.partition(".")[0])
+
+
 def _before(request: Any) -> None:
     call = _call.get()
     if call is None:
@@ -191,10 +220,7 @@ def _before(request: Any) -> None:
     call.unanswered += 1
     if call.unanswered > _MOST_UNANSWERED:
         # huggingface_hub would go on for half a minute.
-        raise HubAway(
-            f"no answer comes from the hub for {call.label}",
-            "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
-        )
+        raise Unanswered(f"no answer comes from the hub for {call.label}")
     call.requests_left -= 1
     if call.requests_left < 0:
         raise HubError(f"the hub sends us from page to page for {call.label}", _MIRROR)
@@ -295,10 +321,7 @@ def _require_names(call: _Call, response: Any) -> None:
 
 def _bounded(response: Any, bounds: _Bounds) -> Any:
     """The bounds as a stream of the HTTP library, which accepts nothing but its own kind."""
-    import importlib
-
-    library = importlib.import_module(type(response).__module__.partition(".")[0])
-    kind = type("Bounded", (library.SyncByteStream,), {})
+    kind = type("Bounded", (_library_of(response).SyncByteStream,), {})
     kind.__iter__ = lambda _: iter(bounds)  # type: ignore[attr-defined] # abstract in its base
     kind.close = lambda _: bounds.close()  # type: ignore[attr-defined] # the same
     return kind()

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ollama_tools.deadline import Deadline, Sockets
 from ollama_tools.errors import MALFORMED, HubError
 from ollama_tools.json_text import parse_json
+from ollama_tools.network.deadline import Deadline, Sockets
+from ollama_tools.network.ways import transport_for_all
 
 if TYPE_CHECKING:
     import httpx
@@ -25,7 +26,6 @@ _GGUF_KINDS = ("model", "adapter", "projector")
 _LONGEST = 1024 * 1024
 _SECONDS = 10.0
 _WHOLE_SECONDS = 30.0
-_LOCAL = ("localhost", "127.", "[::1]")
 
 
 class NotInRegistry(HubError):
@@ -102,7 +102,6 @@ class Registry:
     def _get(self, path: str, label: str) -> bytes:
         import httpx
 
-        netloc = urlsplit(self.url).netloc
         sockets = Sockets()
         try:
             with (
@@ -111,8 +110,8 @@ class Registry:
                     headers={"Accept": _MANIFEST, **(self.headers or {})},
                     timeout=_SECONDS,
                     follow_redirects=True,
-                    # A proxy for the outside world knows nothing of this machine.
-                    trust_env=not netloc.startswith(_LOCAL),
+                    transport=transport_for_all(httpx),
+                    trust_env=False,
                 ) as client,
                 client.stream(
                     "GET", f"{self.url}/v2/{path}", extensions={"trace": sockets.trace}

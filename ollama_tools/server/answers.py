@@ -22,8 +22,9 @@ from ollama_tools.errors import (
     UsageError,
 )
 from ollama_tools.json_text import MalformedJson, parse_json
-from ollama_tools.server.address import is_loopback
-from ollama_tools.server.proxies import Way
+from ollama_tools.network.hosts import is_loopback
+from ollama_tools.network.proxies import Way
+from ollama_tools.network.ways import causes
 
 if TYPE_CHECKING:
     import httpx
@@ -116,6 +117,14 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
             f"the proxy {name} asks for credentials",
             f"write user, colon, password and @ before the host in {variable}",
         )
+    if status == 403 and not response.content.strip():
+        # What Ollama says where it listens on loopback and is asked for by a name from outside
+        # (allowedHostsMiddleware of server/routes.go, 0.34.4), and many a proxy, too.
+        raise ServerError(
+            f"{what}; either {_who(response)} asks for credentials, or Ollama listens to its own "
+            f"machine and does not know itself as {url.host}",
+            f"{_GIVE_CREDENTIALS}; or let the proxy before it send the header Host: localhost",
+        )
     if status == 401 or (status == 403 and is_page):
         raise ServerError(f"{what}; {_who(response)} asks for credentials", _GIVE_CREDENTIALS)
     if status == 413:
@@ -189,13 +198,13 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
 
     from ollama_tools.server.wire import TooLong
 
-    causes = list(_causes(error))
-    words = " ".join(map(str, causes))
+    chain = list(causes(error))
+    words = " ".join(map(str, chain))
     if isinstance(error, (httpx.InvalidURL, UnicodeError)):
         return UsageError(f"{url} is not an address of a server", "as in gpu1:11434")
     if isinstance(error, TooLong):
         return NotOllama(f"{url}{path} gives {error}", CHECK_ADDRESS)
-    wrong = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
+    wrong = next((each for each in chain if isinstance(each, ssl.SSLError)), None)
     if proxy is not None and (
         isinstance(error, httpx.ProxyError)
         or (wrong is None and isinstance(error, httpx.ConnectError))
@@ -206,7 +215,7 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
         )
     if wrong is not None:
         return _tls_failure(wrong, url)
-    if any(isinstance(each, socket.gaierror) for each in causes):
+    if any(isinstance(each, socket.gaierror) for each in chain):
         host = urlsplit(url).hostname
         return ServerUnreachable(f"nobody knows a machine named {host}", CHECK_ADDRESS)
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, ConnectionRefusedError)):
@@ -228,15 +237,12 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
         return NotOllama(
             f"{url}{path} speaks no HTTP", f"{CHECK_ADDRESS}; https:// where it speaks TLS"
         )
+    # Some that speak TLS hang up on whoever does not.
+    tls = " (https:// where it speaks TLS)" if url.startswith("http:") else ""
     return Broken(
-        f"the connection to {url}{path} broke: {error}", f"{CHECK_ADDRESS}, and the server's log"
+        f"the connection to {url}{path} broke: {error}",
+        f"{CHECK_ADDRESS}{tls}, and the server's log",
     )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _tls_failure(error: ssl.SSLError, url: str) -> ServerUnreachable:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from ollama_tools.deadline import Deadline, Sockets
+from ollama_tools.network.deadline import Deadline, Sockets
 from ollama_tools.server.waits import Waits, is_chat
 
 LARGEST_ANSWER = 16 * 1024 * 1024

@@ -26,6 +26,7 @@ from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.files import gguf_rewrite
 from ollama_tools.files import remembered as state
 from ollama_tools.files.digests import short_digest
+from ollama_tools.network.hosts import is_loopback
 from ollama_tools.progress import Progress
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.names import full_name, public_name
@@ -188,12 +189,18 @@ def parse_registry(text: str | None) -> Registry:
     """
     if text is None:
         return Registry()
+    if "@" in text:
+        raise UsageError(
+            "the registry's address contains a password, which no server would send: Ollama pulls "
+            "without a login",
+            "let the registry know the servers by their addresses, or use --via upload",
+        )
     match = re.fullmatch(r"(?:(https?)://)?([A-Za-z0-9_.-]+(?::\d{1,5})?)/?", text)
     if match is None:
         raise UsageError(f"{text!r} is not the host of a registry", "as in mirror.example:5000")
     host = match[2]
-    local = re.match(r"(localhost|127\.[\d.]+)(:|$)", host) is not None
-    return Registry(host, insecure=match[1] == "http" or (match[1] is None and local))
+    insecure = match[1] == "http" or (match[1] is None and is_loopback(f"http://{host}"))
+    return Registry(host, insecure=insecure)
 
 
 def find_source(

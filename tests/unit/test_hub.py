@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from ollama_tools.errors import HubAway, HubError
+from ollama_tools.errors import DevstralError, HubAway, HubError
 from ollama_tools.files import hub, hub_answers, registry
 from ollama_tools.files.hub import HubFile
 from tests.testbed.dripping import DRIPS, dripping
@@ -287,6 +288,75 @@ def test_an_answer_that_drips_for_ever_ends(monkeypatch: pytest.MonkeyPatch, dri
             hub.gguf_files(FILE.repository, None)
         with pytest.raises(HubError, match="its answer does not end"):
             registry.Registry(url).manifest("me/x", "q")
+
+
+# The way to it
+
+
+@pytest.fixture
+def new_client() -> Iterator[None]:
+    """huggingface_hub keeps the client that it has once made; nothing of ours stays with it."""
+    from huggingface_hub import close_session
+
+    close_session()
+    yield
+    close_session()
+
+
+@pytest.mark.usefixtures("new_client")
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"HTTPS_PROXY": "::bad"}, "HTTPS_PROXY"),
+        ({"HTTPS_PROXY": "http://me:se/cret@proxy"}, "HTTPS_PROXY"),
+        ({"ALL_PROXY": "foo://me:secret@proxy"}, "ALL_PROXY"),
+        ({"ALL_PROXY": "socks5://me:secret@proxy:1080"}, "pip install socksio"),
+        ({"SSL_CERT_FILE": "/no/such/file"}, "SSL_CERT_FILE"),
+        ({"HTTPS_PROXY": "http://me:secret@127.0.0.1:9"}, "HTTPS_PROXY"),
+    ],
+)
+def test_surroundings_that_make_the_hub_unreachable_are_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    point_to("https://hub.invalid", monkeypatch)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for question in (lambda: hub.facts(FILE), lambda: hub.download(FILE)):
+        with pytest.raises(DevstralError) as caught:
+            question()
+        assert words in caught.value.fix
+        assert "cret" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("new_client")
+def test_a_hub_on_this_machine_is_asked_without_any_proxy(
+    mirror: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_file(mirror, file_headers())
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    # Of which httpx makes an address that cannot be.
+    monkeypatch.setenv("NO_PROXY", "fd00::/8,[::1")
+    assert hub.facts(FILE).sha256 == SHA256
+
+
+@pytest.mark.usefixtures("new_client")
+def test_a_program_with_a_client_of_its_own_is_left_alone(
+    mirror: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.utils import _http
+
+    serve_file(mirror, file_headers())
+    made = []
+
+    def factory() -> Any:
+        made.append(_http.default_client_factory())
+        return made[-1]
+
+    monkeypatch.setattr(_http, "_GLOBAL_CLIENT_FACTORY", factory)
+    assert hub.facts(FILE).sha256 == SHA256
+    assert _http.get_session() is made[-1]
 
 
 # What is here already

@@ -11,11 +11,11 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from ollama_tools.errors import DevstralError, FileProblem, UsageError
+from ollama_tools.network.proxies import proxy_for
 from ollama_tools.progress import Silence
 from ollama_tools.server.address import parse_address
 from ollama_tools.server.client import Server
 from ollama_tools.server.credentials import HEADERS, HEADERS_FILE, headers_for
-from ollama_tools.server.proxies import proxy_for
 
 SECRET = "pass-9f3c"
 
