@@ -210,10 +210,10 @@ def status(
     from ollama_tools.files.digests import short_digest
     from ollama_tools.model.status import model_status
     from ollama_tools.server.client import Server
-    from ollama_tools.settings.environment import asked_environment
+    from ollama_tools.settings.environment import asked_environment, on_this_machine
 
     wish = Wish(reference=reference, **_values(said))
-    wanted = asked_environment(settings) if settings else None
+    wanted = asked_environment(on_this_machine(settings)) if settings else None
     with Server(**access, progress=output) as server:
         found = model_status(server, wish, wanted, output, upstream=upstream)
     lines = [f"{found.name} on {found.server} (Ollama {found.version})"]

@@ -65,9 +65,9 @@ def env(
     """
     import shlex
 
-    from ollama_tools.settings.environment import environment, explain
+    from ollama_tools.settings.environment import environment, explain, on_this_machine
 
-    wanted = ServerSettings(**settings)
+    wanted = ServerSettings(**on_this_machine(settings))
     plain = [f"{variable}={value}" for variable, value in environment(wanted).items()]
     lines = []
     for variable, value, why in explain(wanted):
