@@ -128,7 +128,7 @@ def _print(findings: Sequence[Finding], output: Output) -> None:
             line.append(f": {message}", style="not bold")
             output.console.print(line, Text(f"  fix: {fix}", style="dim"), sep="\n", soft_wrap=True)
         else:
-            output.write(f"{place}: {each.code} {each.severity}: {message}\n  fix: {fix}")
+            output.write(f"{place}: {each.code} {each.severity}: {message}", f"  fix: {fix}")
     counts = Counter(each.severity.value for each in findings)
     words = {"error": "error", "warning": "warning", "info": "note"}
     summary = ", ".join(

@@ -126,7 +126,7 @@ def create(
             title = f"{plan.name} on {server.url} (Ollama {plan.version})"
             if plan.compared.reason:
                 title += f": {plan.compared.reason}"
-            output.result(plan.as_json(), "\n  ".join([title, *lines]), plan.name)
+            output.result(plan.as_json(), [title, *(f"  {each}" for each in lines)], plan.name)
             return None
         model = apply(plan, server, output)
     where = f"on {model.server} (Ollama {model.version})"
@@ -230,7 +230,7 @@ def status(
     ]
     output.result(
         found.as_json(),
-        "\n  ".join(lines),
+        [lines[0], *(f"  {each}" for each in lines[1:])],
         [each.field for each in (*found.differences, *found.settings)],
     )
     return ExitCode.DRIFT if found.drifted else None
@@ -355,8 +355,8 @@ def _print_removal(
     """Print what is gone, or would be: each name with a remark, then how many."""
     lines = [f"- {name}{remark}" for name, remark in gone.items()]
     verb = "would be removed" if dry_run else "removed"
-    text = "\n".join([*lines, f"{len(gone)} {verb}{rest}"])
-    output.result(document | {"dry_run": dry_run}, text, list(gone))
+    lines.append(f"{len(gone)} {verb}{rest}")
+    output.result(document | {"dry_run": dry_run}, lines, list(gone))
 
 
 @command(commands, "render", panel=_PANEL)
@@ -445,7 +445,7 @@ def render(
         return None
     wish = rendering.modelfile_wish(reference or "", **_values(said))
     text = rendering.render_wish(wish, catalog)
-    output.result({"modelfile": text}, text.rstrip("\n"), text.rstrip("\n"))
+    output.result({"modelfile": text}, text.rstrip("\n").split("\n"), None)
     return None
 
 
@@ -458,7 +458,8 @@ def _check_rendered(
     diffs = rendering.stale_modelfiles(directory, make(catalog))
     output.result(
         {"directory": str(directory), "stale": len(diffs), "diffs": diffs},
-        "\n".join(diffs) or f"every Modelfile in {directory} is as the catalog says",
+        [line for each in diffs for line in each.split("\n")]
+        or f"every Modelfile in {directory} is as the catalog says",
         (),
     )
     if diffs:
@@ -486,4 +487,5 @@ def _render_settings(
     wanted = ServerSettings(**settings)
     version = None if ollama_version is None else require_supported(ollama_version)
     text = render_settings(wanted, target, version=version)
-    output.result({"target": target, "environment": environment(wanted), "text": text}, text, text)
+    document = {"target": target, "environment": environment(wanted), "text": text}
+    output.result(document, text.split("\n"), None)

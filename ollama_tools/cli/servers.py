@@ -77,7 +77,7 @@ def env(
             "environment": environment(wanted),
             "reasons": {variable: why for variable, _, why in explain(wanted)},
         },
-        "\n".join(lines),
+        lines,
         plain,
     )
 
@@ -106,7 +106,7 @@ def serve(
         exec_server(plan)
     output.result(
         {"command": list(plan.arguments), "environment": plan.changes},
-        "\n".join((*lines, command_line)),
+        (*lines, command_line),
         command_line,
     )
 
