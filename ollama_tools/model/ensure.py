@@ -11,8 +11,13 @@ from ollama_tools.devstral.carriers import AUTO, Carrier, jinja_template
 from ollama_tools.devstral.catalog import Catalog, Release
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.context import AGENT_PROMPT
-from ollama_tools.devstral.reference import QuantReference, guess_release, parse_reference
-from ollama_tools.errors import ModelNotFound, UsageError
+from ollama_tools.devstral.reference import (
+    FileReference,
+    QuantReference,
+    guess_release,
+    parse_reference,
+)
+from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.model.apply import Outcome, apply
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.model.published import Publisher, publisher
@@ -191,6 +196,9 @@ def compare_with(
     """
     catalog = load_catalog()
     reference = parse_reference(wish.reference, catalog)
+    if isinstance(reference, FileReference) and not reference.path.exists():
+        # Before anything is asked of its name, which would help nobody.
+        raise FileProblem(f"there is no file {str(reference)!r}", "check the path")
     offline = offline_facts(reference, wish, catalog)
     version = require_supported(server.version())
     require_parameters(offline.parameters, version)

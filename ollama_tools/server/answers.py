@@ -35,6 +35,7 @@ _GIVE_CREDENTIALS = (
     "or name a header in DEVSTRAL_OLLAMA_HEADERS"
 )
 
+_WITHOUT_MODEL = ("/api/version", "/api/tags", "/api/ps")
 _HUNG_UP = re.compile(r"disconnected|without|incomplete|peer")
 _BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
 _DISTURBED = re.compile(r"[/\\]manifests[/\\].*: no such file or directory")
@@ -94,6 +95,9 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
     is_page = not message
     message = _printable(message or _page_text(response.text))[:500] or f"HTTP {status}"
     what = f"{path} answers {status}: {message}"
+    if status in (404, 405) and path.endswith(_WITHOUT_MODEL):
+        # Whatever it says that is not there, it is no model: nobody asked for one.
+        raise NotOllama(what, CHECK_ADDRESS)
     if status == 404 and "not found" in message.lower() and path != "/api/create":
         if is_page and "<" in response.text:
             raise NotOllama(what, CHECK_ADDRESS)
