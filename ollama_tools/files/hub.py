@@ -9,7 +9,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,11 +55,13 @@ class HubFileFacts:
         commit: The commit that the revision stands for.
         sha256: Hex digest of the content; None for small files that are not kept as LFS objects.
         bytes: Size.
+        away: Why it was the cache on this machine that said so; empty where the hub did.
     """
 
     commit: str | None
     sha256: str | None
     bytes: int | None
+    away: str = ""
 
 
 def endpoint() -> str:
@@ -95,9 +97,9 @@ def facts(file: HubFile) -> HubFileFacts:
 
     try:
         found = _asked(file, question)
-    except HubAway:
+    except HubAway as error:
         if (known := _cached_facts(file)) is not None:
-            return known
+            return replace(known, away=_why_away(error))
         raise
     etag = found.etag or ""
     sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
@@ -152,7 +154,12 @@ def last_change(file: HubFile) -> tuple[str | None, datetime | None]:
         commit = found[0].last_commit if found else None
         return (commit.oid, commit.date) if commit else (None, None)
 
-    return _asked(file, question)
+    try:
+        return _asked(file, question)
+    except HubAway as error:
+        fix = "unset it" if _is_offline() else error.fix
+        what = f"{_why_away(error)}, and no cache knows what has changed on the hub"
+        raise HubAway(what, fix) from error
 
 
 def gguf_files(repository: str, revision: str | None) -> list[str]:
@@ -310,6 +317,16 @@ def _unreached(file: HubFile, error: Exception) -> HubAway:
     )
 
 
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return constants.is_offline_mode()
+
+
+def _why_away(error: HubAway) -> str:
+    return "HF_HUB_OFFLINE is set" if _is_offline() else error.what
+
+
 def _offline(file: HubFile) -> HubAway:
     return HubAway(
         f"HF_HUB_OFFLINE is set, and the Hugging Face cache does not have {file}",
@@ -323,7 +340,7 @@ def _explained(file: HubFile) -> Iterator[None]:
 
     What it logs meanwhile ("Retrying in 8s") would stand beside that message; it is held back.
     """
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
@@ -349,7 +366,7 @@ def _explained(file: HubFile) -> Iterator[None]:
             "check the name; for a private one log in: hf auth login",
         ) from error
     except errors.LocalEntryNotFoundError as error:
-        if constants.is_offline_mode():
+        if _is_offline():
             raise _offline(file) from error
         raise _unreached(file, error) from error
     except errors.EntryNotFoundError as error:

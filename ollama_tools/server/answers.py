@@ -35,6 +35,10 @@ _GIVE_CREDENTIALS = (
     "or name a header in DEVSTRAL_OLLAMA_HEADERS"
 )
 
+_NOT_REACHED = re.compile(
+    r"no such host|server misbehaving|connection refused|no route to host|unreachable|i/o timeout"
+    r"|proxyconnect"
+)
 _WITHOUT_MODEL = ("/api/version", "/api/tags", "/api/ps")
 _HUNG_UP = re.compile(r"disconnected|without|incomplete|peer")
 _BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
@@ -296,6 +300,16 @@ def pull_failure(name: str, message: str) -> PullFailed:
         )
     if "not exist" in low or "not found" in low or "404" in codes:
         return PullFailed(what, "check the repository's and the quant's name on the hub")
+    if "tls handshake" in low or "http response to https" in low:
+        return PullFailed(what, "where it is meant to be plain HTTP: --registry http://HOST")
+    if "x509" in low or "certificate" in low:
+        return PullFailed(what, "let the server's machine trust who signed that certificate")
+    if _NOT_REACHED.search(low):
+        return PullFailed(
+            what,
+            "the server itself must get there: check the name, and HTTPS_PROXY in its "
+            "environment; or name a mirror by --registry, or use --via upload",
+        )
     if "location header" in low:
         return PullFailed(what, "the mirror must answer a blob with a redirect to another host")
     return PullFailed(what, "what the server has so far is used by a second run")

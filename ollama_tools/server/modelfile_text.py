@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -107,23 +108,30 @@ class Modelfile:
         return found[-1] if found else None
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FileProblem(f"{path}: cannot be read: {reason}", "check the path") from error
+
+
 def read_text(path: Path, what: str = "Modelfile") -> str:
     """The text of a file that a person wrote.
 
     Raises:
         FileProblem: It cannot be read, is no text, or is far too long for one.
     """
-    try:
+    with _readable(path):
         status = path.stat()
-        # A pipe would block on opening, so the kind is asked for first.
-        if not stat.S_ISREG(status.st_mode):
-            raise FileProblem(f"{path}: not a file", f"name a {what}")
-        if status.st_size > _MAX_BYTES:
-            raise FileProblem(f"{path}: {status.st_size} bytes are no {what}", "check the path")
+    # A pipe would block on opening, so the kind is asked for first.
+    if not stat.S_ISREG(status.st_mode):
+        raise FileProblem(f"{path}: not a file", f"name a {what}")
+    if status.st_size > _MAX_BYTES:
+        raise FileProblem(f"{path}: {status.st_size} bytes are no {what}", "check the path")
+    with _readable(path):
         data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise FileProblem(f"{path}: cannot be read: {reason}", "check the path") from error
     # Ollama takes UTF-16 with a byte order mark as well, as some editors on Windows write it.
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:

@@ -409,6 +409,9 @@ def test_the_cache_answers_where_the_hub_is_away(
     file = HubFile(FILE.repository, filename, revision)
     found = hub.facts(file)
     assert (found.commit, found.sha256, found.bytes) == (COMMIT, SHA256, len(CONTENT))
+    assert ("HF_HUB_OFFLINE is set" in found.away) == (way == "offline")
+    with pytest.raises(HubAway, match="no cache knows what has changed"):
+        hub.last_change(file)
     assert hub.gguf_files(FILE.repository, revision) == [filename]
     assert hub.download(HubFile(FILE.repository, filename, found.commit)) == pointer
 

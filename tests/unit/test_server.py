@@ -300,9 +300,15 @@ def test_a_pull_that_does_not_end_in_success_has_failed(
         ("http://mirror:42901/v2: 401: no", "--via upload"),
         ('mirror:401/x: {"code":404}', "check the repository"),
         ("mirror:404/x: status 429", "limits requests"),
+        # As 0.34.4 says it.
+        ("Get https://m/v2: tls: first record does not look like a TLS handshake", "http://HOST"),
+        ("Get https://m/v2: http: server gave HTTP response to HTTPS client", "http://HOST"),
+        ("tls: failed to verify certificate: x509: signed by unknown authority", "who signed"),
+        ("dial tcp: lookup hf.co on 10.0.0.1:53: no such host", "--via upload"),
+        ("dial tcp 127.0.0.1:9: connect: connection refused", "HTTPS_PROXY"),
     ],
 )
-def test_the_digits_of_a_port_are_no_status(
+def test_a_pull_that_failed_has_the_fix_of_its_cause_and_no_port_is_a_status(
     httpserver: HTTPServer, server: Server, message: str, fix: str
 ) -> None:
     httpserver.expect_request("/api/pull").respond_with_data(stream({"error": message}))
