@@ -395,7 +395,7 @@ def _explained(file: HubFile) -> Iterator[None]:
             raise _unreached(file, error) from error
         raise HubAway(
             f"the connection to the hub broke while fetching {file}",
-            "run the command again",
+            "check the network and the proxy in between, then run the command again",
         ) from error
     finally:
         logger.setLevel(level)

@@ -29,6 +29,7 @@ from ollama_tools.network.ways import causes
 if TYPE_CHECKING:
     import httpx
 
+OTHERS = "wait until others are done with this server, then run the command again"
 CHECK_ADDRESS = "check --host or OLLAMA_HOST"
 _GIVE_CREDENTIALS = (
     "set OLLAMA_API_KEY, or write user, colon, password and @ before the host in OLLAMA_HOST, "
@@ -107,11 +108,11 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
             raise NotOllama(what, CHECK_ADDRESS)
         raise ModelNotFound(message, "see: devstral-ollama list")
     if is_disturbed(message):
-        raise Disturbed(what, "run the command again")
+        raise Disturbed(what, OTHERS)
     if _BLOB_LOST.search(message):
         raise LayerLost(what, "devstral-ollama create brings it again")
     if status in (400, 500) and _BEING_WRITTEN.search(message):
-        raise BeingWritten(what, "run the command again")
+        raise BeingWritten(what, OTHERS)
     if "no space left" in message:
         raise ServerError(f"the server's disk is full: {message}", "free space, then run again")
     if status == 400 and "HTTPS" in message:

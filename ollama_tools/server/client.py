@@ -29,6 +29,7 @@ from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.address import parse_address
 from ollama_tools.server.answers import (
     CHECK_ADDRESS,
+    OTHERS,
     Broken,
     Busy,
     Disturbed,
@@ -272,7 +273,9 @@ class Server:
             ServerError: The server refuses it.
             FileProblem: The bytes are not those of the digest, so they changed since it was taken.
         """
-        changed = FileProblem(f"{label} changed while it was sent", "run the command again")
+        changed = FileProblem(
+            f"{label} changed while it was sent", "wait until it is complete, then run it again"
+        )
 
         def counted() -> Iterator[bytes]:
             done = 0
@@ -394,14 +397,17 @@ class Server:
                     advance(each.status or "", sum(done.values()), sum(totals.values()) or None)
         except ollama.ResponseError as error:
             if is_disturbed(error.error):
-                raise Disturbed(error.error, "run the command again") from error
+                raise Disturbed(error.error, OTHERS) from error
             raise pull_failure(name, error.error) from error
         except ServerError:
             raise
         except (httpx.HTTPError, ConnectionError) as error:
             raise self._transport.no_answer(error, "/api/pull") from error
         if not finished:
-            raise PullFailed(f"the pull of {name} ended without a result", "run it again")
+            raise PullFailed(
+                f"the pull of {name} ended without a result",
+                "check the server's log; what it has so far is kept",
+            )
 
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name, or switch a name to it; only metadata moves.

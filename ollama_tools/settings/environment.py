@@ -205,14 +205,21 @@ def whole_path(path: str | Path) -> Path:
     """A folder on this machine, from what a person of it writes: ``~`` and relative are known.
 
     Raises:
-        UsageError: Nobody knows whose home it is.
+        UsageError: Nobody knows whose home it is, or it is an address.
     """
+    _refuse_address(path)
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:
         raise UsageError(
             f"nobody knows which home is meant by {str(path)!r}", "write it from / on"
         ) from None
+
+
+def _refuse_address(path: str | Path) -> None:
+    """Refuse an address, which may hold a password, before it is shown as a folder's name."""
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
+        raise UsageError("the models cannot lie at an address", "name a folder, as in /srv/models")
 
 
 def on_this_machine(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -288,6 +295,8 @@ def _check(settings: ServerSettings) -> None:
     from ollama_tools.server.address import resolve_host
 
     resolve_host(settings.host)
+    if settings.models is not None:
+        _refuse_address(settings.models)
     if is_quantized(settings.kv_cache_type) and not settings.flash_attention:
         raise UsageError(
             f"a KV cache of type {settings.kv_cache_type} needs flash attention: without it Ollama "

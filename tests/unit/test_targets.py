@@ -14,7 +14,12 @@ import yaml
 
 from ollama_tools.errors import UsageError
 from ollama_tools.server.versions import Version
-from ollama_tools.settings.environment import ServerSettings, environment, from_mapping
+from ollama_tools.settings.environment import (
+    ServerSettings,
+    environment,
+    from_mapping,
+    on_this_machine,
+)
 from ollama_tools.settings.serve import plan_server
 from ollama_tools.settings.targets import Target, render_settings
 
@@ -107,6 +112,17 @@ def test_a_folder_that_the_starter_would_not_find_is_refused(target: Target, wri
     with pytest.raises(UsageError, match=f"{target} would not find") as caught:
         render_settings(ServerSettings(models=Path(written)), target)
     assert "/srv/models" in caught.value.fix
+
+
+def test_an_address_is_no_folder_and_its_password_is_not_shown() -> None:
+    written = Path("http://me:secret@h/models")
+    for use in (
+        lambda: ServerSettings(models=written),
+        lambda: on_this_machine({"models": written}),
+    ):
+        with pytest.raises(UsageError, match="at an address") as caught:
+            use()
+        assert "secret" not in str(caught.value)
 
 
 def test_a_folder_of_a_fleet_is_written_whole() -> None:
