@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from docs import outputs
 from ollama_tools.cli.app import app
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.errors import ExitCode
@@ -154,6 +155,7 @@ def quants_markdown() -> str:
 
 
 if __name__ == "__main__":
+    outputs.TARGET.write_text(outputs.markdown(), encoding="utf-8")
     TARGET.write_text(markdown(), encoding="utf-8")
     LINT_TARGET.write_text(lint_markdown(), encoding="utf-8")
     QUANTS_TARGET.write_text(quants_markdown(), encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TypedDict
 
 
 class Status(StrEnum):
@@ -14,6 +14,16 @@ class Status(StrEnum):
     WARN = "warn"
     FAIL = "fail"
     UNKNOWN = "unknown"
+
+
+class CheckResultJson(TypedDict):
+    """One check's answer."""
+
+    id: str
+    status: str
+    saw: str
+    fix: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +44,7 @@ class CheckResult:
     fix: str = ""
     seconds: float = 0.0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> CheckResultJson:
         """The answer as JSON has it."""
         return {
             "id": self.id,
@@ -43,6 +53,16 @@ class CheckResult:
             "fix": self.fix,
             "seconds": round(self.seconds, 3),
         }
+
+
+class ReportJson(TypedDict):
+    """All answers about one model, or about one server."""
+
+    passed: bool
+    subject: str
+    server: str
+    version: str
+    checks: list[CheckResultJson]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +91,7 @@ class Report:
         """The checks that failed."""
         return tuple(each for each in self.checks if each.status is Status.FAIL)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ReportJson:
         """The report as JSON has it."""
         return {
             "passed": self.passed,

@@ -23,7 +23,8 @@ from ollama_tools.server.client import InstalledModel, find_model
 from ollama_tools.server.names import Kind, own_name, same_name
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Source, Spec, normalised
+from ollama_tools.wanted.source import FileSource, HubSource, ServerSource, Source
+from ollama_tools.wanted.spec import Spec, normalised
 from ollama_tools.wanted.wish import Parameters
 
 _AGAIN = "run devstral-ollama create again"

@@ -21,6 +21,7 @@ def quants(
     ] = None,
 ) -> None:
     """List the quants of a release, the smallest first, with the sizes of their files."""
+    from ollama_tools.cli.documents import QuantsJson
     from ollama_tools.devstral.catalog_file import load_catalog
 
     catalog = load_catalog()
@@ -40,12 +41,12 @@ def quants(
         output.table(("QUANT", "SIZE", "FILE", ""), rows)
 
     output.result(
-        {
-            "release": found.name,
-            "repository": found.repository,
-            "default": found.default_quant,
-            "quants": [each.as_json() for each in found.quants],
-        },
+        QuantsJson(
+            release=found.name,
+            repository=found.repository,
+            default=found.default_quant,
+            quants=[each.as_json() for each in found.quants],
+        ),
         human,
         [each.name for each in found.quants],
     )

@@ -68,6 +68,7 @@ def lint(
     ] = False,
 ) -> ExitCode | None:
     """Find what is wrong with a Modelfile, template, GGUF or model, each finding with its fix."""
+    from ollama_tools.cli.documents import LintJson
     from ollama_tools.errors import UsageError
     from ollama_tools.lint import Severity, lint_tools
     from ollama_tools.lint.ignores import chosen, parse_codes
@@ -85,12 +86,12 @@ def lint(
     bad = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
     failed = any(each.severity in bad for each in findings)
     output.result(
-        {
-            "subject": subject,
-            "tools": None if tools is None else str(tools),
-            "passed": not failed,
-            "findings": [each.as_json() for each in findings],
-        },
+        LintJson(
+            subject=subject,
+            tools=None if tools is None else str(tools),
+            passed=not failed,
+            findings=[each.as_json() for each in findings],
+        ),
         lambda: _print(findings, output),
         [each.code for each in findings],
     )

@@ -18,6 +18,7 @@ from ollama_tools.settings.targets import Target
 from ollama_tools.wanted.wish import Wish
 
 if TYPE_CHECKING:
+    from ollama_tools.cli.documents import PrunedJson, RemovedJson
     from ollama_tools.devstral.catalog import Catalog
 
 _PANEL = "Models"
@@ -239,6 +240,7 @@ def status(
 @command(commands, "history", panel=_PANEL)
 def history(output: Output, name: _PublicName, access: AccessOptions) -> None:
     """Show the builds that are kept of a model, the one that began to serve last first."""
+    from ollama_tools.cli.documents import HistoryJson
     from ollama_tools.files.digests import short_digest
     from ollama_tools.model.builds import history as kept_builds
     from ollama_tools.model.builds import with_weights
@@ -257,7 +259,7 @@ def history(output: Output, name: _PublicName, access: AccessOptions) -> None:
         for each in kept
     ]
     output.result(
-        {"name": name, "builds": [each.as_json() for each in kept]},
+        HistoryJson(name=name, builds=[each.as_json() for each in kept]),
         lambda: output.table(("BUILD", "DIGEST", "WEIGHTS", "SINCE", "STATE"), rows),
         [each.name for each in kept],
     )
@@ -314,6 +316,7 @@ def prune(
     ] = False,
 ) -> None:
     """Remove old builds, never one that a name stands for, and what is left over."""
+    from ollama_tools.cli.documents import PrunedJson
     from ollama_tools.model.builds import prune as remove
     from ollama_tools.model.leftovers import remove_leftovers
     from ollama_tools.server.client import Server
@@ -321,11 +324,12 @@ def prune(
     with Server(**access, progress=output) as server:
         removed, kept = remove(server, name, keep, dry_run=dry_run)
         left = remove_leftovers(server, name, dry_run=dry_run)
-    document = {
-        "removed": [each.as_json() for each in removed],
-        "kept": [each.as_json() for each in kept],
-        "leftovers": [each.as_json() for each in left],
-    }
+    document = PrunedJson(
+        removed=[each.as_json() for each in removed],
+        kept=[each.as_json() for each in kept],
+        leftovers=[each.as_json() for each in left],
+        dry_run=dry_run,
+    )
     gone = {each.name: "" for each in removed} | {each.name: f" ({each.why})" for each in left}
     _print_removal(output, document, gone, f", {len(kept)} kept", dry_run=dry_run)
 
@@ -340,23 +344,32 @@ def remove(
     ] = False,
 ) -> None:
     """Remove a model with all its builds and what is left over of it."""
+    from ollama_tools.cli.documents import RemovedJson
     from ollama_tools.model.leftovers import remove_model
     from ollama_tools.server.client import Server
 
     with Server(**access, progress=output) as server:
         gone = remove_model(server, name, dry_run=dry_run)
     names = dict.fromkeys(gone.names, "")
-    _print_removal(output, gone.as_json(), names, dry_run=dry_run)
+    document = RemovedJson(
+        name=gone.name, previous=gone.previous, removed=list(gone.names), dry_run=dry_run
+    )
+    _print_removal(output, document, names, dry_run=dry_run)
 
 
 def _print_removal(
-    output: Output, document: dict[str, Any], gone: dict[str, str], rest: str = "", *, dry_run: bool
+    output: Output,
+    document: RemovedJson | PrunedJson,
+    gone: dict[str, str],
+    rest: str = "",
+    *,
+    dry_run: bool,
 ) -> None:
     """Print what is gone, or would be: each name with a remark, then how many."""
     lines = [f"- {name}{remark}" for name, remark in gone.items()]
     verb = "would be removed" if dry_run else "removed"
     lines.append(f"{len(gone)} {verb}{rest}")
-    output.result(document | {"dry_run": dry_run}, lines, list(gone))
+    output.result(document, lines, list(gone))
 
 
 @command(commands, "render", panel=_PANEL)
@@ -409,6 +422,7 @@ def render(
     ] = None,
 ) -> ExitCode | None:
     """Print a Modelfile, or a server's settings; nothing is asked of any server."""
+    from ollama_tools.cli.documents import RenderAllJson, RenderJson
     from ollama_tools.devstral.catalog_file import load_catalog
     from ollama_tools.errors import UsageError
     from ollama_tools.model import render as rendering
@@ -438,26 +452,27 @@ def render(
         written = rendering.write_modelfiles(directory, rendering.every_modelfile(catalog))
         changed = [str(path) for path in written]
         output.result(
-            {"directory": str(directory), "changed": changed},
+            RenderAllJson(directory=str(directory), changed=changed),
             f"{len(changed)} Modelfiles changed in {directory}",
             changed,
         )
         return None
     wish = rendering.modelfile_wish(reference or "", **_values(said))
     text = rendering.render_wish(wish, catalog)
-    output.result({"modelfile": text}, text.rstrip("\n").split("\n"), None)
+    output.result(RenderJson(modelfile=text), text.rstrip("\n").split("\n"), None)
     return None
 
 
 def _check_rendered(
     output: Output, catalog: Catalog, directory: Path, everything: bool
 ) -> ExitCode | None:
+    from ollama_tools.cli.documents import RenderCheckJson
     from ollama_tools.model import render as rendering
 
     make = rendering.every_modelfile if everything else rendering.default_modelfiles
     diffs = rendering.stale_modelfiles(directory, make(catalog))
     output.result(
-        {"directory": str(directory), "stale": len(diffs), "diffs": diffs},
+        RenderCheckJson(directory=str(directory), stale=len(diffs), diffs=diffs),
         [line for each in diffs for line in each.split("\n")]
         or f"every Modelfile in {directory} is as the catalog says",
         (),
@@ -477,6 +492,7 @@ def _render_settings(
     context: str | None,
     ollama_version: str | None,
 ) -> None:
+    from ollama_tools.cli.documents import RenderTargetJson
     from ollama_tools.devstral.context import parse_context
     from ollama_tools.server.versions import require_supported
     from ollama_tools.settings.environment import environment
@@ -487,5 +503,5 @@ def _render_settings(
     wanted = ServerSettings(**settings)
     version = None if ollama_version is None else require_supported(ollama_version)
     text = render_settings(wanted, target, version=version)
-    document = {"target": target, "environment": environment(wanted), "text": text}
+    document = RenderTargetJson(target=target.value, environment=environment(wanted), text=text)
     output.result(document, text.split("\n"), None)

@@ -25,6 +25,7 @@ def list_models(
     everything: Annotated[bool, typer.Option("--all", help="Other models as well.")] = False,
 ) -> None:
     """Show the Devstral models on a server."""
+    from ollama_tools.cli.documents import ListJson
     from ollama_tools.model.listing import list_models as listed
     from ollama_tools.server.client import Server
 
@@ -44,11 +45,11 @@ def list_models(
             output.hint("devstral-ollama prune --keep N removes what is left over")
 
     output.result(
-        {
-            "server": server.url,
-            "models": [entry.as_json() for entry in entries],
-            "leftovers": [each.as_json() for each in found.leftovers],
-        },
+        ListJson(
+            server=server.url,
+            models=[entry.as_json() for entry in entries],
+            leftovers=[each.as_json() for each in found.leftovers],
+        ),
         human,
         [entry.name for entry in entries],
     )
@@ -65,6 +66,7 @@ def env(
     """
     import shlex
 
+    from ollama_tools.cli.documents import EnvJson
     from ollama_tools.settings.environment import environment, explain, on_this_machine
 
     wanted = ServerSettings(**on_this_machine(settings))
@@ -73,10 +75,10 @@ def env(
     for variable, value, why in explain(wanted):
         lines += [f"# {why}", f"export {variable}={shlex.quote(value)}"]
     output.result(
-        {
-            "environment": environment(wanted),
-            "reasons": {variable: why for variable, _, why in explain(wanted)},
-        },
+        EnvJson(
+            environment=environment(wanted),
+            reasons={variable: why for variable, _, why in explain(wanted)},
+        ),
         lines,
         plain,
     )
@@ -95,6 +97,7 @@ def serve(
 
     What your own environment sets wins over a default, and an option wins over both.
     """
+    from ollama_tools.cli.documents import ServeJson
     from ollama_tools.settings.serve import exec_server, plan_server
 
     plan = plan_server(settings, ollama)
@@ -105,7 +108,7 @@ def serve(
             output.note(line)
         exec_server(plan)
     output.result(
-        {"command": list(plan.arguments), "environment": plan.changes},
+        ServeJson(command=list(plan.arguments), environment=dict(plan.changes)),
         (*lines, command_line),
         command_line,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from ollama_tools.errors import UnknownReference
 from ollama_tools.files.architecture import Architecture
@@ -23,6 +23,16 @@ class TokenizerVersion(StrEnum):
 
     V7 = "v7"
     V13 = "v13"
+
+
+class QuantJson(TypedDict):
+    """One GGUF of a release."""
+
+    name: str
+    bytes: int
+    estimated: bool
+    file: Annotated[str, "Path inside the repository; a glob pattern where the file is split."]
+    split: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ class Quant:
         """The size as a person reads it: ``13.3 GiB``, ``about 12.5 GiB``."""
         return size_text(self.bytes, estimated=self.estimated)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> QuantJson:
         """The quant as ``quants --json`` prints it."""
         return {
             "name": self.name,
@@ -99,6 +109,8 @@ class Release:
         system_prompt: The published system prompt; None where there is none on record.
         quants: Its quants, smallest first.
         source: Where the release is published.
+        parameter_places: Where each parameter stands, as ``path:line``, for whoever has to refuse
+            one; empty for a release that no file tells of.
     """
 
     name: str
@@ -115,6 +127,7 @@ class Release:
     system_prompt: SystemPromptFile | None
     quants: tuple[Quant, ...]
     source: str
+    parameter_places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def slug(self) -> str:

@@ -158,7 +158,7 @@ def _estimates(table: _Table) -> _Estimates:
 def _release(releases: _Table, name: str, estimates: _Estimates) -> Release:
     with releases.table(name) as table:
         architecture = _architecture(table)
-        parameters, parameters_source = _parameters(table)
+        parameters, places, parameters_source = _parameters(table)
         quants = _quants(table, architecture, estimates)
         default_quant = table.text("default_quant")
         if default_quant not in {quant.name for quant in quants}:
@@ -178,6 +178,7 @@ def _release(releases: _Table, name: str, estimates: _Estimates) -> Release:
             system_prompt=_system_prompt(table) if "system_prompt" in table else None,
             quants=quants,
             source=table.text("source"),
+            parameter_places=places,
         )
 
 
@@ -196,11 +197,13 @@ def _architecture(release: _Table) -> Architecture:
         )
 
 
-def _parameters(release: _Table) -> tuple[dict[str, int | float], str]:
+def _parameters(release: _Table) -> tuple[dict[str, int | float], dict[str, str], str]:
     with release.table("parameters") as table:
         with table.table("values") as values:
+            # What Ollama knows and takes is known where a server is.
+            places = {name: values.place(name) for name in values}
             found = {name: values.number(name) for name in values}
-        return found, table.text("source")
+        return found, places, table.text("source")
 
 
 def _system_prompt(release: _Table) -> SystemPromptFile:
@@ -338,6 +341,9 @@ class _Table:
 
     def fail(self, reason: str, *, at: str | None = None) -> NoReturn:
         _fail(self._path, _line(self._nodes[at].start_mark) if at else self._line, reason)
+
+    def place(self, key: str) -> str:
+        return f"{self._path}:{_line(self._nodes[key].start_mark)}"
 
     def table(self, key: str) -> _Table:
         return _Table(self._take(key), self._path)

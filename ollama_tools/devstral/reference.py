@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 from urllib.parse import unquote
 
 from ollama_tools.devstral.catalog import close_matches, suggest
@@ -83,6 +83,11 @@ class QuantReference:
         return f"{self.release.slug}:{self.quant.name}"
 
     @property
+    def default_name(self) -> str:
+        """The public name of a model for which nobody chose one."""
+        return str(self)
+
+    @property
     def pull_name(self) -> str:
         """The name under which an Ollama server pulls it from the hub."""
         return f"{HUB}/{self.release.repository}:{self.quant.name}"
@@ -114,6 +119,17 @@ class HubReference:
         return self.tag if is_file else None
 
     @property
+    def default_name(self) -> str:
+        """The public name of a model for which nobody chose one."""
+        owner, _, stem = self.repository.lower().rpartition("/")
+        stem = re.sub(r"-gguf$", "", stem)
+        tag = re.sub(r"[^A-Za-z0-9_.-]", "-", self.label or "latest").lstrip(".-")
+        if self.release is not None and self.release.repository.lower() == self.repository.lower():
+            return f"{stem}:{tag}"
+        # Two owners may call their repositories the same.
+        return f"{re.sub('[^a-z0-9_-]', '-', owner).lstrip('-')}/{stem}:{tag}"
+
+    @property
     def label(self) -> str | None:
         """The tag as part of a name: the quant, also where a whole file was named."""
         if self.tag is None or self.filename is None:
@@ -143,6 +159,12 @@ class FileReference:
 
     path: Path
     sha256: str | None = None
+    release: ClassVar[None] = None
+
+    @property
+    def default_name(self) -> str:
+        """The public name of a model for which nobody chose one."""
+        return re.sub(r"[^a-z0-9_.-]", "-", self.path.stem.lower()).lstrip(".-") or "devstral"
 
     def __str__(self) -> str:
         return str(self.path)
@@ -153,6 +175,12 @@ class ServerReference:
     """The name of a model on a server; only the server knows whether it exists."""
 
     name: str
+    release: ClassVar[None] = None
+
+    @property
+    def default_name(self) -> str:
+        """The public name of a model for which nobody chose one."""
+        return self.name
 
     def __str__(self) -> str:
         return self.name

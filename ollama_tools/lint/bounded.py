@@ -38,8 +38,11 @@ def ask(module: str, template: str, **more: Any) -> Mapping[str, Any]:
         WorkerCrash: The worker broke down.
     """
     if len(template) > MAX_TEMPLATE:
+        # Of a file only so much was read as shows that it is too long.
         raise TemplateFault(
-            f"it has {len(template)} characters, and more than {MAX_TEMPLATE} are not tried", 1
+            f"it has at least {len(template)} characters, and more than {MAX_TEMPLATE} are not "
+            "tried",
+            1,
         )
     # Apart from the directory and the environment that it is started in, it finds what this
     # process finds, wherever that was installed: also where only a user's own packages have it.

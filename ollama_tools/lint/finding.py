@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from ollama_tools.lint.subject import Subject
@@ -17,6 +17,19 @@ class Severity(StrEnum):
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
+
+
+class FindingJson(TypedDict):
+    """Something that is wrong with a model, a template or a tool."""
+
+    code: str
+    name: str
+    severity: str
+    file: str
+    line: int | None
+    field: str
+    message: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +63,7 @@ class Finding:
             return f"{self.file}:{self.line}"
         return f"{self.file}: {self.field}" if self.field else self.file
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> FindingJson:
         """The finding as JSON has it."""
         return {
             "code": self.code,

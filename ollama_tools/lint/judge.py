@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import QuantReference, parse_reference
-from ollama_tools.errors import ModelNotFound, ServerError, UsageError
+from ollama_tools.errors import ServerError, UsageError
 
 # Their rules enter the table when they are imported.
 from ollama_tools.lint import model_rules, template_rules, tools
@@ -23,8 +23,7 @@ from ollama_tools.lint.subject import (
     from_shown,
 )
 from ollama_tools.lint.tools import lint_tools
-from ollama_tools.server.answers import OF_THE_WAY
-from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.server.client import InstalledModel, Server, find_model, shown_or_broken
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import Version, parse_version
 
@@ -188,15 +187,13 @@ def each_model(
     for each in sorted(installed, key=_speaks_for_others):
         if each.digest in looked_at:
             continue
-        try:
-            found[each.digest] = server.show(each.name)
-        except OF_THE_WAY:
-            raise
-        except ServerError as error:
-            # Somebody may remove a model after it was listed.
-            if isinstance(error, ModelNotFound) and server.model(each.name) is None:
-                continue
-            broken[each.name] = error
+        shown = shown_or_broken(server, each.name)
+        if shown is None:
+            continue
+        if isinstance(shown, Shown):
+            found[each.digest] = shown
+        else:
+            broken[each.name] = shown
         looked_at.add(each.digest)
     return found, broken
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import guess_release
-from ollama_tools.errors import FileProblem, ServerError
+from ollama_tools.errors import FileProblem
 from ollama_tools.files.gguf import GgufHeader, read_header
 from ollama_tools.lint.engines import GoTried
 from ollama_tools.lint.fault import TemplateFault, WorkerCrash
@@ -21,8 +21,7 @@ from ollama_tools.lint.probes import (
     try_go,
     try_jinja,
 )
-from ollama_tools.server.answers import OF_THE_WAY
-from ollama_tools.server.client import Server
+from ollama_tools.server.client import Server, shown_or_broken
 from ollama_tools.server.modelfile_text import Instruction, Modelfile, parse_modelfile, read_text
 from ollama_tools.server.names import is_build_of, same_name
 from ollama_tools.server.shown import Shown
@@ -204,7 +203,8 @@ def from_path(path: Path, release: str | None = None) -> Subject:
     if path.suffix.lower() == ".gguf":
         return _from_gguf(path, release, catalog)
     if path.suffix.lower() in (".gotmpl", ".jinja", ".jinja2"):
-        text = read_text(path, "template")
+        # The engines that try templates refuse what is too long for one, whatever it stands in.
+        text = read_text(path, "template", cut=True)
         template = _template_of_file(path, text)
         return Subject(
             label=str(path),
@@ -224,7 +224,7 @@ def _template_of_file(path: Path, text: str) -> Template:
     if path.name == _SHARED or not shared.is_file():
         return Template(text.rstrip("\n"), is_jinja=False, line=1)
     # Go templates of one folder share their definitions; a model gets both as one text.
-    before = read_text(shared, "template")
+    before = read_text(shared, "template", cut=True)
     return Template(f"{before}{text}".rstrip("\n"), is_jinja=False, line=1 - before.count("\n"))
 
 
@@ -348,12 +348,11 @@ def from_shown(
         release: The release it is; None to take it from its name and its own words.
     """
     catalog = load_catalog()
-    parsed = parse_modelfile(shown.modelfile)
     known = find_release(release, f"{shown.name} {shown.label}", catalog)
     template = Template(shown.template, shown.is_jinja) if shown.template else None
 
     def last(directive: str) -> Value | None:
-        found = parsed.last(directive)
+        found = shown.modelfile.last(directive)
         return None if found is None else Value(found.value)
 
     return Subject(
@@ -379,14 +378,10 @@ def from_shown(
 def _others(server: Server, shown: Shown) -> Iterator[Shown]:
     for each in server.models():
         if not same_name(each.name, shown.name):
-            try:
-                other = server.show(each.name)
-            except OF_THE_WAY:
-                raise
-            except ServerError:
-                # Removed after it was listed, or broken: no reason to say nothing of this one.
-                continue
-            yield other
+            other = shown_or_broken(server, each.name)
+            # Removed after it was listed, or broken: no reason to say nothing of this one.
+            if isinstance(other, Shown):
+                yield other
 
 
 def _clashing(shown: Shown, version: Version | None, others: Sequence[Shown]) -> Iterator[str]:

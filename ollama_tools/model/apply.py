@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TypedDict
 
+from ollama_tools.checks.result import Report, ReportJson
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import (
     BuildLost,
@@ -20,13 +20,29 @@ from ollama_tools.model.plan import Plan
 from ollama_tools.model.steps import Run
 from ollama_tools.progress import Progress
 from ollama_tools.server.client import Server, find_model
-from ollama_tools.server.origin import Origin
-
-if TYPE_CHECKING:
-    from ollama_tools.checks.result import Report
+from ollama_tools.server.origin import Origin, OriginJson
 
 _PLANS = 3
 """How often a plan is made, before a run gives up to find what it used still there."""
+
+
+class OutcomeJson(TypedDict):
+    """What a server serves now, and what was done for it."""
+
+    name: str
+    digest: str
+    weights: str | None
+    origin: OriginJson | None
+    changed: bool
+    carrier: str
+    context: int
+    build: str
+    previous: str | None
+    removed: list[str]
+    steps: list[str]
+    server: str
+    version: str
+    report: ReportJson | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +82,22 @@ class Outcome:
     version: str
     report: Report | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> OutcomeJson:
         """The result as ``create --json`` prints it."""
-        found: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-        }
-        return found | {
-            "carrier": self.carrier.value,
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "weights": self.weights,
             "origin": self.origin.as_json() if self.origin else None,
+            "changed": self.changed,
+            "carrier": self.carrier.value,
+            "context": self.context,
+            "build": self.build,
+            "previous": self.previous,
             "removed": list(self.removed),
             "steps": list(self.steps),
+            "server": self.server,
+            "version": self.version,
             "report": self.report.as_json() if self.report else None,
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,8 +40,9 @@ from ollama_tools.server.origin import Origin
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import NATIVE_JINJA, UNQUOTED_FILES, Version, rewrites_files
-from ollama_tools.wanted.draft import Registry
-from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, check_context
+from ollama_tools.wanted.draft import RegistryAddress
+from ollama_tools.wanted.source import FileSource, HubSource, ServerSource, Source
+from ollama_tools.wanted.spec import Spec, check_context
 from ollama_tools.wanted.wish import Via
 
 _SPARE = 512 * 1024**2
@@ -68,7 +70,7 @@ class Surroundings:
     models: tuple[InstalledModel, ...]
     known: Mapping[str, Shown]
     via: Via
-    registry: Registry
+    registry: RegistryAddress
     policy: Policy
     publisher: Publisher
     progress: Progress
@@ -86,30 +88,140 @@ class Surroundings:
         return self._asked[source]
 
 
-def bring_steps(spec: Spec, around: Surroundings) -> list[Step]:
-    """The steps after which a server has the weights of a spec.
+@dataclass(frozen=True)
+class Asked:
+    """What decides which weights of a source are wished, beside the source.
+
+    Attributes:
+        version: The server's version.
+        policy: How the wish is to be met.
+        publisher: Who says what is published.
+        progress: Hears where a file is hashed.
+    """
+
+    version: Version
+    policy: Policy
+    publisher: Publisher
+    progress: Progress
+
+
+class Way(ABC):
+    """How the weights of one kind of source come to a server, and how they are known there."""
+
+    @abstractmethod
+    def steps(self, spec: Spec, around: Surroundings) -> list[Step]:
+        """The steps after which a server has the weights of a spec.
+
+        Raises:
+            HubError: The hub does not say which file it has.
+            UsageError: There is no such file, or the server cannot take it.
+            FileProblem: A file cannot be read.
+        """
+
+    def is_right(self, spec: Spec, shown: Shown, asked: Asked) -> bool:
+        """Whether weights are those that are wished, as far as the mark of a build does not say it.
+
+        Raises:
+            HubError: The publisher has to say which file is meant, and does not.
+            UsageError: Nobody can.
+            FileProblem: A file cannot be read.
+        """
+        del spec, shown, asked
+        return True
+
+    def as_marked_earlier(self, spec: Spec, shown: Shown, progress: Progress) -> Spec:
+        """The spec with all that the mark of an early build of a shown model may say.
+
+        Raises:
+            FileProblem: A file cannot be read.
+        """
+        del shown, progress
+        return spec
+
+
+@dataclass(frozen=True)
+class HubWay(Way):
+    """From the hub or a mirror, by the server's pull or through this machine."""
+
+    source: HubSource
+
+    def steps(self, spec: Spec, around: Surroundings) -> list[Step]:
+        """See :class:`Way`."""
+        if (standing := _standing_weights(spec, self.source, around)) is not None:
+            return [standing]
+        if around.via is Via.SERVER:
+            return _pull_steps(spec, self.source, around)
+        return _download_steps(spec, self.source, around)
+
+    def is_right(self, spec: Spec, shown: Shown, asked: Asked) -> bool:
+        """See :class:`Way`: what a person pinned, and the newest where that is asked for."""
+        del spec
+        source = self.source
+        if not meets_pin(shown, source, asked.publisher):
+            return False
+        if not asked.policy.upgrade or source.sha256 or source.commit:
+            return True
+        published = shown.origin.sha256 if shown.origin else None
+        return published == asked.publisher.sha256(source)
+
+
+@dataclass(frozen=True)
+class FileWay(Way):
+    """From a file of this machine."""
+
+    source: FileSource
+
+    def steps(self, spec: Spec, around: Surroundings) -> list[Step]:
+        """See :class:`Way`."""
+        return [_file_step(spec, self.source, around)]
+
+    def is_right(self, spec: Spec, shown: Shown, asked: Asked) -> bool:
+        """See :class:`Way`: what the file is sent as now, with the spec's template in it."""
+        jinja = spec.layers.jinja
+        if rewrites_files(asked.version):
+            own = gguf_rewrite.own_sha256(self.source.path, asked.progress, jinja)
+            return shown.origin is not None and shown.origin.sha256 == own
+        sent = gguf_rewrite.sent_sha256s(self.source.path, jinja, asked.progress)
+        return sorted(shown.blobs) == sorted(f"sha256:{each}" for each in sent)
+
+    def as_marked_earlier(self, spec: Spec, shown: Shown, progress: Progress) -> Spec:
+        """See :class:`Way`: which file it was, which all but the eldest models say themselves."""
+        path = self.source.path
+        sha256 = shown.origin.sha256 if shown.origin else gguf_rewrite.own_sha256(path, progress)
+        return replace(spec, source=replace(self.source, sha256=sha256))
+
+
+@dataclass(frozen=True)
+class ServerWay(Way):
+    """From another model of the server, without a byte moved."""
+
+    source: ServerSource
+
+    def steps(self, spec: Spec, around: Surroundings) -> list[Step]:
+        """See :class:`Way`."""
+        name, digests = self.source.name, self.source.digests
+        shown = around.server.show(name)
+        check_architecture(spec, name, shown.architecture, shown.longest_context)
+        if rewrites_files(around.version):
+            return [UseWeights(name, shown.origin, f"the weights of {name}")]
+        origin = shown.origin or Origin(file=name, sha256=digests[0].removeprefix("sha256:"))
+        return [_use(digests, origin, f"the weights of {name}", shown.license)]
+
+
+def way_of(source: Source) -> Way:
+    """How the weights of a source come to a server: the one place that tells sources apart.
 
     Raises:
-        HubError: The hub does not say which file it has.
-        UsageError: There is no such file, or the server cannot take it.
-        FileProblem: A file cannot be read.
+        TypeError: There is no way for a source of this kind.
     """
-    match spec.source:
-        case HubSource() as source:
-            if (standing := _standing_weights(spec, source, around)) is not None:
-                return [standing]
-            if around.via is Via.SERVER:
-                return _pull_steps(spec, source, around)
-            return _download_steps(spec, source, around)
-        case FileSource() as source:
-            return [_file_step(spec, source, around)]
-        case ServerSource(name=name, digests=digests):
-            shown = around.server.show(name)
-            check_architecture(spec, name, shown.architecture, shown.longest_context)
-            if rewrites_files(around.version):
-                return [UseWeights(name, shown.origin, f"the weights of {name}")]
-            origin = shown.origin or Origin(file=name, sha256=digests[0].removeprefix("sha256:"))
-            return [_use(digests, origin, f"the weights of {name}", shown.license)]
+    match source:
+        case HubSource():
+            return HubWay(source)
+        case FileSource():
+            return FileWay(source)
+        case ServerSource():
+            return ServerWay(source)
+    raise TypeError(f"no way brings a {type(source).__name__}")
 
 
 @dataclass(frozen=True)
@@ -199,7 +311,7 @@ def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list
     # The hub knows the size; the catalog may only have estimated it.
     estimated = source.estimated and not facts.bytes
     size = facts.bytes or source.bytes
-    return [Download(spec, pinned, origin, size, estimated, hub.cached(pinned))]
+    return [Download(spec, source, pinned, origin, size, estimated, hub.cached(pinned))]
 
 
 def _kept_file(
@@ -235,6 +347,7 @@ class Download(Step):
     kind = StepKind.BRING
     sign = "+"
     spec: Spec
+    source: HubSource
     file: hub.HubFile
     origin: Origin
     bytes: int | None
@@ -270,8 +383,7 @@ class Download(Step):
                 "run the command again",
             ) from error
         run.weights, run.origin = {self.origin.key(): f"sha256:{digest}"}, self.origin
-        if isinstance(self.spec.source, HubSource):
-            run.license = hub_license(self.spec.source, run.progress)
+        run.license = hub_license(self.source, run.progress)
 
 
 def _sha256_of_published(spec: Spec, path: Path, origin: Origin, progress: Progress) -> str:
@@ -292,22 +404,6 @@ def _sha256_of_published(spec: Spec, path: Path, origin: Origin, progress: Progr
             )
         state.remember_digest(*_derived(spec, published), new)
     return new
-
-
-def is_of_file(
-    spec: Spec, shown: Shown, source: FileSource, version: Version, progress: Progress
-) -> bool:
-    """Whether weights are what a file is sent as, with the template that a spec wants in it.
-
-    Raises:
-        FileProblem: The file has to be read, and cannot be.
-    """
-    jinja = spec.layers.jinja
-    if rewrites_files(version):
-        own = gguf_rewrite.own_sha256(source.path, progress, jinja)
-        return shown.origin is not None and shown.origin.sha256 == own
-    sent = gguf_rewrite.sent_sha256s(source.path, jinja, progress)
-    return sorted(shown.blobs) == sorted(f"sha256:{each}" for each in sent)
 
 
 def _file_step(spec: Spec, source: FileSource, around: Surroundings) -> Step:
@@ -403,17 +499,10 @@ def _known_digest(spec: Spec, sha256: str | None) -> str | None:
 # By the server itself
 
 
-def base_name(spec: Spec, registry: Registry) -> str | None:
-    """The name that a pull of the spec's source leaves on the server."""
-    if isinstance(spec.source, HubSource):
-        return spec.source.pull_name(registry.host)
-    return None
-
-
 def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
     expected, commit = source.sha256, None
     publisher = around.publisher
-    base = source.pull_name(around.registry.host)
+    base = source.pulled_from(around.registry.host)
     is_there = find_model(list(around.models), base) is not None
     pull = not is_there or around.policy.force or around.policy.upgrade
     if source.commit is not None and (known := publisher.of_commit(source)):
@@ -427,6 +516,7 @@ def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Ste
     return [
         Pull(
             spec,
+            source,
             base,
             insecure=around.registry.insecure,
             bytes=source.bytes,
@@ -445,6 +535,7 @@ class Pull(Step):
 
     Attributes:
         spec: What they are for.
+        source: The quant.
         base: The name that the server pulls.
         insecure: Whether the registry is reached by plain HTTP.
         bytes: Size of the weights, where it is known or estimated.
@@ -457,6 +548,7 @@ class Pull(Step):
 
     kind = StepKind.BRING
     spec: Spec
+    source: HubSource
     base: str
     insecure: bool
     bytes: int | None
@@ -503,8 +595,7 @@ class Pull(Step):
             raise
 
     def _take(self, run: Run, shown: Shown) -> None:
-        source = self.spec.source
-        assert isinstance(source, HubSource)  # noqa: S101 - nothing else is pulled
+        source = self.source
         check_architecture(self.spec, self.base, shown.architecture, shown.longest_context)
         own = (shown.weights or "").removeprefix("sha256:")
         if self.expected is not None and own != self.expected:
@@ -546,7 +637,7 @@ class RemoveBase(Step):
 
 def base_steps(spec: Spec, around: Surroundings, *, pulled: bool) -> list[Step]:
     """What is done about the base name in the end: removed where this package pulled it."""
-    base = base_name(spec, around.registry)
+    base = spec.source.pulled_from(around.registry.host)
     if base is None or around.via is not Via.SERVER or same_name(base, spec.name):
         return []
     is_there = find_model(list(around.models), base) is not None
@@ -560,7 +651,7 @@ def base_steps(spec: Spec, around: Surroundings, *, pulled: bool) -> list[Step]:
 
 def warn_of_base(spec: Spec, around: Surroundings) -> None:
     """Say where a person's base name cannot be used beside the built model."""
-    base = base_name(spec, around.registry)
+    base = spec.source.pulled_from(around.registry.host)
     if (
         base is not None
         and around.via is Via.SERVER

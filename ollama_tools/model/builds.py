@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, TypedDict
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import (
@@ -39,7 +39,7 @@ from ollama_tools.server.names import (
     own_name,
     same_name,
 )
-from ollama_tools.server.origin import Origin, parse_origin
+from ollama_tools.server.origin import Origin, OriginJson, parse_origin
 from ollama_tools.server.shown import Shown
 
 _UNLOAD_SECONDS = 10.0
@@ -55,6 +55,18 @@ _CHOICES = 3
 """How often a build to go back to is chosen, before a run gives up to find it still there."""
 _LOOKS = 3
 """How often in a row an unknown digest must be seen, before it is taken for a person's model."""
+
+
+class BuildJson(TypedDict):
+    """One build of a public name."""
+
+    name: str
+    digest: Annotated[str, "Digest of its manifest, shortened as the ollama command line does."]
+    serving: bool
+    served: bool
+    since: str
+    weights: str | None
+    origin: OriginJson | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,7 @@ class Build:
             return "serving"
         return "kept for rollback" if self.served else "never served"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> BuildJson:
         """The build as JSON has it."""
         return {
             "name": self.name,
@@ -113,6 +125,15 @@ class Switched:
     digest: str
 
 
+class RollbackJson(TypedDict):
+    """What a rollback did."""
+
+    name: str
+    build: str
+    previous: str | None
+    changed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Rollback:
     """What a rollback did.
@@ -129,7 +150,7 @@ class Rollback:
     previous: str | None
     changed: bool
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> RollbackJson:
         """The result as ``rollback --json`` prints it."""
         return {
             "name": self.name,

@@ -29,13 +29,13 @@ from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
 from ollama_tools.settings.environment import TEMPLATE_FILE
 from ollama_tools.wanted.draft import (
-    Registry,
+    RegistryAddress,
     candidates,
     choose_release,
     choose_via,
-    find_source,
     offline_facts,
 )
+from ollama_tools.wanted.source import named_source
 from ollama_tools.wanted.wish import Via, Wish, WishOptions
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Wanted:
     compared: Comparison
     version: Version
     via: Via
-    registry: Registry
+    registry: RegistryAddress
     publisher: Publisher
 
 
@@ -200,13 +200,14 @@ def compare_with(
         # Before anything is asked of its name, which would help nobody.
         raise FileProblem(f"there is no file {str(reference)!r}", "check the path")
     offline = offline_facts(reference, wish, catalog)
+    named = named_source(reference, wish)
     version = require_supported(server.version())
     require_parameters(offline.parameters, version)
     models = server.models_with(offline.name)
     jinja = None
     if wish.carrier in (AUTO, Carrier.GGUF) and version >= NATIVE_JINJA:
         jinja = jinja_template(offline.release.tokenizer)
-    source = find_source(reference, server, models, wish, progress, jinja)
+    source = named.found(server, models, progress, jinja)
     if wish.carrier == Carrier.SERVER:
         _require_dedicated(server, offline.release)
     via = choose_via(wish, offline.via, local=server.is_local)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypedDict
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, ServerUnreachable
@@ -55,6 +55,16 @@ _WHY = {
 }
 
 
+class LeftoverJson(TypedDict):
+    """Something that nobody needs any more."""
+
+    kind: str
+    name: str
+    model: Annotated[str | None, "The public name that it belongs to; null where to none."]
+    why: str
+    spared: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Leftover:
     """Something that nobody needs any more.
@@ -78,7 +88,7 @@ class Leftover:
         """What it is, in words."""
         return "is being made" if self.spared else _WHY[self.kind]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> LeftoverJson:
         """The leftover as JSON has it."""
         return {
             "kind": self.kind.value,
@@ -102,10 +112,6 @@ class Removal:
     name: str
     previous: str | None
     names: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """The removal as ``remove --json`` prints it."""
-        return {"name": self.name, "previous": self.previous, "removed": list(self.names)}
 
 
 @dataclass(frozen=True)

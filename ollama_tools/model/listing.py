@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, TypedDict
 
 from ollama_tools.errors import ServerError
 from ollama_tools.files.digests import short_digest
-from ollama_tools.model.builds import Build, builds_of, settled_models, with_weights
+from ollama_tools.model.builds import Build, BuildJson, builds_of, settled_models, with_weights
 from ollama_tools.model.leftovers import Leftover, find_leftovers
 from ollama_tools.progress import size_text
-from ollama_tools.server.answers import OF_THE_WAY
-from ollama_tools.server.client import InstalledModel, Server
+from ollama_tools.server.client import InstalledModel, Server, shown_or_broken
 from ollama_tools.server.names import own_name, same_name
-from ollama_tools.server.origin import Origin
+from ollama_tools.server.origin import Origin, OriginJson
 from ollama_tools.server.shown import Shown
+
+
+class EntryJson(TypedDict):
+    """One name on a server."""
+
+    name: str
+    digest: str
+    bytes: int
+    context: int | None
+    carrier: str
+    loaded: bool
+    weights: str | None
+    origin: OriginJson | None
+    builds: list[BuildJson]
+    broken: Annotated[str | None, "Why the server cannot show it; null where it can."]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ class Entry:
     builds: tuple[Build, ...]
     broken: str = ""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> EntryJson:
         """The entry as JSON has it."""
         return {
             "name": self.name,
@@ -112,18 +126,12 @@ def list_models(server: Server, *, everything: bool = False) -> Listing:
     for model in models:
         if is_grouped(model.name):
             continue
-        try:
-            shown = server.show(model.name)
-        except OF_THE_WAY:
-            raise
-        except ServerError as error:
-            # One that the server cannot show must hide no other; or it went meanwhile.
-            if server.model(model.name) is not None and (
-                everything or builds[model.name] or "devstral" in model.name.casefold()
-            ):
-                entries.append(_broken(model, builds[model.name], error.what))
-            continue
-        if everything or shown.is_devstral:
+        shown = shown_or_broken(server, model.name)
+        if isinstance(shown, ServerError):
+            # One that the server cannot show must hide no other.
+            if everything or builds[model.name] or "devstral" in model.name.casefold():
+                entries.append(_broken(model, builds[model.name], shown.what))
+        elif shown is not None and (everything or shown.is_devstral):
             is_loaded = any(same_name(model.name, each) for each in loaded)
             kept = with_weights(server, builds[model.name])
             entries.append(_entry(model, shown, kept, loaded=is_loaded))

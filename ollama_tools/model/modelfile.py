@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import UsageError
@@ -13,7 +13,7 @@ from ollama_tools.files.digests import short_digest
 from ollama_tools.files.packaged import data_path
 from ollama_tools.server.parameters import value_text
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.spec import FileSource, HubSource, Spec
+from ollama_tools.wanted.spec import Spec
 from ollama_tools.wanted.wish import Scalar
 
 _GIB = 1024**3
@@ -60,18 +60,11 @@ def render(spec: Spec, *, registry: str = "hf.co", filename: str | None = None) 
         autoescape=False,  # noqa: S701 - the output is a Modelfile, not HTML
     )
     layers = spec.layers
-    match spec.source:
-        case HubSource() as source:
-            origin, label = source.pull_name(registry), source.tag
-        case FileSource(path=path):
-            origin, label = str(path), path.name
-        case server:
-            origin, label = server.name, server.name
     return environment.from_string(data_path("Modelfile.j2").read_text(encoding="utf-8")).render(
-        title=f"{spec.release.name} {label}",
+        title=f"{spec.release.name} {spec.source.label}",
         name=spec.name,
         filename=filename or f"{spec.name.rsplit(':', 1)[-1]}.Modelfile",
-        source=origin,
+        source=spec.source.origin(registry),
         requires=spec.release.minimum_server,
         parser=layers.parser,
         template=layers.template,
@@ -117,6 +110,14 @@ def create_request(spec: Spec, model: str, weights: str | Mapping[str, str]) -> 
     return request
 
 
+class DifferenceJson(TypedDict):
+    """What a server has otherwise than it should."""
+
+    field: str
+    found: str | None
+    wanted: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """What a server has otherwise than it should; None for nothing at all.
@@ -134,7 +135,7 @@ class Difference:
     def __str__(self) -> str:
         return f"{self.field}: {self.found or 'none'} instead of {self.wanted or 'none'}"
 
-    def as_json(self) -> dict[str, str | None]:
+    def as_json(self) -> DifferenceJson:
         """The difference as JSON has it."""
         return {"field": self.field, "found": self.found, "wanted": self.wanted}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Annotated, TypedDict
 
 from ollama_tools.checks.vouching import vouches
 from ollama_tools.devstral import system_prompt as system
@@ -21,21 +21,20 @@ from ollama_tools.errors import (
     UsageError,
 )
 from ollama_tools.files.digests import SHOWN_DIGITS, short_digest
-from ollama_tools.files.gguf_rewrite import own_sha256
 from ollama_tools.model.bring import (
+    Asked,
     Pull,
     RemoveBase,
     Surroundings,
     Upload,
     UseWeights,
     base_steps,
-    bring_steps,
-    is_of_file,
+    way_of,
 )
 from ollama_tools.model.builds import builds_of, own_models, shown_if_there, surplus, whole
 from ollama_tools.model.leftovers import stopped_runs
-from ollama_tools.model.modelfile import Difference, differences
-from ollama_tools.model.published import Publisher, meets_pin
+from ollama_tools.model.modelfile import Difference, DifferenceJson, differences
+from ollama_tools.model.published import Publisher
 from ollama_tools.model.steps import (
     Check,
     Compare,
@@ -45,6 +44,7 @@ from ollama_tools.model.steps import (
     RemoveBuilds,
     RenameBuild,
     Step,
+    StepJson,
     Switch,
     UseBuild,
 )
@@ -60,8 +60,8 @@ from ollama_tools.server.names import (
 )
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import UNQUOTED_FILES, Version, rewrites_files
-from ollama_tools.wanted.draft import Registry
-from ollama_tools.wanted.spec import FileSource, HubSource, Spec
+from ollama_tools.wanted.draft import RegistryAddress
+from ollama_tools.wanted.spec import Spec
 from ollama_tools.wanted.wish import Via
 
 _LATEST = "9999-01-01T00:00:00+00:00"
@@ -171,9 +171,11 @@ def compare(
     current = find_model(list(models), name)
     _refuse_other_case(name, current)
     bare = Comparison(name, tuple(candidates), tuple(models), current, {})
-    is_right = partial(
-        _is_right, policy=policy, publisher=publisher, progress=progress, version=version
-    )
+    asked = Asked(version, policy, publisher, progress)
+
+    def is_right(spec: Spec, shown: Shown) -> bool:
+        return way_of(spec.source).is_right(spec, shown, asked)
+
     if policy.force:
         return replace(bare, differences=(Difference("build", None, "one made anew (--force)"),))
     if current is None:
@@ -203,10 +205,7 @@ def _earlier_build(
     spec: Spec, shown: Shown, served: Sequence[str], progress: Progress
 ) -> str | None:
     """The one of some builds that has the name which an earlier version gave to a spec."""
-    if isinstance(source := spec.source, FileSource):
-        # Those names say which file it was, and so does all but the eldest of their models.
-        sha256 = shown.origin.sha256 if shown.origin else own_sha256(source.path, progress)
-        spec = replace(spec, source=replace(source, sha256=sha256))
+    spec = way_of(spec.source).as_marked_earlier(spec, shown, progress)
     return next((each for each in spec.earlier_builds(shown.blobs) if each in served), None)
 
 
@@ -237,32 +236,6 @@ def _refuse_other_case(name: str, current: InstalledModel | None) -> None:
 
 def _builds_with(models: Sequence[InstalledModel], name: str, digest: str) -> list[str]:
     return [each.name for each in builds_of(models, name) if each.digest == digest]
-
-
-def _is_right(
-    spec: Spec,
-    shown: Shown,
-    policy: Policy,
-    publisher: Publisher,
-    progress: Progress,
-    version: Version,
-) -> bool:
-    """Whether weights are those that are wished, as far as the mark of a build does not say it.
-
-    They are those that a person pinned, the hub's newest where that is asked, and of a file what
-    the file is now.
-    """
-    source = spec.source
-    if isinstance(source, FileSource):
-        return is_of_file(spec, shown, source, version, progress)
-    if not isinstance(source, HubSource):
-        return True
-    if not meets_pin(shown, source, publisher):
-        return False
-    if not policy.upgrade or source.sha256 or source.commit:
-        return True
-    published = shown.origin.sha256 if shown.origin else None
-    return published == publisher.sha256(source)
 
 
 def _with_standing(
@@ -328,6 +301,22 @@ def _weights_text(shown: Shown | None, blobs: tuple[str, ...]) -> str:
     return f"{' '.join(digests)}{origin}"
 
 
+class PlanJson(TypedDict):
+    """What has to happen so that a server serves what is wanted."""
+
+    name: str
+    changed: Annotated[bool, "Whether there is anything to do."]
+    reason: Annotated[str, "Why; empty where nothing is to do."]
+    via: Annotated[str, Via, "How the bytes would come."]
+    context: Annotated[int, "The model's context in tokens."]
+    carriers: Annotated[list[str], Carrier, "Where the template may live, the best first."]
+    previous: Annotated[str | None, "The build that the name stands for; null where it is new."]
+    differences: Annotated[list[DifferenceJson], "What the model has otherwise than it should."]
+    removed: Annotated[list[str], "Builds that would be removed in the end."]
+    removed_at_most: Annotated[bool, "Whether fewer may be removed, since that is not known yet."]
+    steps: list[StepJson]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What has to happen so that a server serves what is wanted.
@@ -357,7 +346,7 @@ class Plan:
         """The public name."""
         return self.compared.name
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> PlanJson:
         """The plan as ``--dry-run --json`` prints it."""
         compared = self.compared
         spec = compared.unchanged or compared.candidates[0]
@@ -383,7 +372,7 @@ def make_plan(
     policy: Policy,
     *,
     via: Via,
-    registry: Registry,
+    registry: RegistryAddress,
     publisher: Publisher,
     progress: Progress,
 ) -> Plan:
@@ -496,7 +485,7 @@ def _made_anew(candidates: Sequence[Spec], around: Surroundings) -> list[Step]:
 def _made(candidates: Sequence[Spec], around: Surroundings) -> list[Step]:
     """The steps after which there is a build of the first candidate whose prompt is right."""
     spec, *others = candidates
-    steps = [*bring_steps(spec, around), Create(spec)]
+    steps = [*way_of(spec.source).steps(spec, around), Create(spec)]
     if _needs_proof(spec, candidates):
         steps.append(_compare_step(spec, others, partial(_made, others, around)))
     return steps
@@ -581,9 +570,8 @@ def _weights_to_come(steps: Sequence[Step], around: Surroundings) -> tuple[str, 
         return known
     for step in steps:
         if isinstance(step, Pull) and around.version >= UNQUOTED_FILES:
-            assert isinstance(step.spec.source, HubSource)  # noqa: S101 - nothing else is pulled
             if step.pull:
-                return around.publisher.blobs(step.spec.source)
+                return around.publisher.blobs(step.source)
             return around.server.show(step.base).blobs or None
     return None
 

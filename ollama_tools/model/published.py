@@ -22,8 +22,8 @@ from ollama_tools.files.digests import short_digest
 from ollama_tools.progress import Progress
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.draft import Registry
-from ollama_tools.wanted.spec import HubSource
+from ollama_tools.wanted.draft import RegistryAddress
+from ollama_tools.wanted.source import HubSource
 from ollama_tools.wanted.wish import Via
 
 
@@ -120,7 +120,7 @@ class Hub(Publisher):
 class Mirror(Publisher):
     """A registry that servers pull from instead."""
 
-    def __init__(self, where: Registry, progress: Progress) -> None:
+    def __init__(self, where: RegistryAddress, progress: Progress) -> None:
         super().__init__(progress)
         self._where = where
 
@@ -153,7 +153,7 @@ class Mirror(Publisher):
         return registry.Registry(self._where.url).manifest(source.repository, source.tag)
 
 
-def publisher(via: Via, where: Registry, progress: Progress) -> Publisher:
+def publisher(via: Via, where: RegistryAddress, progress: Progress) -> Publisher:
     """Who is asked: whoever the bytes would come from."""
     if via is Via.SERVER and not where.is_hub:
         return Mirror(where, progress)

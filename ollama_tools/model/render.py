@@ -10,17 +10,13 @@ from typing import Unpack
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog import Catalog, Quant, Release
 from ollama_tools.devstral.catalog_file import load_catalog
-from ollama_tools.devstral.reference import (
-    FileReference,
-    HubReference,
-    QuantReference,
-    parse_reference,
-)
+from ollama_tools.devstral.reference import parse_reference
 from ollama_tools.devstral.system_prompt import SystemOrigin, from_hub
 from ollama_tools.errors import UsageError
 from ollama_tools.model import modelfile
 from ollama_tools.wanted.draft import offline_facts, parse_carrier
-from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Source, Spec
+from ollama_tools.wanted.source import named_source
+from ollama_tools.wanted.spec import Spec
 from ollama_tools.wanted.wish import Wish, WishOptions
 
 
@@ -66,21 +62,12 @@ def render_wish(wish: Wish, catalog: Catalog, filename: str | None = None) -> st
         )
     reference = parse_reference(wish.reference, catalog)
     facts = offline_facts(reference, wish, catalog)
-    source: Source
-    match reference:
-        case QuantReference(release=release, quant=quant):
-            source = HubSource(release.repository, quant.name, quant.filename, None, quant.bytes)
-        case HubReference(repository=repository, tag=str(tag), revision=None):
-            source = HubSource(repository, tag)
-        case HubReference():
-            raise UsageError(
-                f"{wish.reference!r} cannot stand in a Modelfile",
-                "FROM takes a repository and a quant, as hf.co/owner/name-GGUF:Q4_K_M",
-            )
-        case FileReference(path=path):
-            source = FileSource(path)
-        case server:
-            source = ServerSource(server.name, ())
+    source = named_source(reference, wish)
+    if source.is_narrowed:
+        raise UsageError(
+            f"{wish.reference!r} cannot stand in a Modelfile, which says no commit and no digest",
+            "FROM takes a file, or a repository and a quant, as hf.co/owner/name-GGUF:Q4_K_M",
+        )
     prompt = facts.systems[0]
     if prompt.origin is SystemOrigin.HUB:
         prompt = from_hub(facts.release)

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
 from ollama_tools.errors import ServerError
-from ollama_tools.lint.finding import Finding
+from ollama_tools.lint.finding import Finding, FindingJson
 from ollama_tools.lint.judge import each_model, lint_shown
 from ollama_tools.model.ensure import Wanted, compare_with
-from ollama_tools.model.modelfile import Difference
+from ollama_tools.model.modelfile import Difference, DifferenceJson
 from ollama_tools.model.published import Publisher
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import Server
-from ollama_tools.server.origin import Origin
+from ollama_tools.server.origin import Origin, OriginJson
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
 from ollama_tools.settings.environment import environment_differences
-from ollama_tools.wanted.spec import HubSource, Spec
+from ollama_tools.wanted.spec import Spec
 from ollama_tools.wanted.wish import Wish
+
+
+class UpstreamJson(TypedDict):
+    """What is published now under the name of what serves."""
+
+    publisher: str
+    sha256: str | None
+    commit: str | None
+    since: str | None
+    same: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ class Upstream:
     since: str | None
     same: bool | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> UpstreamJson:
         """What the hub has, as JSON has it."""
         return {
             "publisher": self.publisher,
@@ -58,6 +68,23 @@ class Upstream:
         if self.same is None:
             return f"{self.publisher} has a file{since}; nothing tells which one serves"
         return f"{self.publisher} has another file{since}: create --upgrade takes it"
+
+
+class ModelStatusJson(TypedDict):
+    """What a server serves, against what it should."""
+
+    name: str
+    server: str
+    version: str
+    digest: str | None
+    weights: str | None
+    origin: OriginJson | None
+    build: str | None
+    drifted: bool
+    differences: list[DifferenceJson]
+    settings: list[DifferenceJson]
+    upstream: UpstreamJson | None
+    findings: list[FindingJson]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +123,7 @@ class ModelStatus:
         """Whether anything differs."""
         return bool(self.differences or self.settings)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ModelStatusJson:
         """The status as ``status --json`` prints it."""
         return {
             "name": self.name,
@@ -167,9 +194,10 @@ def _findings(server: Server, wanted: Wanted) -> tuple[Finding, ...]:
 
 
 def _upstream(spec: Spec, shown: Shown | None, publisher: Publisher) -> Upstream | None:
-    if not isinstance(spec.source, HubSource):
+    published = spec.source.published
+    if published is None:
         return None
-    newest = publisher.newest(replace(spec.source, revision=None, sha256=None))
+    newest = publisher.newest(published)
     serving = shown.origin.sha256 if shown and shown.origin else None
     return Upstream(
         publisher=publisher.label,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
@@ -162,6 +162,14 @@ class StepKind(StrEnum):
     REMOVE = "remove"
 
 
+class StepJson(TypedDict):
+    """One thing to do."""
+
+    sign: str
+    kind: Annotated[str, StepKind, "What it does, for programs."]
+    text: str
+
+
 class Step(ABC):
     """One thing to do.
 
@@ -183,7 +191,7 @@ class Step(ABC):
     def run(self, run: Run) -> None:
         """Do it."""
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> StepJson:
         """The step as ``--json`` prints it."""
         return {"sign": self.sign, "kind": self.kind.value, "text": self.text}
 

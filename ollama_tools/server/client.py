@@ -29,6 +29,7 @@ from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.address import parse_address
 from ollama_tools.server.answers import (
     CHECK_ADDRESS,
+    OF_THE_WAY,
     OTHERS,
     Broken,
     Busy,
@@ -495,6 +496,25 @@ def _readable(path: Path) -> Iterator[None]:
 def find_model(models: list[InstalledModel], name: str) -> InstalledModel | None:
     """The model of a name among those of a server, or None."""
     return next((each for each in models if same_name(each.name, name)), None)
+
+
+def shown_or_broken(server: Server, name: str) -> Shown | ServerError | None:
+    """What a server shows of a model that it has listed.
+
+    Returns:
+        What it shows; or, where it lists the model and cannot show it (a cloud model that is
+        switched off, weights that are missing or cut), what it says instead; or None, where the
+        model is gone meanwhile.
+
+    Raises:
+        ServerError: The server does not answer.
+    """
+    try:
+        return server.show(name)
+    except OF_THE_WAY:
+        raise
+    except ServerError as error:
+        return error if server.model(name) is not None else None
 
 
 def _has_builds(models: list[InstalledModel], name: str) -> bool:

@@ -8,10 +8,10 @@ down a fault and goes on with the next line, so that one run finds them all.
 
 from __future__ import annotations
 
+import codecs
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +33,9 @@ INSTRUCTIONS = (
 )
 ROLES = ("system", "user", "assistant")
 
-_MAX_BYTES = 4 << 20
+MAX_BYTES = 4 << 20
+"""What a text of a person may have, at most."""
+_BOM_BYTES = 3
 _QUOTES = '"""'
 
 
@@ -108,34 +110,39 @@ class Modelfile:
         return found[-1] if found else None
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise FileProblem(f"{path}: cannot be read: {reason}", "check the path") from error
-
-
-def read_text(path: Path, what: str = "Modelfile") -> str:
+def read_text(path: Path, what: str = "Modelfile", *, cut: bool = False) -> str:
     """The text of a file that a person wrote.
+
+    Args:
+        path: The file.
+        what: What it should be, for messages.
+        cut: Whether of a text that is far too long just the beginning is read, for whoever has
+            words of his own for that; it has more than a quarter of :data:`MAX_BYTES` characters.
 
     Raises:
         FileProblem: It cannot be read, is no text, or is far too long for one.
     """
-    with _readable(path):
+    try:
         status = path.stat()
-    # A pipe would block on opening, so the kind is asked for first.
-    if not stat.S_ISREG(status.st_mode):
+        # A pipe would block on opening, so the kind is asked for first.
+        is_file = stat.S_ISREG(status.st_mode)
+        is_long = status.st_size > MAX_BYTES
+        data = b""
+        if is_file and (cut or not is_long):
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + _BOM_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FileProblem(f"{path}: cannot be read: {reason}", "check the path") from error
+    if not is_file:
         raise FileProblem(f"{path}: not a file", f"name a {what}")
-    if status.st_size > _MAX_BYTES:
+    if is_long and not cut:
         raise FileProblem(f"{path}: {status.st_size} bytes are no {what}", "check the path")
-    with _readable(path):
-        data = path.read_bytes()
     # Ollama takes UTF-16 with a byte order mark as well, as some editors on Windows write it.
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        # A text that is cut may be cut inside of a character.
+        return codecs.getincrementaldecoder(encoding)().decode(data, final=not is_long)
     except UnicodeDecodeError as error:
         raise FileProblem(f"{path}: not text in UTF-8", f"name a {what}") from error
 

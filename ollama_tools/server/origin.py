@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, TypedDict
 from urllib.parse import quote, unquote
 
 _UNKNOWN = "unknown"
@@ -22,6 +22,15 @@ _HUB_KEY = re.compile(
 )
 _FILE_KEY = re.compile(r"file/sha256-(?P<sha256>[0-9a-f]{64}|unknown)/(?P<file>.+)")
 _PULLED = re.compile(r"[^/]+/(?P<repository>[^/:]+/[^/:]+):(?P<tag>[^/:]+)")
+
+
+class OriginJson(TypedDict):
+    """Where weights came from."""
+
+    repository: str | None
+    file: Annotated[str | None, "The file's path in the repository, or its name; else the tag."]
+    commit: str | None
+    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class Origin:
         """The line of the license layer that tells it where the server loses the key."""
         return f"weights: {self.key()}"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> OriginJson:
         """The origin as JSON has it."""
         return {
             "repository": self.repository,

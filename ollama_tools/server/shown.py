@@ -40,13 +40,8 @@ class Shown:
     @property
     def _content(self) -> dict[str, Any]:
         # The Modelfile begins with comments that repeat the name.
-        said = [(each.name, each.key, each.value) for each in self._modelfile.instructions]
+        said = [(each.name, each.key, each.value) for each in self.modelfile.instructions]
         return {**self._answer, "modelfile": said, "modified_at": None}
-
-    @property
-    def modelfile(self) -> str:
-        """The model as a Modelfile, as the server writes it down."""
-        return str(self._answer.get("modelfile") or "")
 
     @property
     def label(self) -> str:
@@ -111,13 +106,14 @@ class Shown:
         return int(values[-1]) if values and values[-1].isdigit() else None
 
     @cached_property
-    def _modelfile(self) -> Modelfile:
-        return parse_modelfile(self.modelfile)
+    def modelfile(self) -> Modelfile:
+        """The model as a Modelfile, as the server writes it down."""
+        return parse_modelfile(str(self._answer.get("modelfile") or ""))
 
     @property
     def parser(self) -> str:
         """Name of the tool-call parser; empty where the model names none."""
-        found = self._modelfile.last("PARSER")
+        found = self.modelfile.last("PARSER")
         return found.value if found else ""
 
     @property
@@ -128,7 +124,7 @@ class Shown:
         """
         return tuple(
             f"sha256:{match[1]}"
-            for each in self._modelfile.instructions
+            for each in self.modelfile.instructions
             if each.name in ("FROM", "ADAPTER") and (match := _BLOB.search(each.value))
         )
 

@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog import Catalog, Release
-from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.context import parse_context
-from ollama_tools.devstral.reference import (
-    FileReference,
-    HubReference,
-    QuantReference,
-    Reference,
-    ServerReference,
-    explain_library_name,
-    guess_release,
-)
+from ollama_tools.devstral.reference import Reference, explain_library_name, guess_release
 from ollama_tools.devstral.system_prompt import SystemPrompt
-from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
-from ollama_tools.files import gguf_rewrite
-from ollama_tools.files import remembered as state
-from ollama_tools.files.digests import short_digest
+from ollama_tools.errors import UsageError
 from ollama_tools.network.hosts import is_loopback
-from ollama_tools.progress import Progress
-from ollama_tools.server.client import InstalledModel, Server, find_model
-from ollama_tools.server.names import full_name, public_name
+from ollama_tools.server.names import public_name
 from ollama_tools.server.versions import NATIVE_JINJA, Version, carriers
-from ollama_tools.wanted.spec import (
-    FileSource,
-    HubSource,
-    ServerSource,
-    Source,
-    Spec,
-    merge_parameters,
-)
+from ollama_tools.wanted.source import Source
+from ollama_tools.wanted.spec import Spec, merge_parameters
 from ollama_tools.wanted.wish import Parameters, Via, Wish
 
 
 @dataclass(frozen=True, slots=True)
-class Registry:
+class RegistryAddress:
     """Where a server pulls from.
 
     Attributes:
@@ -74,7 +53,7 @@ class Offline:
     parameters: Parameters
     systems: tuple[SystemPrompt, ...]
     via: Via | None
-    registry: Registry
+    registry: RegistryAddress
 
 
 def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline:
@@ -89,10 +68,9 @@ def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline
             f"vision is not brought yet: whether a model has a projector cannot be said by {flag}",
             f"leave out {flag}",
         )
-    known = reference.release if isinstance(reference, QuantReference | HubReference) else None
-    release = choose_release(wish.release, str(reference), known, catalog)
+    release = choose_release(wish.release, str(reference), reference.release, catalog)
     return Offline(
-        name=public_name(wish.name if wish.name is not None else default_name(reference)),
+        name=public_name(wish.name if wish.name is not None else reference.default_name),
         release=release,
         parameters=merge_parameters(release, parse_context(wish.context), wish.parameters),
         systems=system_prompts(wish.system, release),
@@ -119,25 +97,6 @@ def choose_release(
             f"nothing tells which Devstral {text!r} is", f"name it by --release ({names})"
         )
     return found
-
-
-def default_name(reference: Reference) -> str:
-    """The public name of a model for which nobody chose one."""
-    match reference:
-        case QuantReference(release=release, quant=quant):
-            return f"{release.slug}:{quant.name}"
-        case HubReference(repository=repository, release=release, label=label):
-            owner, _, stem = repository.lower().rpartition("/")
-            stem = re.sub(r"-gguf$", "", stem)
-            tag = re.sub(r"[^A-Za-z0-9_.-]", "-", label or "latest").lstrip(".-")
-            if release is not None and release.repository.lower() == repository.lower():
-                return f"{stem}:{tag}"
-            # Two owners may call their repositories the same.
-            return f"{re.sub('[^a-z0-9_-]', '-', owner).lstrip('-')}/{stem}:{tag}"
-        case FileReference(path=path):
-            return re.sub(r"[^a-z0-9_.-]", "-", path.stem.lower()).lstrip(".-") or "devstral"
-        case ServerReference(name=name):
-            return full_name(name)
 
 
 def system_prompts(wish: str | Path | None, release: Release) -> tuple[SystemPrompt, ...]:
@@ -181,14 +140,14 @@ def parse_via(text: str | None) -> Via | None:
         ) from None
 
 
-def parse_registry(text: str | None) -> Registry:
+def parse_registry(text: str | None) -> RegistryAddress:
     """``hf.co`` where nothing is said; ``http://`` or a loopback host means plain HTTP.
 
     Raises:
         UsageError: The text is no host.
     """
     if text is None:
-        return Registry()
+        return RegistryAddress()
     if "@" in text:
         raise UsageError(
             "the registry's address contains a password, which no server would send: Ollama pulls "
@@ -200,99 +159,7 @@ def parse_registry(text: str | None) -> Registry:
         raise UsageError(f"{text!r} is not the host of a registry", "as in mirror.example:5000")
     host = match[2]
     insecure = match[1] == "http" or (match[1] is None and is_loopback(f"http://{host}"))
-    return Registry(host, insecure=insecure)
-
-
-def find_source(
-    reference: Reference,
-    server: Server,
-    models: Sequence[InstalledModel],
-    wish: Wish,
-    progress: Progress,
-    jinja: str | None = None,
-) -> Source:
-    """Where the weights come from, as far as a reference and the server tell.
-
-    Args:
-        reference: What names the weights.
-        server: The server.
-        models: Its models.
-        wish: What else was said.
-        progress: Hears of the hashing of a file that is pinned.
-        jinja: The template that such a file may be sent with; the digest of what is sent is then
-            found out on the way.
-
-    Raises:
-        UsageError: The reference does not say enough.
-        ModelNotFound: It names neither a quant nor a model on the server.
-        FileProblem: A file cannot be read.
-    """
-    match reference:
-        case QuantReference(release=release, quant=quant, sha256=pin):
-            return HubSource(
-                release.repository,
-                quant.name,
-                quant.filename,
-                wish.revision,
-                quant.bytes,
-                pin,
-                quant.estimated,
-            )
-        case HubReference(
-            repository=repository, tag=tag, revision=revision, sha256=pin, filename=filename
-        ):
-            if tag is None:
-                raise UsageError(
-                    f"{wish.reference!r} names no quant", f"as in hf.co/{repository}:Q4_K_M"
-                )
-            if revision and wish.revision and revision != wish.revision:
-                raise UsageError(
-                    f"the revision is given twice: {revision} and {wish.revision}",
-                    "give it once, by --revision",
-                )
-            name = Path(tag).name
-            return HubSource(repository, name, filename, revision or wish.revision, None, pin)
-        case FileReference(path=path, sha256=pin):
-            _refuse_revision(wish)
-            return _file_source(path, pin, progress, jinja)
-        case ServerReference(name=name):
-            _refuse_revision(wish)
-            explained = explain_library_name(name, load_catalog())
-            if find_model(list(models), name) is None:
-                if explained:
-                    raise ModelNotFound(f"{explained[0]}, and not on the server", explained[1])
-                raise ModelNotFound(
-                    f"{name!r} is no quant, no file, and no model on the server",
-                    "see: devstral-ollama create --help, devstral-ollama list",
-                )
-            digests = server.show(name).blobs
-            if not digests and explained:
-                raise UsageError(*explained)
-            if not digests:
-                raise FileProblem(f"the server does not say which weights {name!r} has")
-            return ServerSource(name, digests)
-
-
-def _refuse_revision(wish: Wish) -> None:
-    if wish.revision is not None:
-        raise UsageError(
-            f"{wish.reference!r} is no repository that could have a revision",
-            "leave out --revision",
-        )
-
-
-def _file_source(path: Path, pin: str | None, progress: Progress, jinja: str | None) -> FileSource:
-    """A file on this machine, which is read only where somebody pinned it."""
-    if pin is None:
-        known = state.known_sha256(path)
-        return FileSource(path, known if gguf_rewrite.parts(path) == (path,) else None)
-    sha256 = gguf_rewrite.own_sha256(path, progress, jinja)
-    if pin != sha256:
-        raise FileProblem(
-            f"{path} has the sha256 {short_digest(sha256)}…, not the pinned {short_digest(pin)}…",
-            "fetch it again",
-        )
-    return FileSource(path, sha256)
+    return RegistryAddress(host, insecure=insecure)
 
 
 def choose_via(wish: Wish, asked: Via | None, *, local: bool) -> Via:
@@ -316,16 +183,13 @@ def candidates(
     Raises:
         UsageError: The carrier that was asked for is none, or cannot be had here.
     """
-    branch = source.branch if isinstance(source, HubSource) else None
+    branch = source.branch
     if branch is not None and via is Via.SERVER:
         # Of a commit the hub can say which weights they are, and what arrived is held to that.
         raise UsageError(
             f"a server cannot pull the revision {branch!r}", "use --via upload, or name the commit"
         )
-    rewritable = isinstance(source, FileSource) or (
-        isinstance(source, HubSource) and via is Via.UPLOAD
-    )
-    possible = carriers(version, rewritable=rewritable)
+    possible = carriers(version, rewritable=source.passes_here(via))
     if wish.carrier != AUTO:
         possible = (_asked_carrier(wish.carrier, possible, version),)
     return tuple(

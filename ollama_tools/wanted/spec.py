@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier, PromptLayers, prompt_layers
 from ollama_tools.devstral.catalog import Release
@@ -17,119 +15,11 @@ from ollama_tools.devstral.system_prompt import SystemPrompt
 from ollama_tools.errors import CatalogError, UsageError
 from ollama_tools.server.names import build_name
 from ollama_tools.server.parameters import Kind, as_bool, find_parameter
+from ollama_tools.wanted.source import Source
 from ollama_tools.wanted.wish import Parameters, Scalar
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _NUMBERS_END = 2**63
 _EXAMPLES = {Kind.INTEGER: "40", Kind.NUMBER: "0.5", Kind.BOOLEAN: "true"}
-
-
-@dataclass(frozen=True, slots=True)
-class HubSource:
-    """A quant in a repository on the hub.
-
-    Attributes:
-        repository: ``owner/name``.
-        tag: The quant's name, as in ``hf.co/owner/name:tag``.
-        filename: The GGUF's name in the repository, where it is known.
-        revision: Branch, tag or commit; None for the default branch.
-        bytes: Size of the file, where it is known or estimated.
-        sha256: Hex digest that the file must have as published; None for whatever is there.
-        estimated: Whether the size is not known to the byte.
-    """
-
-    repository: str
-    tag: str
-    filename: str | None = None
-    revision: str | None = None
-    bytes: int | None = None
-    sha256: str | None = None
-    estimated: bool = False
-
-    @property
-    def commit(self) -> str | None:
-        """The revision where it is a commit, which can never mean another file."""
-        return self.revision if _COMMIT.fullmatch(self.revision or "") else None
-
-    @property
-    def branch(self) -> str | None:
-        """The revision where it is none, so that it may mean another file tomorrow."""
-        return None if self.commit else self.revision
-
-    @property
-    def identity(self) -> str:
-        """What tells this source from others, wherever the bytes come from.
-
-        A commit or a digest only says which weights are right, and those are in the mark of a
-        build by themselves.
-        """
-        return f"hub:{self.repository.casefold()}:{self.tag.casefold()}@{self.branch or ''}"
-
-    @property
-    def earlier_identity(self) -> str:
-        """The same before 0.2, when a commit made a source of its own."""
-        return f"hub:{self.repository.casefold()}:{self.tag.casefold()}@{self.revision or ''}"
-
-    def __str__(self) -> str:
-        return f"{self.repository}:{self.tag}"
-
-    def pull_name(self, registry: str = "hf.co") -> str:
-        """The name that makes a server pull this quant from a registry."""
-        return f"{registry}/{self.repository}:{self.tag}"
-
-
-@dataclass(frozen=True, slots=True)
-class FileSource:
-    """A GGUF on this machine.
-
-    Attributes:
-        path: Where it lies.
-        sha256: Hex digest of the whole file, where it is known without reading it.
-    """
-
-    path: Path
-    sha256: str | None = None
-
-    @property
-    def identity(self) -> str:
-        """What tells this source from others, wherever the bytes come from.
-
-        The weights are in the mark of a build by themselves, and a file is nothing else; its own
-        digest would be a second one to find out where it is sent with another template.
-        """
-        return "file"
-
-    @property
-    def earlier_identity(self) -> str | None:
-        """The same before 0.2, where the digest of the file is known."""
-        return None if self.sha256 is None else f"sha256:{self.sha256}"
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSource:
-    """The weights of a model that is on the server already.
-
-    Attributes:
-        name: The model's name there.
-        digests: ``sha256:…`` of its GGUF blobs (weights, then projector or adapters).
-    """
-
-    name: str
-    digests: tuple[str, ...]
-
-    @property
-    def identity(self) -> str:
-        """What tells this source from others, wherever the bytes come from."""
-        return " ".join(self.digests)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-Source: TypeAlias = HubSource | FileSource | ServerSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +87,7 @@ class Spec:
         Args:
             weights: As :meth:`mark` takes them.
         """
-        source = self.source
-        earlier = source.identity if isinstance(source, ServerSource) else source.earlier_identity
+        earlier = self.source.earlier_identity
         if earlier is None:
             return ()
         facts = {**self._facts, "source": earlier}
@@ -210,7 +99,7 @@ class Spec:
             for key, value in self.parameters.items()
         }
         spelled = [{**facts, "parameters": dict(each)} for each in (self.parameters, whole)]
-        if isinstance(source, FileSource):
+        if self.source.stood_beside_weights:
             spelled.append({**facts, "weights": list(weights)})
         return tuple(dict.fromkeys(build_name(self.name, _mark(each)) for each in spelled))
 
@@ -339,13 +228,18 @@ def merge_parameters(
             "give it once, by --context",
         )
     check_context(context, longest or release.architecture.context, release.name)
-    try:
-        recommended = {key: normalised(key, value) for key, value in release.parameters.items()}
-    except UsageError as error:
-        raise CatalogError(
-            f"the catalog's parameters of {release.name}: {error.what}", error.fix
-        ) from error
-    return {**recommended, **overrides, "num_ctx": context}
+    return {**_recommended(release), **overrides, "num_ctx": context}
+
+
+def _recommended(release: Release) -> dict[str, Scalar | tuple[str, ...]]:
+    found = {}
+    for key, value in release.parameters.items():
+        try:
+            found[key] = normalised(key, value)
+        except UsageError as error:
+            place = release.parameter_places.get(key) or f"the parameters of {release.name}"
+            raise CatalogError(f"{place}: {error.what}", error.fix) from error
+    return found
 
 
 def check_context(context: int, longest: int, label: str) -> None:

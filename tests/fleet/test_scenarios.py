@@ -25,6 +25,8 @@ DROP_IN = "/etc/systemd/system/ollama.service.d/devstral.conf"
 TOOLS = "/opt/devstral-ollama/bin/devstral-ollama"
 REPOSITORY = "unsloth/Devstral-Small-2507-GGUF"
 
+_LAST_BEFORE_BATCHES = "Tell apart who can be reached and who cannot"
+
 pytestmark = pytest.mark.xdist_group("fleet")
 
 
@@ -131,7 +133,17 @@ def test_a_fresh_install_is_promised_done_and_left_alone(fleet: Fleet, settled: 
 def test_a_setting_that_changes_means_one_restart(converged: Fleet) -> None:
     before = {each.name: starts(each) for each in converged.hosts.hosts}
     converged.variables["ollama_server_settings"] = {"keep_alive": "45m", "max_queue": 64}
-    converged.converge()
+    # The first alone, so that no more than one is down where a setting does harm.
+    converged.variables["devstral_serial"] = [1, 2]
+    done = converged.converge()
+    begun = max(each.at for each in done.tasks if each.task == _LAST_BEFORE_BATCHES)
+    canary, second, third = (
+        [each.at for each in done.tasks if each.host == host and each.at > begun]
+        for host in converged.names
+    )
+    assert max(canary) < min(second + third)
+    assert min(second) < max(third)
+    assert min(third) < max(second)
     for host in converged.hosts.hosts:
         assert environment(host)["OLLAMA_KEEP_ALIVE"] == "45m"
         assert starts(host) != before[host.name]
@@ -412,7 +424,14 @@ def test_what_cannot_be_is_refused_before_anything_is_touched(
     assert not {each.task for each in done.tasks} & {"See who can be reached", "Make the model"}
 
 
-def test_an_inventory_without_hosts_is_an_error(fleet: Fleet) -> None:
-    done = fleet.play("site", devstral_hosts="nobody")
+@pytest.mark.parametrize("playbook", ["site", "upgrade_server", "drift", "smoke", "rollback"])
+def test_a_run_that_asks_for_no_host_is_an_error(fleet: Fleet, playbook: str) -> None:
+    done = fleet.play(playbook, devstral_hosts="nobody")
     assert done.code != 0
-    assert "no host in the group nobody" in done.output
+    assert set(done.failures().values()) == {"the inventory has no host in the group nobody"}
+    # A limit is more than the group, so its hosts may be others than those that are asked for.
+    done = fleet.play(playbook, "--limit", "gpu1", devstral_hosts="ollama:!gpu1")
+    assert done.code != 0
+    message = "no host in the group ollama:!gpu1 is left by --limit gpu1"
+    assert done.failures() == {"gpu1": message}
+    assert {each.task for each in done.tasks} == {"See that there is a host to work on"}

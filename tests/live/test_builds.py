@@ -328,7 +328,9 @@ def test_status_tells_drift_field_by_field(server: Server, bed: OllamaServer, hu
 
 def test_the_commands(server: Server, bed: OllamaServer, hub: Hub) -> None:
     builds = [make(server, hub, context).build for context in (4096, 8192)]
-    assert run_cli("history", NAME, "--quiet", server=bed.url).stdout.split() == builds[::-1]
+    kept = json.loads(run_cli("history", NAME, "--json", server=bed.url).stdout)["builds"]
+    assert [each["name"] for each in kept] == builds[::-1]
+    assert json.loads(run_cli("doctor", "--json", server=bed.url).stdout)["subject"] == bed.url
     done = json.loads(run_cli("rollback", NAME, "--json", server=bed.url).stdout)
     assert (done["build"], done["previous"]) == tuple(builds)
     gone = run_cli("prune", NAME, "--keep", "1", "--quiet", server=bed.url)

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from docs import outputs
 from ollama_tools import Outcome, ensure_model, smoke
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import CheckFailed, ModelNotFound, UsageError
@@ -89,7 +90,7 @@ def run_cli(
     mine = {"OLLAMA_HOST": server, "PYTHONPATH": str(ROOT), "HF_HOME": os.environ["XDG_CACHE_HOME"]}
     if hub is not None:
         mine["HF_ENDPOINT"] = hub.endpoint
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "ollama_tools", *arguments],
         cwd=cwd,
         env={**os.environ, **mine, **env},
@@ -98,6 +99,10 @@ def run_cli(
         check=False,
         timeout=120,
     )
+    if "--json" in arguments and done.stdout:
+        document = json.loads(done.stdout)
+        assert list(outputs.faults(document, outputs.form_of(arguments, document))) == []
+    return done
 
 
 def use_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,8 @@ from ollama_tools.model.status import model_status
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
-from ollama_tools.wanted.spec import FileSource, Spec
+from ollama_tools.wanted.source import FileSource
+from ollama_tools.wanted.spec import Spec
 from ollama_tools.wanted.wish import Wish
 from tests.live.test_create import Requests, model_names, unloaded
 from tests.testbed.models import TEMPLATES

@@ -18,7 +18,8 @@ from ollama_tools.files.packaged import data_path
 from ollama_tools.model.modelfile import create_request
 from ollama_tools.model.render import every_modelfile, write_modelfiles
 from ollama_tools.server.client import Server
-from ollama_tools.wanted.spec import FileSource, HubSource, Spec, merge_parameters
+from ollama_tools.wanted.source import FileSource, HubSource
+from ollama_tools.wanted.spec import Spec, merge_parameters
 from ollama_tools.wanted.wish import Parameters
 from tests.live.test_create import ROOT, run_cli
 from tests.testbed.build import Build
@@ -96,7 +97,7 @@ def test_every_modelfile_makes_the_manifest_that_the_api_makes(
     for quant, file in [*files.items(), (release.default_quant, golden)]:
         spec = spec_of(release, quant)
         assert isinstance(spec.source, HubSource)
-        weights = spec.source.pull_name()
+        weights = spec.source.pulled_from("hf.co")
         server.copy(BASE, weights)
         create_from_file(newest_build, bed, "from-text", file)
         server.create(create_request(spec, "from-api", weights), lambda *_: None)
@@ -137,9 +138,9 @@ def test_a_modelfile_with_every_option_makes_the_manifest_that_the_api_makes(
         parameters=parameters,
     )
     assert isinstance(spec.source, HubSource)
-    server.copy(BASE, spec.source.pull_name())
+    server.copy(BASE, spec.source.pulled_from("hf.co"))
     create_from_file(newest_build, bed, "from-text", file)
-    request = create_request(spec, "from-api", spec.source.pull_name())
+    request = create_request(spec, "from-api", spec.source.pulled_from("hf.co"))
     server.create(request, lambda *_: None)
     assert digest(server, "from-text") == digest(server, "from-api")
 
@@ -219,9 +220,18 @@ def test_what_a_modelfile_cannot_say_is_refused(wish: dict[str, object]) -> None
     assert caught.value.what
 
 
-def test_a_hub_reference_with_a_revision_cannot_stand_in_a_modelfile() -> None:
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "hf.co/unsloth/Devstral-Small-2507-GGUF@abc:Q8_0",
+        f"UD-Q4_K_XL@sha256:{'0' * 64}",
+        f"hf.co/me/devstral-2507-GGUF:Q8_0@sha256:{'0' * 64}",
+        f"./devstral-2507.gguf@sha256:{'0' * 64}",
+    ],
+)
+def test_which_file_of_a_name_is_meant_cannot_stand_in_a_modelfile(reference: str) -> None:
     with pytest.raises(UsageError, match="cannot stand in a Modelfile"):
-        render("hf.co/unsloth/Devstral-Small-2507-GGUF@abc:Q8_0")
+        render(reference)
 
 
 def test_the_releases_modelfiles_are_what_the_catalog_says() -> None:

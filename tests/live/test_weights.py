@@ -24,7 +24,7 @@ from ollama_tools.model.listing import list_models
 from ollama_tools.model.status import ModelStatus, model_status
 from ollama_tools.server.client import Server
 from ollama_tools.server.names import build_name
-from ollama_tools.wanted.draft import Registry
+from ollama_tools.wanted.draft import RegistryAddress
 from ollama_tools.wanted.wish import Wish
 from tests.live.test_create import NAME, QUANT, REPOSITORY, hub, model_names, run_cli, unloaded
 from tests.testbed.hub import Hub
@@ -278,7 +278,7 @@ def test_a_server_that_pulls_another_file_than_the_pinned_commits_is_refused(
     make: Make, hub: Hub, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The stand-in is the hub itself here, whose registry no server of the bed could reach.
-    monkeypatch.setattr(Registry, "is_hub", True)
+    monkeypatch.setattr(RegistryAddress, "is_hub", True)
     old, _ = published(hub)
     hub.publish(changed(hub.newest(REPOSITORY).repository, QUANT))
     with pytest.raises(PullFailed, match="not the pinned") as caught:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import mistral_common
+from mistral_common.integrations.chat_templates.chat_templates import generate_chat_template
+from mistral_common.tokens.tokenizers.base import TokenizerVersion as ReferenceVersion
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog import TokenizerVersion
@@ -13,12 +17,15 @@ from ollama_tools.errors import ServerError
 from ollama_tools.server.client import Server
 from tests.parity.canonical import CASES
 from tests.parity.conversation import from_openai
-from tests.parity.places import Place, parity_server, render_live
+from tests.parity.places import Place, jinja_template, parity_server, render_live
 from tests.parity.recorded import Score, score
 from tests.parity.reference import reference
 from tests.testbed.build import NEWEST, OLDEST
 
 TARGET = Path(__file__).parents[2] / "docs" / "explanation" / "carriers.md"
+
+_PEER = f"mistral-common {mistral_common.__version__}"
+"""The maker's own template, as its generator writes it, on a dedicated server."""
 
 _INTRODUCTION = """\
 # What each carrier gives
@@ -40,8 +47,11 @@ _NOTES = """
 `hub` is a template like the one that Unsloth publishes, which this package applies only where a
 live check passes; `server` is our Jinja in the environment of a dedicated server, and needs
 nothing of the model's file. Here the `hub` models have no SYSTEM, so that the template puts its own
-default prompt before conversations without one; `create` always sets one. v13 is the format of
-Devstral-Small-2507 and of the Devstral 2 family, v7 that of Devstral-Small-2505.
+default prompt before conversations without one; `create` always sets one. mistral-common's rows are
+the Jinja that its own generator writes, on a dedicated server as `server` is: it is made for
+requests as its own library has them, and refuses what that refuses, so that the client gets an
+error: in v7 every call of which Ollama made the id (13 characters, where the format has 9). v13 is
+the format of Devstral-Small-2507 and of the Devstral 2 family, v7 that of Devstral-Small-2505.
 
 | | argument order | calls are read by | a call of a tool that was not offered |
 |---|---|---|---|
@@ -61,13 +71,18 @@ class Row:
     place: Place
     canonical: int
     recorded: Score
+    peer: str = ""
 
     def __str__(self) -> str:
         found = self.recorded
-        known = self.place.carrier is not Carrier.HUB
+        # What Ollama makes of a request is known for our templates.
+        known = not self.peer and self.place.carrier is not Carrier.HUB
         decoded = f"{found.decoded} of {found.requests}" if known else ""
+        if found.refused:
+            decoded = f"{found.refused} refused"
+        label = self.peer or f"`{self.place.carrier}`"
         return (
-            f"| `{self.place.carrier}` | {self.place.ollama} | {self.place.version.value} "
+            f"| {label} | {self.place.ollama} | {self.place.version.value} "
             f"| {self.canonical} of {len(CASES)} | {found.identical} of {found.requests} "
             f"| {found.share:.1%} | {decoded} |"
         )
@@ -92,19 +107,42 @@ def rows() -> Iterator[Row]:
     for carrier in (Carrier.GGUF, Carrier.HUB, Carrier.MODELFILE):
         yield from _on_one_server(NEWEST, carrier, both)
     for version in both:
-        yield from _on_one_server(NEWEST, Carrier.SERVER, (version,), dedicated_to=version)
+        ours = jinja_template(version)
+        yield from _on_one_server(NEWEST, Carrier.SERVER, (version,), dedicated=ours)
+    for version in both:
+        peer = generated_template(version)
+        rows = _on_one_server(NEWEST, Carrier.SERVER, (version,), dedicated=peer)
+        yield from (replace(each, peer=_PEER) for each in rows)
     yield from _on_one_server(OLDEST, Carrier.MODELFILE, both)
+
+
+def generated_template(version: TokenizerVersion) -> str:
+    """What mistral-common's own generator makes for a format; with nothing that Devstral lacks."""
+    template: str = generate_chat_template(
+        spm=False,
+        tokenizer_version=ReferenceVersion(version.value),
+        image_support=False,
+        audio_support=False,
+        thinking_support=False,
+        default_system_prompt=None,
+        plain_thinking_support=False,
+        use_special_token_variables=True,
+        model_settings_fields=None,
+        reasoning_effort_values=None,
+        reasoning_effort_default=None,
+    )
+    return template
 
 
 def _on_one_server(
     ollama: str,
     carrier: Carrier,
     versions: tuple[TokenizerVersion, ...],
-    dedicated_to: TokenizerVersion | None = None,
+    dedicated: str | None = None,
 ) -> Iterator[Row]:
     with (
         tempfile.TemporaryDirectory() as directory,
-        parity_server(ollama, Path(directory), (carrier,), dedicated_to) as server,
+        parity_server(ollama, Path(directory), (carrier,), dedicated) as server,
     ):
         for version in versions:
             place = Place(carrier, version, ollama=ollama)

@@ -68,7 +68,7 @@ def parity_server(
     version: str,
     root: Path,
     carriers: tuple[Carrier, ...] | None = None,
-    dedicated_to: TokenizerVersion | None = None,
+    dedicated: str | None = None,
 ) -> Iterator[Server]:
     """A live server with a model for each place on it; ``Place.model`` is its name.
 
@@ -76,15 +76,17 @@ def parity_server(
         version: Version of Ollama.
         root: Where the server keeps what it has.
         carriers: Where templates live; None for those that this package brings with a model.
-        dedicated_to: The format whose Jinja the server applies to every model without a TEMPLATE.
+        dedicated: The Jinja that the server applies to every model without a TEMPLATE.
     """
     if carriers is None:
         native = version == NEWEST
         carriers = (Carrier.MODELFILE, Carrier.GGUF) if native else (Carrier.MODELFILE,)
     # Without a GPU a server keeps three models and would load one anew with every request.
     env = {"OLLAMA_MAX_LOADED_MODELS": "4", "OLLAMA_KEEP_ALIVE": "-1"}
-    if dedicated_to is not None:
-        env[TEMPLATE_FILE] = str(data_path("templates", f"{dedicated_to.value}.jinja"))
+    if dedicated is not None:
+        path = root / "dedicated.jinja"
+        path.write_text(dedicated, encoding="utf-8")
+        env[TEMPLATE_FILE] = str(path)
     with (
         OllamaServer(
             ollama_build(version),

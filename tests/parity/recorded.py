@@ -19,6 +19,7 @@ from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.errors import ServerError
 from ollama_tools.server.client import Server
 from tests.parity.conversation import (
     Body,
@@ -119,6 +120,7 @@ class Score:
         requests: How many there are.
         identical: How many prompts are the reference's, with the request as the client sent it.
         decoded: How many are, with the request as the server decodes it.
+        refused: How many end in an error.
         differing: Characters inserted and deleted.
         characters: Characters of the reference.
         reasons: Names of the predicates at work, with the number of requests.
@@ -127,6 +129,7 @@ class Score:
     requests: int = 0
     identical: int = 0
     decoded: int = 0
+    refused: int = 0
     differing: int = 0
     characters: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -143,9 +146,15 @@ def score(server: Server, carrier: Carrier, version: TokenizerVersion, ollama: s
     for request in recorded():
         place = Place(carrier, version, request.surface, ollama)
         exact = reference(version, with_ids(place, request.conversation)).text
-        rendered = request.render(server, place)
         total.requests += 1
         total.characters += len(exact)
+        try:
+            rendered = request.render(server, place)
+        except ServerError:
+            # The template refuses it, so that its client gets no answer at all.
+            total.refused += 1
+            total.differing += len(exact)
+            continue
         total.decoded += rendered == expected(place, request.decoded).text
         if rendered == exact:
             total.identical += 1

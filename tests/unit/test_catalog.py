@@ -11,6 +11,7 @@ from ollama_tools.devstral.catalog_file import CATALOG_VARIABLE, load_catalog
 from ollama_tools.devstral.quant_sizes import weight_count
 from ollama_tools.errors import CatalogError, ExitCode, UnknownReference
 from ollama_tools.files.packaged import data_path
+from ollama_tools.wanted.spec import merge_parameters
 
 PACKAGED = data_path("catalog.yaml").read_text(encoding="utf-8")
 
@@ -368,6 +369,28 @@ def test_two_releases_cannot_share_a_repository(tmp_path: Path) -> None:
     again = MINIMAL.split("releases:\n")[1].replace("Tiny:", "Other:").replace('"1"', '"2"')
     with pytest.raises(CatalogError, match="the repository 'me/Tiny-GGUF' stands here twice"):
         load_text(MINIMAL + again, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ("{top_k: 64,\n        temperatur: 0.15}", "Ollama has no model parameter 'temperatur'"),
+        (
+            "{temperature: 0.15,\n        top_k: 1.5}",
+            "the parameter top_k has the impossible value",
+        ),
+    ],
+)
+def test_a_parameter_that_ollama_does_not_take_is_refused_with_its_line(
+    values: str, reason: str, tmp_path: Path
+) -> None:
+    text = MINIMAL.replace("{temperature: 0.15, top_k: 64}", values)
+    release = load_text(text, tmp_path).default
+    with pytest.raises(CatalogError) as caught:
+        merge_parameters(release, None, {})
+    second = line_of(text, values) + 1
+    assert caught.value.what.startswith(f"{tmp_path}/catalog.yaml:{second}: ")
+    assert reason in caught.value.what
 
 
 def test_the_default_release_must_exist(tmp_path: Path) -> None:

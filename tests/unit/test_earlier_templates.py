@@ -17,12 +17,19 @@ from ollama_tools.devstral.system_prompt import NO_SYSTEM
 from ollama_tools.model.modelfile import differences
 from ollama_tools.server.client import InstalledModel
 from ollama_tools.server.shown import Shown
-from ollama_tools.wanted.spec import FileSource, ServerSource, Spec, merge_parameters
+from ollama_tools.wanted.source import FileSource, ServerSource
+from ollama_tools.wanted.spec import Spec, merge_parameters
 
 # What once lay inside of files. A text that changes is a text that no server's model has.
 DIGESTS = {
-    TokenizerVersion.V13: ["3be50f33f0073d2551884461200672acc94d0148d27177aba5ec83abad293ea8"],
-    TokenizerVersion.V7: ["45453f55418e9d8db888ed8ba5cd1224ae4583f284cab91a38518a20e447e24e"],
+    TokenizerVersion.V13: [
+        "3be50f33f0073d2551884461200672acc94d0148d27177aba5ec83abad293ea8",
+        "1d80fe2b594a5a45861c9e519b2f3dd3563f76960db4cdca8451ebdad6038358",
+    ],
+    TokenizerVersion.V7: [
+        "45453f55418e9d8db888ed8ba5cd1224ae4583f284cab91a38518a20e447e24e",
+        "ec34276ee16bb63b586c266da7839e9ae7fd062620702736610c6f1482304bb5",
+    ],
 }
 NAME = "devstral-small-2507:mine"
 BLOB = f"sha256:{'1' * 64}"
@@ -76,15 +83,15 @@ def test_they_are_ours_and_said_to_be_earlier(version: TokenizerVersion, spec: S
     assert (other.carrier, other.has_earlier_template) == ("hub", False)
 
 
-def test_an_update_is_an_ordinary_change(spec: Spec) -> None:
-    [earlier] = earlier_jinja_templates(V13)
+@pytest.mark.parametrize("earlier", earlier_jinja_templates(V13))
+def test_an_update_is_an_ordinary_change(earlier: str, spec: Spec) -> None:
     [difference] = differences(spec, shown(earlier, spec))
     assert difference.field == "template"
     assert "an earlier one of this package" in str(difference)
 
 
-def test_the_name_of_a_build_with_one_still_vouches(spec: Spec) -> None:
-    [earlier] = earlier_jinja_templates(V13)
+@pytest.mark.parametrize("earlier", earlier_jinja_templates(V13))
+def test_the_name_of_a_build_with_one_still_vouches(earlier: str, spec: Spec) -> None:
     # A server says nothing of where the weights came from, so only the model itself can.
     made = replace(spec, source=ServerSource(NAME, (BLOB,)))
     digest = "3" * 64

@@ -15,7 +15,8 @@ from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.system_prompt import NO_SYSTEM, SystemOrigin, SystemPrompt
 from ollama_tools.files.packaged import data_path
-from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, merge_parameters
+from ollama_tools.wanted.source import FileSource, HubSource, ServerSource
+from ollama_tools.wanted.spec import Spec, merge_parameters
 
 CATALOG = load_catalog(data_path("catalog.yaml"))
 RELEASE = CATALOG.release("2507")

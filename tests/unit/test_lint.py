@@ -223,6 +223,22 @@ def test_a_template_of_many_megabytes_is_not_tried(tmp_path: Path) -> None:
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.parametrize("name", ["large.jinja", "large.gotmpl"])
+@pytest.mark.parametrize("size", [14_000_000, 1 << 40])
+def test_of_a_template_file_no_more_is_read_than_shows_that_it_is_too_long(
+    name: str, size: int, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    # Two bytes a character, of which a limit in bytes may cut one in the middle.
+    path.write_bytes("é".encode() * 3_000_000)
+    os.truncate(path, size)
+    found = lint_file(path)
+    assert [each.code for each in found] == ["DV101"]
+    assert re.search("at least [2-4][0-9]{6} characters", found[0].message)
+    with pytest.raises(FileProblem, match=f"^[^:]*/Modelfile: {size} bytes are no Modelfile "):
+        lint_file(path.rename(tmp_path / "Modelfile"))
+
+
 @pytest.mark.parametrize(
     ("worker", "ending"),
     [

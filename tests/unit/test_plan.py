@@ -15,7 +15,7 @@ from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.system_prompt import SystemOrigin, bundled, system_prompt
 from ollama_tools.errors import UsageError
 from ollama_tools.files.packaged import data_path
-from ollama_tools.model.bring import base_name
+from ollama_tools.model.bring import Way, way_of
 from ollama_tools.model.modelfile import Difference
 from ollama_tools.model.plan import Plan, compare, make_plan
 from ollama_tools.model.published import Hub
@@ -25,8 +25,9 @@ from ollama_tools.server.client import InstalledModel, RunningModel, Server
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import TESTED_SERVER, Version
-from ollama_tools.wanted.draft import Registry, parse_registry, parse_via
-from ollama_tools.wanted.spec import FileSource, HubSource, ServerSource, Spec, merge_parameters
+from ollama_tools.wanted.draft import RegistryAddress, parse_registry, parse_via
+from ollama_tools.wanted.source import FileSource, HubSource, ServerSource, Source
+from ollama_tools.wanted.spec import Spec, merge_parameters
 from ollama_tools.wanted.wish import Via
 
 RELEASE = load_catalog(data_path("catalog.yaml")).default
@@ -102,7 +103,7 @@ def plan_on(
         TESTED_SERVER,
         policy,
         via=via,
-        registry=Registry(),
+        registry=RegistryAddress(),
         publisher=Hub(Silence()),
         progress=Silence(),
     )
@@ -110,6 +111,18 @@ def plan_on(
 
 def steps(plan: Plan) -> list[str]:
     return [f"{each.sign} {each.kind.value}" for each in plan.steps]
+
+
+def test_every_kind_of_source_has_a_way_of_its_own() -> None:
+    made: list[Source] = [
+        HubSource("me/x", "Q8_0"),
+        FileSource(Path("x.gguf")),
+        ServerSource("x", BLOBS),
+    ]
+    # Slots make a class anew, and the first may still be there.
+    names = {each.__name__ for each in Source.__subclasses__()}
+    assert {type(each).__name__ for each in made} == names
+    assert {type(way_of(each)) for each in made} == set(Way.__subclasses__())
 
 
 def test_an_empty_server_gets_everything() -> None:
@@ -188,7 +201,7 @@ def test_the_nearest_candidate_says_what_differs() -> None:
 
 
 def test_force_finds_work_where_nothing_differs() -> None:
-    base = base_name(HUB, Registry())
+    base = HUB.source.pulled_from("hf.co")
     assert base == "hf.co/unsloth/Devstral-Small-2507-GGUF:Q4_K_M"
     fake = Fake({NAME: "d", HUB.build(BLOBS): "d", base: "b"}, shown(HUB))
     plan = plan_on(fake, HUB, force=True)
@@ -199,7 +212,7 @@ def test_force_finds_work_where_nothing_differs() -> None:
 
 
 def test_a_base_that_is_there_is_not_pulled() -> None:
-    base = base_name(HUB, Registry())
+    base = HUB.source.pulled_from("hf.co")
     assert base is not None
     assert steps(plan_on(Fake({base: "b"}), HUB))[0] == "= bring"
 
@@ -221,7 +234,7 @@ def test_weights_on_the_server_are_not_brought() -> None:
     )
     found = ["= bring", "+ build", "? check", "+ keep", "+ switch"]
     assert steps(plan_on(fake, spec)) == found
-    assert base_name(spec, Registry()) is None
+    assert spec.source.pulled_from("hf.co") is None
 
 
 # A file of this machine
@@ -314,17 +327,17 @@ def test_a_plan_as_json_says_all_that_a_program_wants() -> None:
 @pytest.mark.parametrize(
     ("text", "registry"),
     [
-        (None, Registry("hf.co", insecure=False)),
-        ("mirror.example", Registry("mirror.example", insecure=False)),
-        ("mirror.example:5000", Registry("mirror.example:5000", insecure=False)),
-        ("http://mirror.example:5000/", Registry("mirror.example:5000", insecure=True)),
-        ("https://127.0.0.1:5000", Registry("127.0.0.1:5000", insecure=False)),
-        ("127.0.0.1:5000", Registry("127.0.0.1:5000", insecure=True)),
-        ("localhost", Registry("localhost", insecure=True)),
-        ("localhost.example", Registry("localhost.example", insecure=False)),
+        (None, RegistryAddress("hf.co", insecure=False)),
+        ("mirror.example", RegistryAddress("mirror.example", insecure=False)),
+        ("mirror.example:5000", RegistryAddress("mirror.example:5000", insecure=False)),
+        ("http://mirror.example:5000/", RegistryAddress("mirror.example:5000", insecure=True)),
+        ("https://127.0.0.1:5000", RegistryAddress("127.0.0.1:5000", insecure=False)),
+        ("127.0.0.1:5000", RegistryAddress("127.0.0.1:5000", insecure=True)),
+        ("localhost", RegistryAddress("localhost", insecure=True)),
+        ("localhost.example", RegistryAddress("localhost.example", insecure=False)),
     ],
 )
-def test_a_registry_is_read_from_its_address(text: str | None, registry: Registry) -> None:
+def test_a_registry_is_read_from_its_address(text: str | None, registry: RegistryAddress) -> None:
     assert parse_registry(text) == registry
 
 

@@ -20,7 +20,6 @@ from ollama_tools.devstral.reference import (
 from ollama_tools.errors import ExitCode, UnknownReference
 from ollama_tools.files.packaged import data_path
 from ollama_tools.server.names import public_name
-from ollama_tools.wanted.draft import default_name
 
 CATALOG = load_catalog(data_path("catalog.yaml"))
 
@@ -484,6 +483,6 @@ def test_other_names_are_none_of_the_library(catalog: Catalog, text: str) -> Non
 def test_a_default_name_is_one_that_ollama_takes_and_nobody_else_gets(
     catalog: Catalog, text: str, name: str
 ) -> None:
-    found = default_name(parse_reference(text, catalog))
+    found = parse_reference(text, catalog).default_name
     assert found == name
     assert public_name(found)

@@ -16,10 +16,8 @@ from ollama_tools.devstral.context import check_prompt_tokens
 from ollama_tools.devstral.system_prompt import NO_SYSTEM, bundled
 from ollama_tools.errors import CatalogError, UsageError
 from ollama_tools.files.packaged import data_path
+from ollama_tools.wanted.source import FileSource, HubSource, ServerSource
 from ollama_tools.wanted.spec import (
-    FileSource,
-    HubSource,
-    ServerSource,
     Spec,
     check_context,
     merge_parameters,
@@ -213,5 +211,5 @@ def test_the_same_file_elsewhere_is_the_same_model(spec: Spec) -> None:
 
 def test_a_mirror_pulls_under_its_own_name() -> None:
     source = HubSource("unsloth/Devstral-Small-2507-GGUF", "Q8_0")
-    assert source.pull_name() == "hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0"
-    assert source.pull_name("mirror:5000") == "mirror:5000/unsloth/Devstral-Small-2507-GGUF:Q8_0"
+    assert source.pulled_from("hf.co") == "hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0"
+    assert source.pulled_from("mirror:5000") == "mirror:5000/unsloth/Devstral-Small-2507-GGUF:Q8_0"
