@@ -1,7 +1,7 @@
-"""``python -m docs.collection`` writes what the collection says of a model, and ansible/roles.md.
+"""``python -m docs.collection`` writes what the collection says of a model and the way to a server.
 
-The first comes out of :class:`ollama_tools.wanted.wish.Wish`, the second out of the roles'
-argument specs.
+That comes out of :class:`ollama_tools.wanted.wish.Wish` and
+:class:`ollama_tools.server.access.Access`, and ansible/roles.md out of the roles' argument specs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from ollama_tools.declared import choice
+from ollama_tools.declared import Choice, choice
+from ollama_tools.server.access import Access
 from ollama_tools.wanted.wish import Wish
 
 ROLES = Path(__file__).parents[1] / "ansible" / "roles"
@@ -28,9 +29,9 @@ _HEAD = """# Roles
 Written by `make docs` out of the roles' argument specs; a test holds it to them.
 """
 
-
-_BEGIN, _END = "# From Wish, by make docs: begin", "# From Wish, by make docs: end"
-_GENERATED = "Written by make docs out of the package's Wish; a test holds it to that."
+_GENERATED = "Written by make docs out of the package's {of}; a test holds it to that."
+# A host that runs the role ollama_server has said already where its server listens.
+_ELSEWHERE = {"host": "(ollama_server_settings | default({})).host, true"}
 
 
 class _Indented(yaml.SafeDumper):
@@ -42,12 +43,12 @@ class _Indented(yaml.SafeDumper):
         super().increase_indent(flow, indentless=False)
 
 
-def wish_arguments() -> dict[str, dict[str, Any]]:
-    """The argument spec of everything that can be said of a model."""
+def arguments(of: type[Any]) -> dict[str, dict[str, Any]]:
+    """The argument spec of everything that a dataclass declares."""
     found = {}
-    for field in dataclasses.fields(Wish):
+    for field in dataclasses.fields(of):
         told = choice(field)
-        option: dict[str, Any] = {"type": _ansible_type(get_type_hints(Wish)[field.name])}
+        option: dict[str, Any] = {"type": _ansible_type(get_type_hints(of)[field.name])}
         if told.choices:
             option["choices"] = [str(each) for each in told.choices]
         if told.secret:
@@ -60,64 +61,126 @@ def _ansible_type(hint: Any) -> str:
     words = str(hint)
     if "Mapping" in words:
         return "dict"
+    if words.startswith("float"):
+        return "float"
     return "bool" if "bool" in words else "str"
 
 
-def _described() -> dict[str, dict[str, Any]]:
+def _described(of: type[Any]) -> dict[str, dict[str, Any]]:
     """The same with its documentation, as Ansible reads it."""
-    told = {field.name: choice(field) for field in dataclasses.fields(Wish)}
+    told = {field.name: choice(field) for field in dataclasses.fields(of)}
     return {
-        name: {"description": [told[name].help, *told[name].more], **option}
-        for name, option in wish_arguments().items()
+        name: {
+            "description": [told[name].help, *told[name].more, *_variable(told[name])],
+            **{key: value for key, value in option.items() if key != "no_log"},
+        }
+        for name, option in arguments(of).items()
     }
 
 
-def generated() -> dict[Path, str]:
-    """Every file of the collection that says what can be said of a model, as it should be."""
-    plugins = ROLES.parent / "plugins"
-    role = ROLES / "devstral_model"
-    spec = yaml.dump(_described(), Dumper=_Indented, sort_keys=False, allow_unicode=True, width=88)
-    handed = [
-        f'{name}: "{{{{ devstral_model.{name} | default(omit) }}}}"' for name in wish_arguments()
-    ]
+def _variable(told: Choice) -> Iterator[str]:
+    if told.variable:
+        yield f"Without it E({told.variable}) of the host counts."
+
+
+def _yaml(document: Any) -> str:
+    return yaml.dump(document, Dumper=_Indented, sort_keys=False, allow_unicode=True, width=88)
+
+
+def _access_of_role() -> dict[str, dict[str, Any]]:
+    """The role's own variables for the way to a server; an empty one says nothing."""
+    told = _described(Access)
     return {
-        plugins / "module_utils" / "wish.py": (
-            f'"""The arguments that say which model is wanted.\n\n{_GENERATED}\n"""\n\n'
-            f"from __future__ import annotations\n\nWISH = {{\n{''.join(_python_lines())}}}\n"
+        f"devstral_model_{name}": {**told[name], **option, "default": _nothing(option)}
+        for name, option in arguments(Access).items()
+    }
+
+
+def _nothing(option: Mapping[str, Any]) -> Any:
+    return 0 if option["type"] == "float" else ""
+
+
+def _access_handed() -> list[str]:
+    return [
+        f'{name}: "{{{{ devstral_model_{name}'
+        + (f" | default({_ELSEWHERE[name]})" if name in _ELSEWHERE else "")
+        + ' | default(omit, true) }}"'
+        for name in arguments(Access)
+    ]
+
+
+def generated() -> dict[Path, str]:
+    """Every file of the collection that says what is declared in the package, as it should be."""
+    plugins, playbooks = ROLES.parent / "plugins", ROLES.parent / "playbooks"
+    role = ROLES / "devstral_model"
+    spec = _yaml(_described(Wish))
+    handed = [
+        f'{name}: "{{{{ devstral_model.{name} | default(omit) }}}}"' for name in arguments(Wish)
+    ]
+    blocks: dict[Path, dict[type[Any], list[str]]] = {
+        role / "meta" / "argument_specs.yml": {
+            Wish: spec.splitlines(),
+            Access: _yaml(_access_of_role()).splitlines(),
+        },
+        role / "tasks" / "main.yml": {Wish: handed, Access: _access_handed()},
+        role / "vars" / "main.yml": {Wish: [f"- {name}" for name in arguments(Wish)]},
+        role / "defaults" / "main.yml": {
+            Access: [
+                f"{name}: {json.dumps(option['default'])}"
+                for name, option in _access_of_role().items()
+            ]
+        },
+        playbooks / "drift.yml": {Wish: handed, Access: _access_handed()},
+        playbooks / "rollback.yml": {Access: _access_handed()},
+        playbooks / "smoke.yml": {Access: _access_handed()},
+        playbooks / "tasks" / "model.yml": {Access: _access_handed()},
+        plugins / "doc_fragments" / "model.py": {Access: _yaml(_described(Access)).splitlines()},
+    }
+    return {
+        plugins / "module_utils" / "wish.py": _arguments_module(
+            Wish, "WISH", "The arguments that say which model is wanted."
+        ),
+        plugins / "module_utils" / "access.py": _arguments_module(
+            Access, "ACCESS", "The arguments that say how a server is reached."
         ),
         plugins / "doc_fragments" / "wish.py": (
-            f'"""Documentation of the model that is wanted.\n\n{_GENERATED}\n"""\n\n'
+            '"""Documentation of the model that is wanted.\n\n'
+            f'{_GENERATED.format(of=Wish.__name__)}\n"""\n\n'
             "# ruff: noqa: E501 - a reference is not broken\n\n"
             "from __future__ import annotations\n\n\nclass ModuleDocFragment:\n"
             '    """The fragment."""\n\n    DOCUMENTATION = r"""\noptions:\n'
             f'{textwrap.indent(spec, "  ")}"""\n'
         ),
-        role / "meta" / "argument_specs.yml": _between(
-            role / "meta" / "argument_specs.yml", spec.splitlines()
-        ),
-        role / "tasks" / "main.yml": _between(role / "tasks" / "main.yml", handed),
-        role / "vars" / "main.yml": _between(
-            role / "vars" / "main.yml", [f"- {name}" for name in wish_arguments()]
-        ),
-        ROLES.parent / "playbooks" / "drift.yml": _between(
-            ROLES.parent / "playbooks" / "drift.yml", handed
-        ),
+        **{path: _with_blocks(path, lines) for path, lines in blocks.items()},
     }
 
 
-def _between(path: Path, lines: list[str]) -> str:
-    """A file with other lines between its two marks."""
+def _arguments_module(of: type[Any], name: str, what: str) -> str:
+    return (
+        f'"""{what}\n\n{_GENERATED.format(of=of.__name__)}\n"""\n\n'
+        f"from __future__ import annotations\n\n{name} = {{\n{''.join(_python_lines(of))}}}\n"
+    )
+
+
+def _with_blocks(path: Path, blocks: Mapping[type[Any], list[str]]) -> str:
+    """A file with other lines between the two marks of each dataclass."""
     text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    indent = before.rpartition("\n")[2]
-    inner = "".join(f"{indent}{line}\n" for line in lines)
-    return f"{before}{begin}\n{inner}{indent}{end}{after}"
+    for of, lines in blocks.items():
+        mark = f"# From {of.__name__}, by make docs:"
+
+        def block(match: re.Match[str], mark: str = mark, lines: list[str] = lines) -> str:
+            return "".join(
+                f"{match['indent']}{line}\n" for line in (f"{mark} begin", *lines, f"{mark} end")
+            )
+
+        marked = rf"^(?P<indent> *){mark} begin\n(?:.*\n)*?(?P=indent){mark} end\n"
+        text = re.sub(marked, block, text, flags=re.M)
+    return text
 
 
-def _python_lines() -> Iterator[str]:
+def _python_lines(of: type[Any]) -> Iterator[str]:
     """The argument spec as lines of Python, formatted as the rest of it."""
-    for name, option in wish_arguments().items():
+    for name, option in arguments(of).items():
         pairs = [f'"{key}": {_literal(value)}' for key, value in option.items()]
         line = f'    "{name}": {{{", ".join(pairs)}}},\n'
         if len(line) <= 101:

@@ -24,6 +24,7 @@ ORDER = (
     "server",
     "devstral",
     "files",
+    "network",
     "progress",
     "json_text",
     "declared",

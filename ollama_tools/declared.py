@@ -27,7 +27,9 @@ class Choice:
         choices: The words that it may be.
         written: Whether people write it in a form of their own, which the dataclass reads.
         off: An option that gives it the empty text, and the help of that.
-        secret: Whether it must never be shown.
+        variable: The environment variable that says it where nobody else does.
+        secret: Whether nobody may see it: it has no option, since every process of a machine can
+            read the command lines of all others, and Ansible does not log it.
     """
 
     help: str
@@ -39,6 +41,7 @@ class Choice:
     choices: tuple[str, ...] = ()
     written: bool = False
     off: tuple[str, str] | None = None
+    variable: str | None = None
     secret: bool = False
 
 

@@ -32,7 +32,9 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of the person who runs the tests gets in, and nothing of the tests gets out."""
-    for variable in ("OLLAMA_HOST", "HF_TOKEN", "DEVSTRAL_OLLAMA_CATALOG"):
+    mine = ("OLLAMA_HOST", "OLLAMA_API_KEY", "HF_TOKEN", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    ours = ("DEVSTRAL_OLLAMA_CATALOG", "DEVSTRAL_OLLAMA_TIMEOUT")
+    for variable in (*mine, *ours):
         monkeypatch.delenv(variable, raising=False)
     # What the bed has built is kept beside the caches that are taken away below.
     monkeypatch.setenv(CACHE_VARIABLE, str(cache_root()))

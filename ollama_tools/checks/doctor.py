@@ -13,7 +13,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +26,7 @@ from ollama_tools.devstral.reference import guess_release
 from ollama_tools.errors import ServerTooOld, UsageError
 from ollama_tools.lint.finding import Severity
 from ollama_tools.lint.judge import each_model, lint_shown
+from ollama_tools.network.hosts import is_loopback_host
 from ollama_tools.progress import size_text
 from ollama_tools.server.client import InstalledModel, Server
 from ollama_tools.server.names import is_build_of
@@ -183,12 +183,7 @@ def _is_loopback(listens: str) -> bool:
         name = urlsplit(f"//{bare}").hostname or ""
     except ValueError:
         return False
-    for text in (bare.strip("[]"), name):
-        try:
-            return ip_address(text).is_loopback
-        except ValueError:
-            continue
-    return name == "localhost"
+    return is_loopback_host(bare.strip("[]")) or is_loopback_host(name)
 
 
 def _kv_cache(patient: Patient) -> Iterator[CheckResult]:

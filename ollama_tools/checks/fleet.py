@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ollama_tools.checks.result import CheckResult, Report, Status
+from ollama_tools.safe_text import printable
 
 _NO_REPORT = "look at the host: it was not reached, or the check could not be asked"
 
@@ -53,7 +54,7 @@ def fleet_text(results: Mapping[str, Mapping[str, Any] | None]) -> str:
         verdict = f"{len(failed)} of {len(report['checks'])} checks failed" if failed else "passed"
         lines.append(f"{host:{width}}  {report['subject']} on {report['version']}: {verdict}")
         lines += [f"{'':{width}}    {each['id']}: {each['saw']}" for each in failed]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def unlike_peers(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -95,7 +95,7 @@ def write_junit(report: Report, path: Path) -> None:
 
 
 def _legal(text: str) -> str:
-    return printable(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text), but="\n\t")
+    return printable(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _seconds(value: float) -> str:

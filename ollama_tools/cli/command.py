@@ -23,6 +23,7 @@ from ollama_tools.cli.options import DebugOption, JsonOption, NoColorOption, Qui
 from ollama_tools.cli.output import Output
 from ollama_tools.declared import choice
 from ollama_tools.errors import ExitCode, UsageError
+from ollama_tools.server.access import Access
 
 P = ParamSpec("P")
 Command: TypeAlias = Callable[Concatenate[Output, P], ExitCode | None]
@@ -43,18 +44,20 @@ class FieldsOf(NamedTuple):
     Written as ``Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]``; the function
     gets those fields that were given. What is declared of a field
     (:class:`ollama_tools.declared.Choice`) makes its options, under ``panel`` where the field has
-    no heading of its own. Fields in ``without`` have none here.
+    no heading of its own. Fields in ``without`` have none here, and secrets have none anywhere.
     """
 
     dataclass: type[Any]
-    panel: str
+    panel: str | None = None
     without: tuple[str, ...] = ()
 
     @property
     def fields(self) -> list[dataclasses.Field[Any]]:
         """The fields that have an option."""
         return [
-            each for each in dataclasses.fields(self.dataclass) if each.name not in self.without
+            each
+            for each in dataclasses.fields(self.dataclass)
+            if each.name not in self.without and not choice(each).secret
         ]
 
     def options(self) -> Iterator[inspect.Parameter]:
@@ -92,6 +95,10 @@ class FieldsOf(NamedTuple):
         return given
 
 
+AccessOptions: TypeAlias = Annotated[dict[str, Any], FieldsOf(Access)]
+"""How the server is reached; the keywords of :class:`ollama_tools.server.client.Server`."""
+
+
 def field_option(dataclass: type[Any], name: str, *, panel: str | None = None) -> Any:
     """The annotation that makes an option of one field of a dataclass."""
     (each,) = (each for each in dataclasses.fields(dataclass) if each.name == name)
@@ -106,6 +113,7 @@ def field_option(dataclass: type[Any], name: str, *, panel: str | None = None) -
     option = typer.Option(
         *told.flags,
         help=text,
+        envvar=told.variable,
         metavar=None if kind is bool else told.metavar or name.upper(),
         rich_help_panel=told.panel or panel,
     )

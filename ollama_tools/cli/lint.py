@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ollama_tools.cli.command import command
-from ollama_tools.cli.options import HostOption
+from ollama_tools.cli.command import AccessOptions, command
 from ollama_tools.cli.output import Output
 from ollama_tools.errors import ExitCode
 
@@ -26,6 +25,7 @@ _COLORS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 @command(commands, "lint", panel="Models")
 def lint(
     output: Output,
+    access: AccessOptions,
     subject: Annotated[
         str | None,
         typer.Argument(
@@ -33,7 +33,6 @@ def lint(
             help="A Modelfile, a template (.gotmpl, .jinja), a .gguf, or a model on the server.",
         ),
     ] = None,
-    host: HostOption = None,
     release: Annotated[
         str | None,
         typer.Option(
@@ -80,7 +79,7 @@ def lint(
     selected, ignored = parse_codes(select or []), parse_codes(ignore or [])
     findings: list[Finding] = []
     if subject is not None:
-        findings += _lint(subject, host, release, live=live)
+        findings += _lint(subject, access, release, live=live)
     if tools is not None:
         findings += lint_tools(read_tools(tools), label=str(tools))
     findings = chosen(findings, selected, ignored)
@@ -99,13 +98,15 @@ def lint(
     return ExitCode.CHECK_FAILED if failed else None
 
 
-def _lint(subject: str, host: str | None, release: str | None, *, live: bool) -> list[Finding]:
+def _lint(
+    subject: str, access: dict[str, Any], release: str | None, *, live: bool
+) -> list[Finding]:
     from ollama_tools.lint import lint_file, lint_model
 
     path = Path(subject).expanduser()
     if path.exists() or _is_path(subject):
-        return lint_file(path, release=release, live=live, host=host)
-    return lint_model(subject, host=host, release=release, live=live)
+        return lint_file(path, release=release, live=live, **access)
+    return lint_model(subject, release=release, live=live, **access)
 
 
 def _is_path(text: str) -> bool:
@@ -128,7 +129,7 @@ def _print(findings: Sequence[Finding], output: Output) -> None:
             line.append(f": {message}", style="not bold")
             output.console.print(line, Text(f"  fix: {fix}", style="dim"), sep="\n", soft_wrap=True)
         else:
-            output.write(f"{place}: {each.code} {each.severity}: {message}\n  fix: {fix}")
+            output.write(f"{place}: {each.code} {each.severity}: {message}", f"  fix: {fix}")
     counts = Counter(each.severity.value for each in findings)
     words = {"error": "error", "warning": "warning", "info": "note"}
     summary = ", ".join(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from ollama_tools.cli.command import FieldsOf, command, field_option
-from ollama_tools.cli.options import HostOption, JunitOption
+from ollama_tools.cli.command import AccessOptions, FieldsOf, command, field_option
+from ollama_tools.cli.options import JunitOption
 from ollama_tools.cli.output import Output
 from ollama_tools.declared import choice
 from ollama_tools.errors import ExitCode
@@ -62,7 +62,7 @@ def create(
     output: Output,
     reference: _Reference,
     said: _Wish,
-    host: HostOption = None,
+    access: AccessOptions,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -120,14 +120,14 @@ def create(
         upgrade=upgrade,
         keep=keep,
     )
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         plan = plan_for(server, wish, policy, output)
         if dry_run:
             lines = [str(each) for each in plan.steps] or ["unchanged"]
             title = f"{plan.name} on {server.url} (Ollama {plan.version})"
             if plan.compared.reason:
                 title += f": {plan.compared.reason}"
-            output.result(plan.as_json(), "\n  ".join([title, *lines]), plan.name)
+            output.result(plan.as_json(), [title, *(f"  {each}" for each in lines)], plan.name)
             return None
         model = apply(plan, server, output)
     where = f"on {model.server} (Ollama {model.version})"
@@ -149,7 +149,7 @@ def smoke(
         str,
         typer.Argument(metavar="NAME", help="A model on the server, or UD-Q4_K_XL and the like."),
     ],
-    host: HostOption = None,
+    access: AccessOptions,
     release: Annotated[str | None, field_option(Wish, "release")] = None,
     prompt_tokens: Annotated[int | None, _prompt_tokens()] = None,
     log: Annotated[
@@ -168,7 +168,7 @@ def smoke(
 
     report = ensure.smoke(
         name,
-        host=host,
+        **access,
         release=release,
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
         log=log,
@@ -195,7 +195,7 @@ def status(
             ServerSettings, "Settings to compare with the process", without=("host", "context")
         ),
     ],
-    host: HostOption = None,
+    access: AccessOptions,
     upstream: Annotated[
         bool,
         typer.Option(
@@ -211,11 +211,11 @@ def status(
     from ollama_tools.files.digests import short_digest
     from ollama_tools.model.status import model_status
     from ollama_tools.server.client import Server
-    from ollama_tools.settings.environment import asked_environment
+    from ollama_tools.settings.environment import asked_environment, on_this_machine
 
     wish = Wish(reference=reference, **_values(said))
-    wanted = asked_environment(settings) if settings else None
-    with Server(host, progress=output) as server:
+    wanted = asked_environment(on_this_machine(settings)) if settings else None
+    with Server(**access, progress=output) as server:
         found = model_status(server, wish, wanted, output, upstream=upstream)
     lines = [f"{found.name} on {found.server} (Ollama {found.version})"]
     lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
@@ -231,14 +231,14 @@ def status(
     ]
     output.result(
         found.as_json(),
-        "\n  ".join(lines),
+        [lines[0], *(f"  {each}" for each in lines[1:])],
         [each.field for each in (*found.differences, *found.settings)],
     )
     return ExitCode.DRIFT if found.drifted else None
 
 
 @command(commands, "history", panel=_PANEL)
-def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
+def history(output: Output, name: _PublicName, access: AccessOptions) -> None:
     """Show the builds that are kept of a model, the one that began to serve last first."""
     from ollama_tools.cli.documents import HistoryJson
     from ollama_tools.files.digests import short_digest
@@ -246,7 +246,7 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
     from ollama_tools.model.builds import with_weights
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         kept = with_weights(server, kept_builds(server, name))
     rows = [
         (
@@ -269,7 +269,7 @@ def history(output: Output, name: _PublicName, host: HostOption = None) -> None:
 def rollback(
     output: Output,
     name: _PublicName,
-    host: HostOption = None,
+    access: AccessOptions,
     to: Annotated[
         str | None,
         typer.Option(
@@ -287,7 +287,7 @@ def rollback(
     from ollama_tools.model.builds import rollback as roll_back
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         done = roll_back(server, name, to, output, dry_run=dry_run)
     if done.changed and dry_run:
         text = f"{done.name} would be {done.build}, instead of {done.previous}"
@@ -307,10 +307,10 @@ def prune(
             "--keep", metavar="N", help="How many builds of each name stay; the serving one counts."
         ),
     ],
+    access: AccessOptions,
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="A model's public name; else all of them.")
     ] = None,
-    host: HostOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
     ] = False,
@@ -321,7 +321,7 @@ def prune(
     from ollama_tools.model.leftovers import remove_leftovers
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         removed, kept = remove(server, name, keep, dry_run=dry_run)
         left = remove_leftovers(server, name, dry_run=dry_run)
     document = PrunedJson(
@@ -338,7 +338,7 @@ def prune(
 def remove(
     output: Output,
     name: _PublicName,
-    host: HostOption = None,
+    access: AccessOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
     ] = False,
@@ -348,7 +348,7 @@ def remove(
     from ollama_tools.model.leftovers import remove_model
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         gone = remove_model(server, name, dry_run=dry_run)
     names = dict.fromkeys(gone.names, "")
     document = RemovedJson(
@@ -368,8 +368,8 @@ def _print_removal(
     """Print what is gone, or would be: each name with a remark, then how many."""
     lines = [f"- {name}{remark}" for name, remark in gone.items()]
     verb = "would be removed" if dry_run else "removed"
-    text = "\n".join([*lines, f"{len(gone)} {verb}{rest}"])
-    output.result(document, text, list(gone))
+    lines.append(f"{len(gone)} {verb}{rest}")
+    output.result(document, lines, list(gone))
 
 
 @command(commands, "render", panel=_PANEL)
@@ -459,7 +459,7 @@ def render(
         return None
     wish = rendering.modelfile_wish(reference or "", **_values(said))
     text = rendering.render_wish(wish, catalog)
-    output.result(RenderJson(modelfile=text), text.rstrip("\n"), text.rstrip("\n"))
+    output.result(RenderJson(modelfile=text), text.rstrip("\n").split("\n"), None)
     return None
 
 
@@ -473,7 +473,8 @@ def _check_rendered(
     diffs = rendering.stale_modelfiles(directory, make(catalog))
     output.result(
         RenderCheckJson(directory=str(directory), stale=len(diffs), diffs=diffs),
-        "\n".join(diffs) or f"every Modelfile in {directory} is as the catalog says",
+        [line for each in diffs for line in each.split("\n")]
+        or f"every Modelfile in {directory} is as the catalog says",
         (),
     )
     if diffs:
@@ -503,4 +504,4 @@ def _render_settings(
     version = None if ollama_version is None else require_supported(ollama_version)
     text = render_settings(wanted, target, version=version)
     document = RenderTargetJson(target=target.value, environment=environment(wanted), text=text)
-    output.result(document, text, text)
+    output.result(document, text.split("\n"), None)

@@ -9,15 +9,6 @@ import typer
 
 _GLOBAL = "Global options"
 
-HostOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--host",
-        envvar="OLLAMA_HOST",
-        metavar="ADDRESS",
-        help="The Ollama server, as in gpu1 or http://gpu1:11434; 127.0.0.1:11434 if absent.",
-    ),
-]
 JunitOption: TypeAlias = Annotated[
     Path | None,
     typer.Option("--junit", metavar="FILE", help="Also write the checks as JUnit XML."),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ollama_tools.cli.bar import Bar
 
+_TAB = "\t"
 _LINE_SECONDS = 10.0
 _LINE_SHARE = 0.1
 
@@ -58,15 +59,16 @@ class Output:
     def result(
         self,
         json: Mapping[str, Any],
-        human: Callable[[], None] | str,
-        quiet: str | Iterable[str] = (),
+        human: Callable[[], None] | str | Iterable[str],
+        quiet: str | Iterable[str] | None = (),
     ) -> None:
         """Give the command's result, in the form that was asked for.
 
         Args:
             json: The document for ``--json``.
-            human: A text, or what writes it with :meth:`write`, :meth:`table` and :attr:`console`.
-            quiet: The line or lines for ``--quiet``.
+            human: The same for people, or what writes it with :meth:`write`, :meth:`table` and
+                :attr:`console`.
+            quiet: The name or names for ``--quiet``; None for what people get.
         """
         self._close_bar(finished=True)
         if self.json:
@@ -74,18 +76,16 @@ class Output:
 
             document = codec.dumps(json, indent=2, ensure_ascii=False)
             sys.stdout.write(f"{printable_json(document)}\n")
-        elif self.quiet:
-            # A text stands for itself, as a Modelfile; of several each is one line.
-            for line in [quiet] if isinstance(quiet, str) else map(printable, quiet):
-                self.write(line)
-        elif isinstance(human, str):
-            self.write(human)
-        else:
+        elif self.quiet and quiet is not None:
+            self.write(*map(printable, [quiet] if isinstance(quiet, str) else quiet))
+        elif callable(human):
             human()
+        else:
+            self.write(*([human] if isinstance(human, str) else human))
 
-    def write(self, text: str) -> None:
-        """Write a text of any number of lines, and a line end, to stdout."""
-        sys.stdout.write(printable(text, but="\n\t") + "\n")
+    def write(self, *lines: str) -> None:
+        """Write lines to stdout; each stays one, whatever names are in it."""
+        sys.stdout.writelines(f"{printable(line, but=_TAB)}\n" for line in lines)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to stdout: as wide as the terminal, or whole where there is none."""
@@ -94,7 +94,7 @@ class Output:
         if self.on_terminal:
             self.console.print(rich_table(header, rows))
         else:
-            self.write(aligned([header, *rows]))
+            self.write(*aligned([header, *rows]))
 
     @property
     def on_terminal(self) -> bool:

@@ -44,10 +44,10 @@ def summary(report: Report) -> str:
     )
 
 
-def report_text(report: Report) -> str:
-    """A report as plain text; every word that a check said is in it."""
-    checks = aligned([row for each in report.checks for row in _lines(each)])
-    return "\n".join(filter(None, (printable(title(report)), checks, summary(report))))
+def report_lines(report: Report) -> list[str]:
+    """A report as lines of plain text; every word that a check said is in it."""
+    rows = [row for each in report.checks for row in _lines(each)]
+    return [printable(title(report)), *(aligned(rows) if rows else ()), summary(report)]
 
 
 def _lines(check: CheckResult) -> Iterator[tuple[str, str, str]]:
@@ -59,7 +59,7 @@ def _lines(check: CheckResult) -> Iterator[tuple[str, str, str]]:
 def print_report(report: Report, output: Output) -> None:
     """Write a report to stdout, coloured and wrapped where that is a terminal."""
     if not output.on_terminal:
-        output.write(report_text(report))
+        output.write(*report_lines(report))
         return
     from rich.text import Text
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from ollama_tools.cli.command import FieldsOf, command
-from ollama_tools.cli.options import HostOption, JunitOption
+from ollama_tools.cli.command import AccessOptions, FieldsOf, command
+from ollama_tools.cli.options import JunitOption
 from ollama_tools.cli.output import Output
 from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
@@ -21,7 +21,7 @@ SettingsOptions: TypeAlias = Annotated[dict[str, Any], FieldsOf(ServerSettings, 
 @command(commands, "list", panel=_PANEL)
 def list_models(
     output: Output,
-    host: HostOption = None,
+    access: AccessOptions,
     everything: Annotated[bool, typer.Option("--all", help="Other models as well.")] = False,
 ) -> None:
     """Show the Devstral models on a server."""
@@ -29,7 +29,7 @@ def list_models(
     from ollama_tools.model.listing import list_models as listed
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         found = listed(server, everything=everything)
     entries = found.entries
 
@@ -67,9 +67,9 @@ def env(
     import shlex
 
     from ollama_tools.cli.documents import EnvJson
-    from ollama_tools.settings.environment import environment, explain
+    from ollama_tools.settings.environment import environment, explain, on_this_machine
 
-    wanted = ServerSettings(**settings)
+    wanted = ServerSettings(**on_this_machine(settings))
     plain = [f"{variable}={value}" for variable, value in environment(wanted).items()]
     lines = []
     for variable, value, why in explain(wanted):
@@ -79,7 +79,7 @@ def env(
             environment=environment(wanted),
             reasons={variable: why for variable, _, why in explain(wanted)},
         ),
-        "\n".join(lines),
+        lines,
         plain,
     )
 
@@ -109,20 +109,20 @@ def serve(
         exec_server(plan)
     output.result(
         ServeJson(command=list(plan.arguments), environment=dict(plan.changes)),
-        "\n".join((*lines, command_line)),
+        (*lines, command_line),
         command_line,
     )
 
 
 @command(commands, "doctor", panel=_PANEL)
-def doctor(output: Output, host: HostOption = None, junit: JunitOption = None) -> ExitCode:
+def doctor(output: Output, access: AccessOptions, junit: JunitOption = None) -> ExitCode:
     """Find what is wrong with a server and the Devstral models on it, and how to mend it."""
     from ollama_tools.checks.doctor import doctor as examine
     from ollama_tools.checks.junit import write_junit
     from ollama_tools.cli.report import print_report
     from ollama_tools.server.client import Server
 
-    with Server(host, progress=output) as server:
+    with Server(**access, progress=output) as server:
         report = examine(server)
     if junit is not None:
         write_junit(report, junit)

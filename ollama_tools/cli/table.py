@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as columns of text, as wide as they need to be; the last column is not padded."""
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, each column as wide as it needs to be; the last one is not padded."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
+    return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells
-    )
+    ]
 
 
 def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -61,7 +61,6 @@ _LIBRARY = re.compile(
 )
 _LIBRARY_RELEASES = {"devstral": ("2507", "2505"), "devstral-small-2": ("2512",)}
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
-_BLOB = re.compile(r"/sha256[-:][0-9a-f]{64}$", re.IGNORECASE)
 _VERSION = re.compile(r"\d+\.\d+")
 _RELEASE_SHAPE = re.compile(r"(?:(?:devstral-)?small-)?\d{4}", re.IGNORECASE)
 
@@ -375,8 +374,8 @@ def _parse_file(text: str) -> FileReference:
         _refuse(f"{text!r} begins with a user who is not known here")
     # What is there is told by its first bytes, whatever it is called: blobs have no ending.
     if not text.lower().endswith(".gguf") and not _exists(str(path)):
-        if _BLOB.search(text):
-            raise UnknownReference(f"there is no file {text!r}", "check the path")
+        if not path.is_dir():
+            _refuse(f"there is no file {text!r}")
         _refuse(f"{text!r} looks like a path, but not like one of a GGUF file")
     return FileReference(path)
 

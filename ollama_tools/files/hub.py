@@ -6,22 +6,25 @@ import contextlib
 import logging
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ollama_tools.errors import MALFORMED, DevstralError, HubAway, HubError
 from ollama_tools.files.hub_answers import (
+    Unanswered,
     Unavailable,
     ask,
     guarded,
-    in_time,
     is_safe_path,
     redirected,
 )
+from ollama_tools.network.proxies import proxy_for
+from ollama_tools.network.ways import causes
 
 _T = TypeVar("_T")
 _MAIN = "main"
@@ -59,11 +62,13 @@ class HubFileFacts:
         commit: The commit that the revision stands for.
         sha256: Hex digest of the content; None for small files that are not kept as LFS objects.
         bytes: Size.
+        away: Why it was the cache on this machine that said so; empty where the hub did.
     """
 
     commit: str | None
     sha256: str | None
     bytes: int | None
+    away: str = ""
 
 
 def endpoint() -> str:
@@ -103,9 +108,9 @@ def facts(file: HubFile) -> HubFileFacts:
 
     try:
         found = _asked(file, question)
-    except HubAway:
+    except HubAway as error:
         if (known := _cached_facts(file)) is not None:
-            return known
+            return replace(known, away=_why_away(error))
         raise
     etag = found.etag or ""
     sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
@@ -160,7 +165,12 @@ def last_change(file: HubFile) -> tuple[str | None, datetime | None]:
         commit = found[0].last_commit if found else None
         return (commit.oid, commit.date) if commit else (None, None)
 
-    return _asked(file, question)
+    try:
+        return _asked(file, question)
+    except HubAway as error:
+        fix = "unset it" if _is_offline() else error.fix
+        what = f"{_why_away(error)}, and no cache knows what has changed on the hub"
+        raise HubAway(what, fix) from error
 
 
 def gguf_files(repository: str, revision: str | None) -> list[str]:
@@ -214,7 +224,7 @@ def download(file: HubFile, advance: Advance | None = None) -> Path:
     import huggingface_hub
 
     def question() -> Path:
-        with guarded(str(file)), _explained(file):
+        with guarded(str(file), is_download=True), _explained(file):
             return Path(
                 huggingface_hub.hf_hub_download(
                     file.repository,
@@ -265,7 +275,7 @@ def _asked(file: HubFile, question: Callable[[], _T]) -> _T:
 
     def once() -> _T:
         with guarded(str(file)), _explained(file):
-            return in_time(question, str(file))
+            return question()
 
     return ask(once)
 
@@ -296,17 +306,43 @@ def _progress(advance: Advance | None) -> Any:
     return Quiet
 
 
+def _unreached(file: HubFile, error: Exception) -> HubAway:
+    wrong = next((each for each in causes(error) if isinstance(each, ssl.SSLError)), None)
+    if isinstance(wrong, ssl.SSLCertVerificationError):
+        return HubAway(
+            f"the certificate of the hub is not trusted: {wrong.verify_message}",
+            "name the authority that signed it in SSL_CERT_FILE",
+        )
+    if wrong is not None:
+        return HubAway(
+            f"no secure connection to the hub: {wrong.reason or wrong.strerror}",
+            "check HF_ENDPOINT, and the proxy in between",
+        )
+    if proxy := proxy_for(endpoint()):
+        return HubAway(
+            f"the proxy {proxy.name} does not lead to the hub for {file}",
+            f"check {proxy.variable}, or name the hub in NO_PROXY",
+        )
+    return HubAway(
+        f"cannot reach the hub{redirected()} for {file}",
+        "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
+    )
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return constants.is_offline_mode()
+
+
+def _why_away(error: HubAway) -> str:
+    return "HF_HUB_OFFLINE is set" if _is_offline() else error.what
+
+
 def _offline(file: HubFile) -> HubAway:
     return HubAway(
         f"HF_HUB_OFFLINE is set, and the Hugging Face cache does not have {file}",
         f"unset it, or fill the cache where the hub can be reached: hf download {file.repository}",
-    )
-
-
-def _unreached(file: HubFile) -> HubAway:
-    return HubAway(
-        f"cannot reach the hub{redirected()} for {file}",
-        "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
     )
 
 
@@ -317,11 +353,12 @@ def _foreign(file: HubFile) -> HubError:
     )
 
 
-def _broke(file: HubFile, kind: str) -> HubError:
-    """What an error of the HTTP library means, by its name."""
+def _broke(file: HubFile, error: Exception) -> HubError:
+    """What an error of the HTTP library means, of whichever name the library is."""
     later = "check the network, or try again later"
-    if kind in ("ConnectError", "ConnectTimeout"):
-        return _unreached(file)
+    kind = type(error).__name__
+    if kind in ("ConnectError", "ConnectTimeout", "ProxyError"):
+        return _unreached(file, error)
     if kind == "TooManyRedirects":
         return HubError(
             f"what answers for the hub redirects {file} in a circle",
@@ -339,13 +376,15 @@ def _explained(file: HubFile) -> Iterator[None]:
 
     What it logs meanwhile ("Retrying in 8s") would stand beside that message; it is held back.
     """
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
         yield
+    except Unanswered as error:
+        raise _unreached(file, error) from error
     except DevstralError:
         raise
     except errors.OfflineModeIsEnabled as error:
@@ -363,11 +402,11 @@ def _explained(file: HubFile) -> Iterator[None]:
             "check the name; for a private one log in: hf auth login",
         ) from error
     except errors.LocalEntryNotFoundError as error:
-        if constants.is_offline_mode():
+        if _is_offline():
             raise _offline(file) from error
         if isinstance(error.__cause__, errors.FileMetadataError):
             raise _foreign(file) from error
-        raise _unreached(file) from error
+        raise _unreached(file, error) from error
     except errors.EntryNotFoundError as error:
         raise HubError(f"{file.repository} has no file {file.filename!r}") from error
     except errors.HfHubHTTPError as error:
@@ -394,6 +433,6 @@ def _explained(file: HubFile) -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore2"):
             raise
-        raise _broke(file, type(error).__name__) from error
+        raise _broke(file, error) from error
     finally:
         logger.setLevel(level)

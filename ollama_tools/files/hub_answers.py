@@ -9,6 +9,7 @@ huggingface_hub alone.
 from __future__ import annotations
 
 import contextvars
+import importlib
 import re
 import threading
 import time
@@ -19,6 +20,9 @@ from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from ollama_tools.errors import HubAway, HubError
+from ollama_tools.json_text import MalformedJson, Nesting
+from ollama_tools.network.deadline import Deadline, Sockets
+from ollama_tools.network.ways import bare_environment, transport_for_all
 
 _T = TypeVar("_T")
 
@@ -29,6 +33,7 @@ METADATA_SECONDS = 90.0
 """Seconds within which an answer that is no file has to be there whole."""
 
 _IDLE_SECONDS = 30.0
+_HEADERS_SECONDS = 2 * _IDLE_SECONDS
 _MOST_BYTES = 32 * 1024**2
 _MOST_REQUESTS = 200
 _MOST_UNANSWERED = 2
@@ -54,20 +59,51 @@ class Unavailable(HubAway):
         self.wait = wait
 
 
+class Unanswered(HubAway):
+    """Nothing comes back from where the hub should be."""
+
+
 @dataclass
 class _Call:
-    """One question of this package, whatever it takes of requests."""
+    """One question of this package, or one download, whatever it takes of requests."""
 
     label: str
+    is_download: bool = False
     bytes_left: int = _MOST_BYTES
     requests_left: int = _MOST_REQUESTS
     announced: int | None = None
     unanswered: int = 0
     sent_to: str = ""
     ends: float = field(default_factory=lambda: time.monotonic() + METADATA_SECONDS)
+    deadline: Deadline | None = None
+
+    def begin(self) -> None:
+        """A request goes out, whose answer has to begin in time.
+
+        Raises:
+            HubError: The time for all of them is over.
+        """
+        self.close()
+        now = time.monotonic()
+        if self.is_download:
+            self.ends = now + METADATA_SECONDS
+        if now >= self.ends or self.is_late:
+            raise _never_ends(self.label)
+        self.deadline = Deadline(min(_HEADERS_SECONDS, self.ends - now), _sockets.cut)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the answer did not begin in time, so that its connection was cut."""
+        return self.deadline is not None and self.deadline.passed
+
+    def close(self) -> None:
+        """The answer has begun, or nobody waits for it any more."""
+        if self.deadline is not None:
+            self.deadline.close()
 
 
 _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("hub_call", default=None)
+_sockets = Sockets()
 _installing = threading.Lock()
 
 
@@ -82,18 +118,29 @@ def is_safe_path(name: str) -> bool:
 
 
 @contextmanager
-def guarded(label: str) -> Iterator[None]:
+def guarded(label: str, *, is_download: bool = False) -> Iterator[None]:
     """Hold the hub's answers to bounds.
 
     Args:
         label: What is asked about.
+        is_download: Whether a file is brought, which may take as long as it goes on.
+
+    Raises:
+        HubError: An answer is not there in time, or is none of the hub's.
     """
     _install()
-    token = _call.set(_Call(label))
+    call = _Call(label, is_download)
+    token = _call.set(call)
     try:
         yield
+    except Exception as error:
+        # Whatever broke then, it was the cut; and there is no use in asking again.
+        if call.is_late:
+            raise _never_ends(label) from error
+        raise
     finally:
         _call.reset(token)
+        call.close()
 
 
 def redirected() -> str:
@@ -119,34 +166,6 @@ def ask(question: Callable[[], _T]) -> _T:
     return question()
 
 
-def in_time(question: Callable[[], _T], label: str) -> _T:
-    """Ask for what is no file, and give up on an answer that never ends.
-
-    A time limit of the HTTP client starts anew with every byte, so that headers which come one
-    byte at a time would keep it for days.
-
-    Raises:
-        HubError: The answer is not there in time.
-    """
-    found: list[_T] = []
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            found.append(question())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
-    thread.start()
-    thread.join(METADATA_SECONDS)
-    if failed:
-        raise failed[0]
-    if not found:
-        raise _never_ends(label)
-    return found[0]
-
-
 def _never_ends(label: str) -> HubError:
     return HubError(
         f"the answer of the hub for {label} was not whole after {METADATA_SECONDS:.0f} seconds",
@@ -165,7 +184,8 @@ def _install() -> None:
             return
 
         def factory() -> Any:
-            client = make()
+            # A program that has its own knows better how the hub is reached.
+            client = _by_our_ways(make) if make is _http.default_client_factory else make()
             hooks = client.event_hooks
             client.event_hooks = {
                 "request": [*hooks["request"], _before],
@@ -177,6 +197,28 @@ def _install() -> None:
         set_client_factory(factory)
 
 
+def _by_our_ways(make: Callable[[], Any]) -> Any:
+    """The client that huggingface_hub makes, by the same proxies and certificates as all others.
+
+    It would fail upon a range of addresses in NO_PROXY, and know none for this machine itself.
+    """
+    with bare_environment():
+        like = make()
+    like.close()
+    return type(like)(
+        transport=transport_for_all(_library_of(like)),
+        trust_env=False,
+        event_hooks=like.event_hooks,
+        follow_redirects=like.follow_redirects,
+        timeout=like.timeout,
+    )
+
+
+def _library_of(thing: Any) -> Any:
+    """The HTTP library that a client or an answer is of."""
+    return importlib.import_module(type(thing).__module__.partition(".")[0])
+
+
 def _before(request: Any) -> None:
     call = _call.get()
     if call is None:
@@ -184,10 +226,7 @@ def _before(request: Any) -> None:
     call.unanswered += 1
     if call.unanswered > _MOST_UNANSWERED:
         # huggingface_hub would go on for half a minute.
-        raise HubAway(
-            f"no answer comes from the hub for {call.label}",
-            "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
-        )
+        raise Unanswered(f"no answer comes from the hub for {call.label}")
     call.requests_left -= 1
     if call.requests_left < 0:
         raise HubError(f"the hub sends us from page to page for {call.label}", _MIRROR)
@@ -195,6 +234,8 @@ def _before(request: Any) -> None:
         del request.headers["authorization"]
     # What is small on the wire must not be large in memory.
     request.headers["accept-encoding"] = "identity"
+    call.begin()
+    request.extensions["trace"] = _sockets.trace
     limits = request.extensions.get("timeout", {})
     request.extensions["timeout"] = {
         each: limits.get(each) or _IDLE_SECONDS for each in ("connect", "read", "write", "pool")
@@ -218,6 +259,7 @@ def _after(response: Any) -> None:
     if call is None:
         return
     call.unanswered = 0
+    call.close()
     if response.is_redirect:
         # Its origin alone: what follows may be a signature that opens the file to anybody.
         target = urljoin(str(response.request.url), response.headers.get("Location", ""))
@@ -290,10 +332,7 @@ def _require_names(call: _Call, response: Any) -> None:
 
 def _bounded(response: Any, bounds: _Bounds) -> Any:
     """The bounds as a stream of the HTTP library, which accepts nothing but its own kind."""
-    import importlib
-
-    library = importlib.import_module(type(response).__module__.partition(".")[0])
-    kind = type("Bounded", (library.SyncByteStream,), {})
+    kind = type("Bounded", (_library_of(response).SyncByteStream,), {})
     kind.__iter__ = lambda _: iter(bounds)  # type: ignore[attr-defined] # abstract in its base
     kind.close = lambda _: bounds.close()  # type: ignore[attr-defined] # the same
     return kind()
@@ -308,7 +347,7 @@ class _Bounds:
         self._is_file = is_file
 
     def __iter__(self) -> Iterator[bytes]:
-        call, got = self._call, 0
+        call, got, nesting = self._call, 0, Nesting()
         for piece in self._stream:
             got += len(piece)
             if self._is_file:
@@ -328,6 +367,13 @@ class _Bounds:
                     )
                 if time.monotonic() > call.ends:
                     raise _never_ends(call.label)
+                # huggingface_hub reads it, and how deep Python can differs by its version.
+                try:
+                    nesting.feed(piece)
+                except MalformedJson as error:
+                    raise HubError(
+                        f"the hub's answer for {call.label} cannot be read: {error}", _MIRROR
+                    ) from error
             yield piece
 
     def close(self) -> None:

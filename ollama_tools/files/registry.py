@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from ollama_tools.errors import MALFORMED, HubError
 from ollama_tools.json_text import parse_json
+from ollama_tools.network.deadline import Deadline, Sockets
+from ollama_tools.network.ways import transport_for_all
 
 if TYPE_CHECKING:
     import httpx
@@ -23,7 +25,7 @@ _LAYER = "application/vnd.ollama.image."
 _GGUF_KINDS = ("model", "adapter", "projector")
 _LONGEST = 1024 * 1024
 _SECONDS = 10.0
-_LOCAL = ("localhost", "127.", "[::1]")
+_WHOLE_SECONDS = 30.0
 
 
 class NotInRegistry(HubError):
@@ -100,17 +102,20 @@ class Registry:
     def _get(self, path: str, label: str) -> bytes:
         import httpx
 
-        netloc = urlsplit(self.url).netloc
+        sockets = Sockets()
         try:
             with (
+                Deadline(_WHOLE_SECONDS, sockets.cut) as deadline,
                 httpx.Client(
                     headers={"Accept": _MANIFEST, **(self.headers or {})},
                     timeout=_SECONDS,
                     follow_redirects=True,
-                    # A proxy for the outside world knows nothing of this machine.
-                    trust_env=not netloc.startswith(_LOCAL),
+                    transport=transport_for_all(httpx),
+                    trust_env=False,
                 ) as client,
-                client.stream("GET", f"{self.url}/v2/{path}") as response,
+                client.stream(
+                    "GET", f"{self.url}/v2/{path}", extensions={"trace": sockets.trace}
+                ) as response,
             ):
                 self._raise_for_status(response, label)
                 found = bytearray()
@@ -120,8 +125,9 @@ class Registry:
                         raise HubError(f"{self._label} sends more than a text for {label}")
                 return bytes(found)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            reason = "its answer does not end" if deadline.passed else _reason(error)
             raise HubError(
-                f"cannot reach {self._label} from here: {_reason(error)}",
+                f"cannot reach {self._label} from here: {reason}",
                 "ask where it can be reached, as its servers reach it",
             ) from error
 

@@ -57,7 +57,13 @@ def _position(finding: Finding) -> tuple[int, int, str]:
 
 
 def lint_file(
-    path: str | Path, *, release: str | None = None, live: bool = False, host: str | None = None
+    path: str | Path,
+    *,
+    release: str | None = None,
+    live: bool = False,
+    host: str | None = None,
+    timeout: float | None = None,
+    api_key: str | None = None,
 ) -> list[Finding]:
     """Lint a Modelfile, a template (``.gotmpl``, ``.jinja``) or a GGUF (``.gguf``).
 
@@ -66,6 +72,8 @@ def lint_file(
         release: The Devstral it is meant for; None to take it from its name and text.
         live: Whether a server renders, by a small model that is gone again afterwards.
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        timeout: See :class:`ollama_tools.server.client.Server`.
+        api_key: The same.
 
     Raises:
         FileProblem: It cannot be read.
@@ -75,7 +83,7 @@ def lint_file(
     subject = from_path(Path(path).expanduser(), release)
     if not live:
         return lint_subject(subject)
-    with Server(host) as server, rendered_live(server, subject):
+    with Server(host, timeout=timeout, api_key=api_key) as server, rendered_live(server, subject):
         return lint_subject(subject)
 
 
@@ -93,13 +101,21 @@ def lint_modelfile(
 
 
 def lint_model(
-    name: str, *, host: str | None = None, release: str | None = None, live: bool = False
+    name: str,
+    *,
+    host: str | None = None,
+    timeout: float | None = None,
+    api_key: str | None = None,
+    release: str | None = None,
+    live: bool = False,
 ) -> list[Finding]:
     """Lint a model on a server.
 
     Args:
         name: Its name there, or a reference of the catalog (``"UD-Q4_K_XL"``).
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        timeout: See :class:`ollama_tools.server.client.Server`.
+        api_key: The same.
         release: The Devstral it is; None to take it from its name.
         live: Whether the server itself renders, for which it loads the model.
 
@@ -107,7 +123,7 @@ def lint_model(
         ModelNotFound: There is no such model.
         ServerError: The server does not answer.
     """
-    with Server(host) as server:
+    with Server(host, timeout=timeout, api_key=api_key) as server:
         found = _name_on_server(server, name)
         subject = from_server(server, found, release)
         if live:

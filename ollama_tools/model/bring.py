@@ -84,8 +84,7 @@ class Surroundings:
             UsageError: The repository has no such file.
         """
         if source not in self._asked:
-            self.progress.step(f"asking the hub for {source}")
-            self._asked[source] = hub_facts(source)
+            self._asked[source] = hub_facts(source, self.progress)
         return self._asked[source]
 
 

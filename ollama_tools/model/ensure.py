@@ -11,8 +11,13 @@ from ollama_tools.devstral.carriers import AUTO, Carrier, jinja_template
 from ollama_tools.devstral.catalog import Catalog, Release
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.context import AGENT_PROMPT
-from ollama_tools.devstral.reference import QuantReference, guess_release, parse_reference
-from ollama_tools.errors import ModelNotFound, UsageError
+from ollama_tools.devstral.reference import (
+    FileReference,
+    QuantReference,
+    guess_release,
+    parse_reference,
+)
+from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.model.apply import Outcome, apply
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.model.published import Publisher, publisher
@@ -41,6 +46,8 @@ def ensure_model(
     reference: str,
     *,
     host: str | None = None,
+    timeout: float | None = None,
+    api_key: str | None = None,
     check: bool = True,
     prompt_tokens: int = AGENT_PROMPT,
     force: bool = False,
@@ -59,6 +66,9 @@ def ensure_model(
             ``"hf.co/unsloth/Devstral-Small-2507-GGUF:Q8_0"``, ``"./my-tune.gguf"``, or the name of
             a model on the server.
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        timeout: Seconds without a byte or progress after which a wait for the server ends; None for
+            ``DEVSTRAL_OLLAMA_TIMEOUT``, or what suits each request.
+        api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
         check: Whether a new build must pass the smoke checks before the name is switched to it.
         prompt_tokens: Tokens of the long prompt of the checks.
         force: Pull and build again even where nothing differs.
@@ -83,7 +93,7 @@ def ensure_model(
     wanted = Wish(reference=reference, **wish)
     policy = Policy(check, prompt_tokens, force, upgrade, keep)
     progress = progress or Silence()
-    with Server(host, progress=progress) as server:
+    with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         return apply(plan_for(server, wanted, policy, progress), server, progress)
 
 
@@ -91,6 +101,8 @@ def smoke(
     name: str,
     *,
     host: str | None = None,
+    timeout: float | None = None,
+    api_key: str | None = None,
     release: str | None = None,
     prompt_tokens: int = AGENT_PROMPT,
     log: Path | None = None,
@@ -101,6 +113,9 @@ def smoke(
     Args:
         name: The model's name on the server, or a reference of the catalog (``"UD-Q4_K_XL"``).
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        timeout: Seconds without a byte or progress after which a wait for the server ends; None for
+            ``DEVSTRAL_OLLAMA_TIMEOUT``, or what suits each request.
+        api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
         release: The Devstral whose format holds, for names that do not tell.
         prompt_tokens: Tokens of the long prompt.
         log: The server's log file, as evidence of the KV cache type.
@@ -114,7 +129,7 @@ def smoke(
     from ollama_tools.checks.smoke import smoke_server
 
     catalog = load_catalog()
-    with Server(host, progress=progress) as server:
+    with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         name, known = _name_on_server(server, name, catalog)
         if release is None and known is None:
             # A name may say nothing; what the weights call themselves does.
@@ -181,6 +196,9 @@ def compare_with(
     """
     catalog = load_catalog()
     reference = parse_reference(wish.reference, catalog)
+    if isinstance(reference, FileReference) and not reference.path.exists():
+        # Before anything is asked of its name, which would help nobody.
+        raise FileProblem(f"there is no file {str(reference)!r}", "check the path")
     offline = offline_facts(reference, wish, catalog)
     named = named_source(reference, wish)
     version = require_supported(server.version())

@@ -99,13 +99,11 @@ class Hub(Publisher):
 
     def sha256(self, source: HubSource) -> str | None:
         """See :class:`Publisher`."""
-        self._progress.step(f"asking the hub for {source}")
-        return hub_facts(source)[1].sha256
+        return hub_facts(source, self._progress)[1].sha256
 
     def newest(self, source: HubSource) -> Publication:
         """See :class:`Publisher`."""
-        self._progress.step(f"asking the hub for {source}")
-        file, facts = hub_facts(source)
+        file, facts = hub_facts(source, self._progress)
         commit, since = hub.last_change(file)
         return Publication(facts.sha256, commit, since)
 
@@ -170,15 +168,19 @@ def _remembered(source: HubSource) -> str | None:
     return state.remembered_digest(*_commit_key(source))
 
 
-def hub_facts(source: HubSource) -> tuple[hub.HubFile, hub.HubFileFacts]:
-    """A source's file and what the hub says of it.
+def hub_facts(source: HubSource, progress: Progress) -> tuple[hub.HubFile, hub.HubFileFacts]:
+    """A source's file and what the hub says of it; warns where its cache had to say it.
 
     Raises:
         HubError: The hub does not say it.
         UsageError: The repository has no such file.
     """
+    progress.step(f"asking the hub for {source}")
     file = hub.HubFile(source.repository, _filename(source), source.revision)
-    return file, hub.facts(file)
+    facts = hub.facts(file)
+    if facts.away:
+        progress.warn(f"{facts.away}: {source} is what the cache on this machine has")
+    return file, facts
 
 
 def hub_license(source: HubSource, progress: Progress) -> str:

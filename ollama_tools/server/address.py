@@ -94,12 +94,3 @@ def _is_bare_ipv6(place: str) -> bool:
         return ip_address(place.partition("%")[0]).version == 6
     except ValueError:
         return False
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address is this machine's own, as far as its text tells."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

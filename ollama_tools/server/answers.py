@@ -22,18 +22,25 @@ from ollama_tools.errors import (
     UsageError,
 )
 from ollama_tools.json_text import MalformedJson, parse_json
-from ollama_tools.server.address import is_loopback
-from ollama_tools.server.proxies import Way
+from ollama_tools.network.hosts import is_loopback
+from ollama_tools.network.proxies import Way
+from ollama_tools.network.ways import causes
 
 if TYPE_CHECKING:
     import httpx
 
+OTHERS = "wait until others are done with this server, then run the command again"
 CHECK_ADDRESS = "check --host or OLLAMA_HOST"
 _GIVE_CREDENTIALS = (
     "set OLLAMA_API_KEY, or write user, colon, password and @ before the host in OLLAMA_HOST, "
     "or name a header in DEVSTRAL_OLLAMA_HEADERS"
 )
 
+_NOT_REACHED = re.compile(
+    r"no such host|server misbehaving|connection refused|no route to host|unreachable|i/o timeout"
+    r"|proxyconnect"
+)
+_WITHOUT_MODEL = ("/api/version", "/api/tags", "/api/ps")
 _HUNG_UP = re.compile(r"disconnected|without|incomplete|peer")
 _BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
 _DISTURBED = re.compile(r"[/\\]manifests[/\\].*: no such file or directory")
@@ -111,16 +118,19 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
     is_page = not message
     message = _printable(message or _page_text(response.text))[:500] or f"HTTP {status}"
     what = f"{path} answers {status}: {message}"
+    if status in (404, 405) and path.endswith(_WITHOUT_MODEL):
+        # Whatever it says that is not there, it is no model: nobody asked for one.
+        raise NotOllama(what, CHECK_ADDRESS)
     if status == 404 and "not found" in message.lower() and path != "/api/create":
         if is_page and "<" in response.text:
             raise NotOllama(what, CHECK_ADDRESS)
         raise ModelNotFound(message, "see: devstral-ollama list")
     if is_disturbed(message):
-        raise Disturbed(what, "run the command again")
+        raise Disturbed(what, OTHERS)
     if _BLOB_LOST.search(message):
         raise LayerLost(what, "devstral-ollama create brings it again")
     if status in (400, 500) and _BEING_WRITTEN.search(message):
-        raise BeingWritten(what, "run the command again")
+        raise BeingWritten(what, OTHERS)
     if "no space left" in message:
         raise ServerError(f"the server's disk is full: {message}", "free space, then run again")
     if status == 400 and "HTTPS" in message:
@@ -133,6 +143,14 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
         raise ServerError(
             f"the proxy {name} asks for credentials",
             f"write user, colon, password and @ before the host in {variable}",
+        )
+    if status == 403 and not response.content.strip():
+        # What Ollama says where it listens on loopback and is asked for by a name from outside
+        # (allowedHostsMiddleware of server/routes.go, 0.34.4), and many a proxy, too.
+        raise ServerError(
+            f"{what}; either {_who(response)} asks for credentials, or Ollama listens to its own "
+            f"machine and does not know itself as {url.host}",
+            f"{_GIVE_CREDENTIALS}; or let the proxy before it send the header Host: localhost",
         )
     if status == 401 or (status == 403 and is_page):
         raise ServerError(f"{what}; {_who(response)} asks for credentials", _GIVE_CREDENTIALS)
@@ -213,13 +231,13 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
 
     from ollama_tools.server.wire import TooLong
 
-    causes = list(_causes(error))
-    words = " ".join(map(str, causes))
+    chain = list(causes(error))
+    words = " ".join(map(str, chain))
     if isinstance(error, (httpx.InvalidURL, UnicodeError)):
         return UsageError(f"{url} is not an address of a server", "as in gpu1:11434")
     if isinstance(error, TooLong):
         return Endless(f"{url}{path} gives {error}", CHECK_ADDRESS)
-    wrong = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
+    wrong = next((each for each in chain if isinstance(each, ssl.SSLError)), None)
     if proxy is not None and (
         isinstance(error, httpx.ProxyError)
         or (wrong is None and isinstance(error, httpx.ConnectError))
@@ -230,7 +248,7 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
         )
     if wrong is not None:
         return _tls_failure(wrong, url)
-    if any(isinstance(each, socket.gaierror) for each in causes):
+    if any(isinstance(each, socket.gaierror) for each in chain):
         host = urlsplit(url).hostname
         return ServerUnreachable(f"nobody knows a machine named {host}", CHECK_ADDRESS)
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, ConnectionRefusedError)):
@@ -246,22 +264,19 @@ def no_answer(error: Exception, url: str, path: str, proxy: Way | None) -> Serve
     if isinstance(error, httpx.TimeoutException):
         return ServerUnreachable(
             f"{url}{path} does not answer in time",
-            "check the server's log, or raise DEVSTRAL_OLLAMA_TIMEOUT",
+            "check the server's log, or wait longer with --timeout",
         )
     # httpx has one kind for a server that hung up and for one that speaks something else.
     if isinstance(error, httpx.RemoteProtocolError) and not _HUNG_UP.search(words):
         return NotOllama(
             f"{url}{path} speaks no HTTP", f"{CHECK_ADDRESS}; https:// where it speaks TLS"
         )
+    # Some that speak TLS hang up on whoever does not.
+    tls = " (https:// where it speaks TLS)" if url.startswith("http:") else ""
     return Broken(
-        f"the connection to {url}{path} broke: {error}", f"{CHECK_ADDRESS}, and the server's log"
+        f"the connection to {url}{path} broke: {error}",
+        f"{CHECK_ADDRESS}{tls}, and the server's log",
     )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _tls_failure(error: ssl.SSLError, url: str) -> ServerUnreachable:
@@ -313,6 +328,10 @@ def pull_failure(name: str, message: str) -> PullFailed:
         )
     if "not exist" in low or "not found" in low or "404" in codes:
         return PullFailed(what, "check the repository's and the quant's name on the hub")
+    if "tls handshake" in low or "http response to https" in low:
+        return PullFailed(what, "where it is meant to be plain HTTP: --registry http://HOST")
+    if "x509" in low or "certificate" in low:
+        return PullFailed(what, "let the server's machine trust who signed that certificate")
     if "invalid character" in low or "unmarshal" in low:
         return PullFailed(
             f"{what}: what answers for the registry gives no JSON",
@@ -323,6 +342,12 @@ def pull_failure(name: str, message: str) -> PullFailed:
             what,
             "the registry is busy or being mended: try again in a few minutes; a second run uses "
             "what the server has so far",
+        )
+    if _NOT_REACHED.search(low):
+        return PullFailed(
+            what,
+            "the server itself must get there: check the name, and HTTPS_PROXY in its "
+            "environment; or name a mirror by --registry, or use --via upload",
         )
     if "location header" in low:
         return PullFailed(what, "the mirror must answer a blob with a redirect to another host")

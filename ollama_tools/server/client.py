@@ -30,6 +30,7 @@ from ollama_tools.server.address import parse_address
 from ollama_tools.server.answers import (
     CHECK_ADDRESS,
     OF_THE_WAY,
+    OTHERS,
     Broken,
     Busy,
     Disturbed,
@@ -96,18 +97,21 @@ class Server:
         host: str | None = None,
         *,
         timeout: float | None = None,
+        api_key: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """See the class.
+        """See the class; what may be said of the way is declared in :class:`Access`.
 
         Args:
             host: Its address; None for ``OLLAMA_HOST``.
             timeout: Seconds without a byte or progress after which a wait ends; None for
                 ``DEVSTRAL_OLLAMA_TIMEOUT``, or what suits each request.
+            api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
             progress: Hears of long silences; None for silence.
         """
-        waits = waits_for(timeout)
-        self._transport = Transport(parse_address(host), waits, progress or Silence())
+        self._transport = Transport(
+            parse_address(host), waits_for(timeout), progress or Silence(), api_key
+        )
 
     @property
     def url(self) -> str:
@@ -296,7 +300,9 @@ class Server:
             ServerError: The server refuses it.
             FileProblem: The bytes are not those of the digest, so they changed since it was taken.
         """
-        changed = FileProblem(f"{label} changed while it was sent", "run the command again")
+        changed = FileProblem(
+            f"{label} changed while it was sent", "wait until it is complete, then run it again"
+        )
 
         def counted() -> Iterator[bytes]:
             done = 0
@@ -444,12 +450,15 @@ class Server:
                     advance(each.status or "", sum(done.values()), sum(totals.values()) or None)
         except ollama.ResponseError as error:
             if is_disturbed(error.error):
-                raise Disturbed(error.error, "run the command again") from error
+                raise Disturbed(error.error, OTHERS) from error
             raise pull_failure(name, error.error) from error
         if not came:
             raise NotOllama(f"{self.url}/api/pull gives no JSON", CHECK_ADDRESS)
         if not finished:
-            raise PullFailed(f"the pull of {name} ended without a result", "run it again")
+            raise PullFailed(
+                f"the pull of {name} ended without a result",
+                "check the server's log; what it has so far is kept",
+            )
 
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name, or switch a name to it; only metadata moves.

@@ -14,17 +14,22 @@ HEADERS = "DEVSTRAL_OLLAMA_HEADERS"
 HEADERS_FILE = "DEVSTRAL_OLLAMA_HEADERS_FILE"
 
 
-def headers_for(address: Address) -> dict[str, str]:
+def headers_for(address: Address, api_key: str | None = None) -> dict[str, str]:
     """The headers for a server, the most particular last: key, address, the person's own.
 
     They never come from a command line, which every process of the machine can read.
+
+    Args:
+        address: The server's address, with who asks where that was written there.
+        api_key: The key; None for ``OLLAMA_API_KEY``.
 
     Raises:
         UsageError: What the environment names is no header.
         FileProblem: The file that it names cannot be read.
     """
     found: dict[str, str] = {}
-    if key := os.environ.get("OLLAMA_API_KEY", "").strip():
+    said = os.environ.get("OLLAMA_API_KEY", "") if api_key is None else api_key
+    if key := said.strip():
         found["authorization"] = f"Bearer {_sound(key, 'OLLAMA_API_KEY')}"
     if address.user:
         found["authorization"] = f"Basic {b64encode(address.user.encode()).decode()}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ollama_tools.server.address import is_loopback
+from ollama_tools.network.hosts import is_loopback
 
 _PROC = Path("/proc")
 _LISTEN = "0A"

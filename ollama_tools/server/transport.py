@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 import re
 import time
@@ -11,13 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ollama_tools.errors import ModelNotFound, NotOllama, ServerError, UsageError
 from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.network.hosts import is_loopback
+from ollama_tools.network.proxies import Way, proxy_for
+from ollama_tools.network.ways import bare_environment, transport_for
 from ollama_tools.progress import Progress
-from ollama_tools.server.address import Address, is_loopback
+from ollama_tools.server.address import Address
 from ollama_tools.server.answers import (
     CHECK_ADDRESS,
     NO_ANSWER,
@@ -35,12 +35,9 @@ from ollama_tools.server.answers import (
     well_formed,
 )
 from ollama_tools.server.credentials import headers_for
-from ollama_tools.server.proxies import Way, proxy_for
 from ollama_tools.server.waits import Progressing, Waits
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx
     import ollama
 
@@ -63,8 +60,11 @@ class Transport:
         url: Base URL, without a slash at its end.
     """
 
-    def __init__(self, address: Address, waits: Waits, progress: Progress) -> None:
+    def __init__(
+        self, address: Address, waits: Waits, progress: Progress, api_key: str | None = None
+    ) -> None:
         self.url = address.url
+        self._api_key = api_key
         self._address = address
         self.waits = waits
         self._progress = progress
@@ -82,15 +82,8 @@ class Transport:
 
         from ollama_tools.server.wire import Wire
 
-        proxy, headers = self._proxy, headers_for(self._address)
-        with self._surroundings_explained():
-            inner = httpx.HTTPTransport(
-                # Reading the certificates takes longer than all requests of an unchanged model.
-                verify=_certificates() if self.url.startswith("https:") else False,
-                trust_env=False,
-                proxy=proxy.url if proxy else None,
-            )
-        return Wire(inner, self.waits, self._progress.step, headers)
+        headers = headers_for(self._address, self._api_key)
+        return Wire(transport_for(self.url, httpx), self.waits, self._progress.step, headers)
 
     @cached_property
     def http(self) -> httpx.Client:
@@ -106,7 +99,7 @@ class Transport:
     def client(self) -> ollama.Client:
         """The official client, for what it can say, on the same connections."""
         wire = self._wire
-        with _bare_environment():
+        with bare_environment():
             # Upon import it already makes a client of its own, with what the environment names.
             import ollama
         import httpx
@@ -272,29 +265,6 @@ class Transport:
                     return
             raise self._no_json(path)
 
-    @contextmanager
-    def _surroundings_explained(self) -> Iterator[None]:
-        """Say which variable makes a client impossible, and nothing of its value (passwords)."""
-        variable = self._proxy.variable if self._proxy else ""
-        try:
-            yield
-        except ImportError as error:
-            raise UsageError(
-                f"{variable} names a SOCKS proxy, which needs another package",
-                f"pip install 'httpx[socks]', or unset {variable}",
-            ) from error
-        except OSError as error:
-            raise UsageError(
-                f"the certificates that the environment names cannot be read: "
-                f"{error.strerror or 'none in it'}",
-                "check SSL_CERT_FILE and SSL_CERT_DIR",
-            ) from error
-        except Exception as error:
-            # httpx has errors of many kinds for an address.
-            raise UsageError(
-                "the environment names a proxy that is no address", f"check {variable}"
-            ) from error
-
     def _no_address(self) -> UsageError:
         return UsageError(f"{self.url} is not an address of a server", "as in gpu1:11434")
 
@@ -318,37 +288,6 @@ class Transport:
     def no_answer(self, error: Exception, path: str) -> ServerError | UsageError:
         """What it means that a request got no answer."""
         return no_answer(error, self.url, path, self._proxy)
-
-
-def _certificates() -> ssl.SSLContext:
-    """The certificates that hold: those that the environment names, else the system's and ours."""
-    import ssl
-
-    import certifi
-
-    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if file or folder:
-        if folder and not Path(folder).is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "SSL_CERT_DIR is no directory")
-        return ssl.create_default_context(cafile=file or None, capath=folder or None)
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
-
-
-@contextmanager
-def _bare_environment() -> Iterator[None]:
-    """Without what makes the official package's import fail, since it makes a client at once."""
-    hidden = {
-        name: os.environ.pop(name)
-        for name in list(os.environ)
-        if name.upper().endswith("_PROXY")
-        or name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "OLLAMA_HOST")
-    }
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
 
 
 def again(

@@ -19,6 +19,7 @@ class Waits:
     Attributes:
         connect: Until there is a connection.
         metadata: Between two bytes of what the server has at hand.
+        whole: Until all of that is there.
         transfer: Without progress of a pull, an upload or a creation: no new status and no growth.
         first_byte: Until a chat's first byte; a model is loaded and reads its prompt meanwhile.
         between_bytes: Between two bytes of a chat.
@@ -27,6 +28,7 @@ class Waits:
 
     connect: float = 10.0
     metadata: float = 30.0
+    whole: float = 90.0
     transfer: float = 600.0
     first_byte: float = 900.0
     between_bytes: float = 300.0
@@ -48,7 +50,7 @@ def is_chat(path: str) -> bool:
     return "/v1/" in path or path.endswith(("/api/chat", "/api/generate"))
 
 
-def waits_for(timeout: float | None = None) -> Waits:
+def waits_for(timeout: float | str | None = None) -> Waits:
     """The usual waits, or one number for all of them, which the environment may give as well.
 
     Raises:
@@ -62,9 +64,10 @@ def waits_for(timeout: float | None = None) -> Waits:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise UsageError(f"{said!r} is no time to wait", f"give seconds, as in {VARIABLE}=120")
+        raise UsageError(f"{said!r} is no time to wait", "give seconds, as in --timeout 120")
     usual = Waits()
-    return Waits(min(usual.connect, seconds), seconds, seconds, seconds, seconds)
+    longest = seconds * usual.whole / usual.metadata
+    return Waits(min(usual.connect, seconds), seconds, longest, seconds, seconds, seconds)
 
 
 class Progressing:
@@ -88,5 +91,5 @@ class Progressing:
         elif now - self._since > self._seconds:
             raise ServerUnreachable(
                 f"{self._url} makes no progress for {self._seconds:.0f} s",
-                f"check the server's log, or wait longer with {VARIABLE}",
+                "check the server's log, or wait longer with --timeout",
             )

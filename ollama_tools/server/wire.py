@@ -10,15 +10,13 @@ from contextlib import contextmanager
 
 import httpx
 
+from ollama_tools.network.deadline import Deadline, Sockets
 from ollama_tools.server.waits import Waits, is_chat
 
 LARGEST_ANSWER = 16 * 1024 * 1024
 LARGEST_LINE = 1024 * 1024
 _MOST_LINES = 10_000
 """Lines of a streamed chat; none that is asked here has a tenth of that."""
-
-_TRICKLING = 2
-"""How many waits for a byte a whole answer of what the server has at hand may take."""
 
 
 class TooLong(httpx.HTTPError):
@@ -39,6 +37,7 @@ class Wire(httpx.BaseTransport):
         self._waits = waits
         self._still_waiting = still_waiting
         self._headers = headers
+        self._sockets = Sockets()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and bound its answer."""
@@ -47,23 +46,35 @@ class Wire(httpx.BaseTransport):
         limits = {"connect": self._waits.connect, "read": first, "write": then, "pool": first}
         request.extensions["timeout"] = limits
         request.headers.update(self._headers)
+        request.extensions["trace"] = self._sockets.trace
         with self._noticed(path):
-            response = self._inner.handle_request(request)
+            response = self._begun(request, self._waits.connect + first)
         # The connection reads this anew for every piece of the body.
         limits["read"] = then
         assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - a sync transport
         if path.endswith(("/api/pull", "/api/create")):
-            response.stream = _Bounded(response.stream, LARGEST_LINE, by_line=True)
+            response.stream = _Bounded(response.stream, LARGEST_LINE, then, by_line=True)
         elif is_chat(path):
             # A chat without a stream is one line, as long as any other answer.
             response.stream = _Bounded(
-                response.stream, LARGEST_ANSWER, lines=_MOST_LINES, by_line=True
+                response.stream, LARGEST_ANSWER, then, lines=_MOST_LINES, by_line=True
             )
         else:
-            response.stream = _Bounded(
-                response.stream, LARGEST_ANSWER, _TRICKLING * then, by_line=False
-            )
+            whole = self._waits.whole
+            response.stream = _Bounded(response.stream, LARGEST_ANSWER, whole, by_line=False)
         return response
+
+    def _begun(self, request: httpx.Request, seconds: float) -> httpx.Response:
+        """The answer as soon as its headers are there, in time after the last byte of ours."""
+        assert isinstance(request.stream, httpx.SyncByteStream)  # noqa: S101 - a sync transport
+        with Deadline(seconds, self._sockets.cut) as deadline:
+            request.stream = _Sent(request.stream, lambda: deadline.extend(seconds))
+            try:
+                return self._inner.handle_request(request)
+            except httpx.TransportError as error:
+                if deadline.passed:
+                    raise httpx.ReadTimeout("headers without an end", request=request) from error
+                raise
 
     def close(self) -> None:
         """Close connections."""
@@ -89,31 +100,54 @@ class Wire(httpx.BaseTransport):
             over.set()
 
 
+class _Sent(httpx.SyncByteStream):
+    """A request's body that tells of each piece that was taken."""
+
+    def __init__(self, inner: httpx.SyncByteStream, taken: Callable[[], None]) -> None:
+        self._inner = inner
+        self._taken = taken
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._inner:
+            yield piece
+            self._taken()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 class _Bounded(httpx.SyncByteStream):
+    """A body, or each line of it, that is not too long and not too long under way."""
+
     def __init__(
         self,
         inner: httpx.SyncByteStream,
         most: int,
-        seconds: float = math.inf,
+        seconds: float,
         lines: float = math.inf,
         *,
         by_line: bool,
     ) -> None:
         self._inner = inner
         self._most = most
+        self._seconds = seconds
         self._by_line = by_line
         self._lines = lines
-        self._ends = time.monotonic() + seconds
 
     def __iter__(self) -> Iterator[bytes]:
-        size = lines = 0
+        size, lines, began = 0, 0, time.monotonic()
         for piece in self._inner:
+            now = time.monotonic()
+            if size == 0:
+                began = now
             size += len(piece)
             lines += piece.count(b"\n")
             if self._by_line and b"\n" in piece:
-                size = len(piece) - piece.rindex(b"\n")
-            if size > self._most or lines > self._lines or time.monotonic() > self._ends:
+                size, began = len(piece) - piece.rindex(b"\n") - 1, now
+            if size > self._most or lines > self._lines:
                 raise TooLong("an answer without an end")
+            if now - began > self._seconds:
+                raise httpx.ReadTimeout("an answer that does not end")
             yield piece
 
     def close(self) -> None:

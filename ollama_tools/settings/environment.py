@@ -196,7 +196,60 @@ def from_mapping(given: Mapping[str, Any]) -> ServerSettings:
             )
         kind = "str" if choice(known[name]).written else known[name].type
         values[name] = _typed(name, value, kind)
-    return ServerSettings(**values)
+    settings = ServerSettings(**values)
+    require_whole(settings, "a server on another machine")
+    return settings
+
+
+def whole_path(path: str | Path) -> Path:
+    """A folder on this machine, from what a person of it writes: ``~`` and relative are known.
+
+    Raises:
+        UsageError: Nobody knows whose home it is, or it is an address.
+    """
+    _refuse_address(path)
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise UsageError(
+            f"nobody knows which home is meant by {str(path)!r}", "write it from / on"
+        ) from None
+
+
+def _refuse_address(path: str | Path) -> None:
+    """Refuse an address, which may hold a password, before it is shown as a folder's name."""
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
+        raise UsageError("the models cannot lie at an address", "name a folder, as in /srv/models")
+
+
+def on_this_machine(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a person of this machine asked for, for a server on it.
+
+    The server takes ``~`` for a folder of that name, and a relative path for one where it starts.
+
+    Raises:
+        UsageError: Nobody knows whose home it is.
+    """
+    models = given.get("models")
+    return {**given, **({} if models is None else {"models": whole_path(models)})}
+
+
+def require_whole(settings: ServerSettings, who: str) -> None:
+    """Refuse a folder that means another one, or none, where the settings are read.
+
+    Args:
+        settings: The settings.
+        who: Who reads them.
+
+    Raises:
+        UsageError: It does not begin at the root.
+    """
+    if settings.models is not None and not settings.models.is_absolute():
+        raise UsageError(
+            f"{who} would not find the models in {str(settings.models)!r}: it starts elsewhere, "
+            "and perhaps as somebody else",
+            "write the folder from / on, as in /srv/models",
+        )
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
@@ -242,6 +295,8 @@ def _check(settings: ServerSettings) -> None:
     from ollama_tools.server.address import resolve_host
 
     resolve_host(settings.host)
+    if settings.models is not None:
+        _refuse_address(settings.models)
     if is_quantized(settings.kv_cache_type) and not settings.flash_attention:
         raise UsageError(
             f"a KV cache of type {settings.kv_cache_type} needs flash attention: without it Ollama "

@@ -23,7 +23,9 @@ from ollama_tools.settings.environment import (
     ServerSettings,
     asked_environment,
     explain,
+    on_this_machine,
     require_possible,
+    whole_path,
 )
 
 FROM_ENVIRONMENT = "as your environment says"
@@ -63,6 +65,7 @@ def plan_server(
         UsageError: A setting is impossible, also for the program's version, or there is no such
             program.
     """
+    given = on_this_machine(given)
     settings = ServerSettings(**given)
     asked = asked_environment(given)
     variables = [
@@ -71,6 +74,10 @@ def plan_server(
         else (variable, value, why)
         for variable, value, why in explain(settings)
     ]
+    if "models" not in given and (inherited := surroundings.get("OLLAMA_MODELS")):
+        # An environment that no shell has read may hold "~" as it is; Ollama takes quotes off.
+        folder = str(whole_path(inherited.strip(" \"'")))
+        variables.append(("OLLAMA_MODELS", folder, FROM_ENVIRONMENT))
     path = shutil.which(program)
     if path is None:
         raise UsageError(

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ollama_tools.errors import UsageError
 from ollama_tools.server.address import resolve_host
 from ollama_tools.server.versions import TESTED_SERVER, Version
 from ollama_tools.settings.environment import (
@@ -18,6 +19,7 @@ from ollama_tools.settings.environment import (
     environment,
     explain,
     require_possible,
+    require_whole,
 )
 
 DROP_IN = "/etc/systemd/system/ollama.service.d/devstral.conf"
@@ -54,10 +56,12 @@ def render_settings(
         templates: Where the templates of this package lie on the server's machine.
 
     Raises:
-        UsageError: A server of that version cannot have the settings.
+        UsageError: A server of that version cannot have the settings, or the starter cannot.
     """
     version = version or TESTED_SERVER
     require_possible(settings, version)
+    if target is not Target.COMPOSE:
+        require_whole(settings, target.value)
     match target:
         case Target.SYSTEMD:
             lines = _systemd(settings, templates)
@@ -95,7 +99,7 @@ def _compose(settings: ServerSettings, version: Version, templates: Path) -> Ite
     url = urlsplit(resolve_host(settings.host))
     # Only this machine's side of the port says who may reach the container.
     inside = replace(settings, host=f"0.0.0.0:{_CONTAINER_PORT}", models=None)
-    volumes = [f"{settings.models or 'models'}:{_CONTAINER_MODELS}"]
+    volumes = [f"{_mounted(settings.models)}:{_CONTAINER_MODELS}"]
     variables = environment(inside, _CONTAINER_TEMPLATES)
     if TEMPLATE_FILE in variables:
         volumes.append(f"{templates}:{_CONTAINER_TEMPLATES}:ro")
@@ -119,7 +123,23 @@ def _compose(settings: ServerSettings, version: Version, templates: Path) -> Ite
     yield "# Made by devstral-ollama; then: docker compose up --detach"
     for variable, _, why in explain(settings, templates):
         yield f"#   {variable}: {why}"
-    yield yaml.safe_dump(document, sort_keys=False, width=100).rstrip("\n")
+    # A dollar sign stands before a variable.
+    text = yaml.safe_dump(document, sort_keys=False, width=100).replace("$", "$$")
+    yield text.rstrip("\n")
+
+
+def _mounted(models: Path | None) -> str:
+    """What stands for the models' folder in a short mount: a volume, or a path that is none."""
+    if models is None:
+        return "models"
+    text = str(models)
+    if ":" in text:
+        raise UsageError(
+            f"compose takes what follows a colon for another folder: {text!r}",
+            "choose a folder without a colon in its name",
+        )
+    # Compose knows "~" and relative paths itself, but only these by their beginning.
+    return text if text.startswith(("/", "~")) else f"./{text}"
 
 
 def _published(listens: str, resolved: str | None) -> str:

@@ -13,6 +13,7 @@ from ollama_tools.devstral.context import parse_context
 from ollama_tools.devstral.reference import Reference, explain_library_name, guess_release
 from ollama_tools.devstral.system_prompt import SystemPrompt
 from ollama_tools.errors import UsageError
+from ollama_tools.network.hosts import is_loopback
 from ollama_tools.server.names import public_name
 from ollama_tools.server.versions import NATIVE_JINJA, Version, carriers
 from ollama_tools.wanted.source import Source
@@ -147,12 +148,18 @@ def parse_registry(text: str | None) -> RegistryAddress:
     """
     if text is None:
         return RegistryAddress()
+    if "@" in text:
+        raise UsageError(
+            "the registry's address contains a password, which no server would send: Ollama pulls "
+            "without a login",
+            "let the registry know the servers by their addresses, or use --via upload",
+        )
     match = re.fullmatch(r"(?:(https?)://)?([A-Za-z0-9_.-]+(?::\d{1,5})?)/?", text)
     if match is None:
         raise UsageError(f"{text!r} is not the host of a registry", "as in mirror.example:5000")
     host = match[2]
-    local = re.match(r"(localhost|127\.[\d.]+)(:|$)", host) is not None
-    return RegistryAddress(host, insecure=match[1] == "http" or (match[1] is None and local))
+    insecure = match[1] == "http" or (match[1] is None and is_loopback(f"http://{host}"))
+    return RegistryAddress(host, insecure=insecure)
 
 
 def choose_via(wish: Wish, asked: Via | None, *, local: bool) -> Via:

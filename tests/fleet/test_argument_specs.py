@@ -62,7 +62,7 @@ def api(function: Any) -> dict[str, Any]:
     [
         ("devstral_model", ensure_model, {"state", "hub_token"}),
         ("devstral_smoke", smoke, {"fail"}),
-        ("devstral_rollback", rollback, {"host"}),
+        ("devstral_rollback", rollback, {"host", "timeout", "api_key"}),
     ],
 )
 def test_a_module_takes_what_the_python_api_takes(
@@ -91,7 +91,11 @@ def test_choices_are_those_of_the_package(arguments: dict[str, dict[str, Any]]) 
 def test_secrets_are_marked_as_such(arguments: dict[str, dict[str, Any]]) -> None:
     for module in ("devstral_model", "devstral_model_info"):
         assert arguments[module]["hub_token"]["no_log"] is True
-    assert argument_spec("devstral_model")["options"]["devstral_model_hub_token"]["no_log"] is True
+    for module in MODULES:
+        assert arguments[module]["api_key"]["no_log"] is True
+    role = argument_spec("devstral_model")["options"]
+    for name in ("devstral_model_hub_token", "devstral_model_api_key"):
+        assert role[name]["no_log"] is True
 
 
 def test_the_role_hands_every_option_to_its_module(arguments: dict[str, dict[str, Any]]) -> None:

@@ -96,7 +96,7 @@ def served(create: Create, server: Server) -> Iterator[Outcome]:
         (["nosuch:model"], "nothing tells which Devstral 'nosuch:model' is", "--release"),
         (
             ["./nosuch-devstral-2507.gguf"],
-            "cannot read nosuch-devstral-2507.gguf",
+            "there is no file 'nosuch-devstral-2507.gguf'",
             "check the path",
         ),
         (["hf.co/me/devstral-2507-GGUF"], "names no quant", ":Q4_K_M"),

@@ -59,6 +59,12 @@ def test_a_quant_that_nobody_has_is_refused_with_what_there_is(create: Create) -
         assert "it has: " in caught.value.fix
 
 
+@pytest.mark.parametrize("path", ["./nosuch.gguf", "~/nosuch", "/nosuch/sha256-" + "5f" * 32])
+def test_a_local_file_that_is_not_there_is_said_to_be_missing(create: Create, path: str) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        create(path, check=False)
+
+
 @pytest.mark.usefixtures("weights")
 def test_a_file_that_is_not_there_is_said_to_be_missing(create: Create) -> None:
     with pytest.raises(HubError, match=r"has no file 'nosuch-Q4_0\.gguf'"):

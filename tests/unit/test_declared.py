@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from typing import Any, get_type_hints
 
@@ -10,12 +11,15 @@ import pytest
 import typer
 
 from docs.collection import generated
-from ollama_tools import ensure_model, render
+from ollama_tools import ensure_model, render, smoke
 from ollama_tools.__main__ import run
 from ollama_tools.cli.app import app
 from ollama_tools.declared import choice
 from ollama_tools.devstral.context import parse_context
 from ollama_tools.errors import UsageError
+from ollama_tools.lint import lint_file, lint_model
+from ollama_tools.server.access import Access
+from ollama_tools.server.client import Server
 from ollama_tools.settings.environment import ServerSettings, from_mapping
 from ollama_tools.wanted.wish import Wish, WishOptions
 
@@ -40,6 +44,46 @@ def test_a_command_has_an_option_for_every_choice(command: str, field: Any) -> N
     (found,) = (each for each in group.commands[command].params if each.name == field.name)
     assert found.help.startswith(choice(field).help)
     assert not found.hidden
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "create",
+        "smoke",
+        "status",
+        "list",
+        "doctor",
+        "history",
+        "rollback",
+        "prune",
+        "remove",
+        "lint",
+    ],
+)
+def test_a_command_that_asks_a_server_takes_what_is_declared_of_the_way_and_no_secret(
+    command: str,
+) -> None:
+    group: Any = typer.main.get_command(app)
+    options = {each.name: each for each in group.commands[command].params}
+    for field in dataclasses.fields(Access):
+        if choice(field).secret:
+            assert field.name not in options
+        else:
+            assert options[field.name].envvar == choice(field).variable
+
+
+@pytest.mark.parametrize(
+    "function",
+    [Server.__init__, ensure_model, smoke, lint_file, lint_model],
+    ids=lambda function: function.__qualname__,
+)
+def test_a_function_that_asks_a_server_takes_what_is_declared_of_the_way(function: Any) -> None:
+    wanted = {field.name: (field.type, field.default) for field in dataclasses.fields(Access)}
+    taken = inspect.signature(function).parameters.values()
+    assert {
+        each.name: (each.annotation, each.default) for each in taken if each.name in wanted
+    } == wanted
 
 
 def rendered(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

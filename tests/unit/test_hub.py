@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from ollama_tools.errors import HubAway, HubError
-from ollama_tools.files import hub, hub_answers
+from ollama_tools.errors import DevstralError, HubAway, HubError
+from ollama_tools.files import hub, hub_answers, registry
 from ollama_tools.files.hub import HubFile
+from tests.testbed.dripping import DRIPS, dripping
 
 CONTENT = b"GGUF and more"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -61,6 +66,7 @@ def serve_file(mirror: HTTPServer, headers: dict[str, str], content: bytes = CON
         "7",
         '{"path": 7}',
         "[" * 100_000,
+        "[" * 300 + "]" * 300,
         '[{"type": "file"}]',
         '[{"type": "file", "path": 7, "oid": "a", "size": 3}]',
         "null",
@@ -293,26 +299,90 @@ def test_what_the_hub_refuses_for_good_is_asked_once(mirror: HTTPServer) -> None
     assert len(mirror.log) == 1
 
 
-def test_headers_that_come_a_byte_at_a_time_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_answers, "METADATA_SECONDS", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        over = threading.Event()
+@pytest.mark.parametrize("drip", DRIPS)
+def test_an_answer_that_drips_for_ever_ends(monkeypatch: pytest.MonkeyPatch, drip: str) -> None:
+    monkeypatch.setattr(hub_answers, "METADATA_SECONDS", 0.5)
+    with dripping(drip) as url:
+        point_to(url, monkeypatch)
+        monkeypatch.setattr(registry, "_WHOLE_SECONDS", 0.5)
+        if drip != "body":
+            # A HEAD has no body, and a listing is taken up to its last byte.
+            for question in (lambda: hub.facts(FILE), lambda: hub.download(FILE)):
+                with pytest.raises(HubError, match="was not whole after"):
+                    question()
+        with pytest.raises(HubError, match="was not whole after"):
+            hub.gguf_files(FILE.repository, None)
+        with pytest.raises(HubError, match="its answer does not end"):
+            registry.Registry(url).manifest("me/x", "q")
 
-        def drip() -> None:
-            client, _ = listening.accept()
-            with client:
-                client.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
-                while not over.wait(0.05):
-                    client.sendall(b"x")
 
-        thread = threading.Thread(target=drip, daemon=True)
-        thread.start()
-        port = listening.getsockname()[1]
-        point_to(f"http://127.0.0.1:{port}", monkeypatch)
-        with pytest.raises(HubError, match="was not whole after 1 seconds"):
-            hub.facts(FILE)
-        over.set()
-        thread.join()
+# The way to it
+
+
+@pytest.fixture
+def new_client() -> Iterator[None]:
+    """huggingface_hub keeps the client that it has once made; nothing of ours stays with it."""
+    from huggingface_hub import close_session
+
+    close_session()
+    yield
+    close_session()
+
+
+@pytest.mark.usefixtures("new_client")
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"HTTPS_PROXY": "::bad"}, "HTTPS_PROXY"),
+        ({"HTTPS_PROXY": "http://me:se/cret@proxy"}, "HTTPS_PROXY"),
+        ({"ALL_PROXY": "foo://me:secret@proxy"}, "ALL_PROXY"),
+        ({"ALL_PROXY": "socks5://me:secret@proxy:1080"}, "pip install socksio"),
+        ({"SSL_CERT_FILE": "/no/such/file"}, "SSL_CERT_FILE"),
+        ({"HTTPS_PROXY": "http://me:secret@127.0.0.1:9"}, "HTTPS_PROXY"),
+    ],
+)
+def test_surroundings_that_make_the_hub_unreachable_are_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    point_to("https://hub.invalid", monkeypatch)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for question in (lambda: hub.facts(FILE), lambda: hub.download(FILE)):
+        with pytest.raises(DevstralError) as caught:
+            question()
+        assert words in caught.value.fix
+        assert "cret" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("new_client")
+def test_a_hub_on_this_machine_is_asked_without_any_proxy(
+    mirror: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_file(mirror, file_headers())
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    # Of which httpx makes an address that cannot be.
+    monkeypatch.setenv("NO_PROXY", "fd00::/8,[::1")
+    assert hub.facts(FILE).sha256 == SHA256
+
+
+@pytest.mark.usefixtures("new_client")
+def test_a_program_with_a_client_of_its_own_is_left_alone(
+    mirror: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.utils import _http
+
+    serve_file(mirror, file_headers())
+    made = []
+
+    def factory() -> Any:
+        made.append(_http.default_client_factory())
+        return made[-1]
+
+    monkeypatch.setattr(_http, "_GLOBAL_CLIENT_FACTORY", factory)
+    assert hub.facts(FILE).sha256 == SHA256
+    assert _http.get_session() is made[-1]
 
 
 # What is here already
@@ -365,6 +435,9 @@ def test_the_cache_answers_where_the_hub_is_away(
     file = HubFile(FILE.repository, filename, revision)
     found = hub.facts(file)
     assert (found.commit, found.sha256, found.bytes) == (COMMIT, SHA256, len(CONTENT))
+    assert ("HF_HUB_OFFLINE is set" in found.away) == (way == "offline")
+    with pytest.raises(HubAway, match="no cache knows what has changed"):
+        hub.last_change(file)
     assert hub.gguf_files(FILE.repository, revision) == [filename]
     assert hub.download(HubFile(FILE.repository, filename, found.commit)) == pointer
 
@@ -416,3 +489,40 @@ def test_what_a_killed_download_left_is_removed_but_not_what_is_under_way(
     with filelock.FileLock(locks / f"{'2' * 64}.lock"):
         hub.download(FILE)
     assert [each.exists() for each in rests] == [False, True]
+
+
+def test_what_a_download_that_was_killed_leaves_is_found_and_the_next_one_ends_without_it(
+    mirror: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, killed = threading.Event(), threading.Event()
+    file = HubFile("me/devstral-GGUF", FILE.filename)
+
+    def answer(request: Request) -> Response:
+        headers = file_headers(**{"Content-Length": str(len(CONTENT))})
+        if request.method == "HEAD" or killed.is_set():
+            return Response(CONTENT, headers=headers)
+
+        def pieces() -> Iterator[bytes]:
+            yield CONTENT[:4]
+            begun.set()
+            killed.wait(60.0)
+
+        return Response(pieces(), headers=headers)
+
+    path = f"/{file.repository}/resolve/main/{file.filename}"
+    mirror.expect_request(path).respond_with_handler(answer)
+    script = (
+        "import sys; from ollama_tools.files import hub; hub.download(hub.HubFile(*sys.argv[1:]))"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": mirror.url_for("").rstrip("/")}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, file.repository, file.filename],
+        env=environment | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"},
+    ) as process:
+        assert begun.wait(60.0)
+        process.kill()
+    killed.set()
+    (rest,) = hub.broken_downloads()
+    assert hub.download(file).read_bytes() == CONTENT
+    assert not rest.exists()
+    assert hub.broken_downloads() == []

@@ -150,8 +150,9 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(5 << 20)
-    with pytest.raises(FileProblem, match="bytes are no Modelfile"):
+    with pytest.raises(FileProblem, match="bytes are no Modelfile") as caught:
         read_text(large)
+    assert "cannot be read" not in caught.value.what
 
 
 def test_utf_16_is_read_as_ollama_reads_it(tmp_path: Path) -> None:

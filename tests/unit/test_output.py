@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from ollama_tools.checks.fleet import fleet_text
+from ollama_tools.checks.junit import junit
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.cli.output import Output
-from ollama_tools.cli.report import print_report, report_text
+from ollama_tools.cli.report import print_report, report_lines
 from ollama_tools.progress import size_text
 
 
@@ -183,7 +186,7 @@ REPORT = Report(
 
 
 def test_a_piped_report_names_model_server_and_version_and_loses_nothing() -> None:
-    lines = report_text(REPORT).splitlines()
+    lines = report_lines(REPORT)
     assert lines[0] == "devstral:latest on http://127.0.0.1:11434, Ollama 0.34.4"
     assert lines[1] == "pass     chat   answers"
     assert lines[2] == "fail     tools  none\\x1b[2J" + "x" * 200
@@ -218,10 +221,11 @@ def test_no_control_character_gets_to_stdout(
 ) -> None:
     stream = to_terminal(monkeypatch, "stdout") if terminal else None
     with Output(json=mode == "json", quiet=mode == "quiet", color=False) as output:
-        output.result({"name": HOSTILE, HOSTILE: 1}, f"first\n{HOSTILE}", [HOSTILE, HOSTILE])
+        document = {"name": HOSTILE, HOSTILE: 1}
+        output.result(document, ["first", f"- {HOSTILE}"], [HOSTILE, HOSTILE])
     said = stream.getvalue() if stream else capsys.readouterr().out
     assert is_harmless(said, "\n\t" if mode == "human" else "\n")
-    if mode == "quiet":
+    if mode != "json":
         assert len(said.splitlines()) == 2, "a name cannot pretend to be two"
     if mode == "json":
         assert json.loads(said) == {"name": HOSTILE, HOSTILE: 1}
@@ -264,3 +268,30 @@ def test_a_moving_bar_shows_no_control_character_either(monkeypatch: pytest.Monk
     assert not {"\x1b]", "\x07", "\x9b", "\u202e", "s3cret"} & {
         each for each in ("\x1b]", "\x07", "\x9b", "\u202e", "s3cret") if each in said
     }
+
+
+FAKE = "gone\n- devstral-small-2507:Q8_0 removed\r\n\x0bfix: run this"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_name_with_line_ends_in_it_fakes_no_line_anywhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    def lines(say: Callable[[Output], None], *, quiet: bool = False) -> int:
+        stream = to_terminal(monkeypatch, "stdout") if terminal else None
+        say(Output(quiet=quiet, color=False))
+        said = stream.getvalue() if stream else capsys.readouterr().out
+        return len(said.splitlines())
+
+    monkeypatch.setenv("COLUMNS", "200")
+    report = Report(FAKE, FAKE, FAKE, (CheckResult(FAKE, Status.FAIL, FAKE, FAKE),))
+    assert lines(lambda output: output.result({}, FAKE, FAKE)) == 1
+    assert lines(lambda output: output.result({}, FAKE, FAKE), quiet=True) == 1
+    assert lines(lambda output: output.write(FAKE, FAKE)) == 2
+    assert lines(lambda output: output.table(["NAME"], [[FAKE]])) == 2
+    assert lines(lambda output: print_report(report, output)) == 4
+    document = junit(report).decode()
+    assert [each for each in document.splitlines() if each.strip().startswith("- devstral")] == []
+    assert "&#10;" not in document
+    shown = {"subject": FAKE, "version": FAKE, "checks": [report.checks[0].as_json()]}
+    assert len(fleet_text({FAKE: shown}).splitlines()) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from ollama_tools.errors import (
     ServerError,
     UsageError,
 )
+from ollama_tools.network.proxies import proxy_for
 from ollama_tools.server.address import resolve_host
 from ollama_tools.server.client import InstalledModel, Server, find_model
+from ollama_tools.wanted.draft import parse_registry
 
 # Beyond what Python's JSON reader takes: each ends in an exception of a kind of its own.
 DEEP = '{"status": ' + "[" * 100_000
@@ -94,7 +97,7 @@ def test_a_name_that_cannot_be_looked_up_is_refused(text: str) -> None:
         ({"HTTPS_PROXY": "::bad"}, "HTTPS_PROXY"),
         ({"HTTPS_PROXY": "http://me:se/cret@proxy"}, "HTTPS_PROXY"),
         ({"ALL_PROXY": "foo://me:secret@proxy"}, "ALL_PROXY"),
-        ({"ALL_PROXY": "socks5://me:secret@proxy:1080"}, "httpx[socks]"),
+        ({"ALL_PROXY": "socks5://me:secret@proxy:1080"}, "pip install socksio"),
         ({"SSL_CERT_FILE": "/no/such/file"}, "SSL_CERT_FILE"),
         ({"SSL_CERT_FILE": __file__}, "SSL_CERT_FILE"),
     ],
@@ -102,6 +105,7 @@ def test_a_name_that_cannot_be_looked_up_is_refused(text: str) -> None:
 def test_surroundings_that_make_a_client_impossible_are_named(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
 ) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with Server("https://gpu1.invalid") as server:
@@ -112,12 +116,52 @@ def test_surroundings_that_make_a_client_impossible_are_named(
             assert "cret" not in str(caught.value)
 
 
+OWN = ["localhost", "LOCALHOST.", "127.0.0.1", "127.0.0.2", "[::1]", "[::ffff:127.0.0.1]"]
+OTHERS = [
+    "gpu1",
+    "localhost.evil",
+    "evil.localhost",
+    "localhost-evil",
+    "127.0.0.1.evil",
+    "127.evil",
+    "127.0.0.1.",
+    "128.0.0.1",
+    "[::2]",
+    "[::ffff:128.0.0.1]",
+]
+
+
 @pytest.mark.parametrize(
     ("host", "local"),
-    [("", True), ("localhost", True), ("127.0.0.2", True), ("[::1]", True), ("gpu1", False)],
+    [("", True), *((each, True) for each in OWN), *((each, False) for each in OTHERS)],
 )
 def test_loopback_means_this_machine(host: str, local: bool) -> None:
     assert Server(host).is_local is local
+
+
+@pytest.mark.parametrize(("host", "local"), [(OWN, True), (OTHERS, False)])
+def test_plain_http_is_for_registries_of_this_machine_alone(host: list[str], local: bool) -> None:
+    for each in host:
+        if "[" not in each:
+            assert parse_registry(f"{each}:5000").insecure is local
+
+
+def test_a_proxy_sees_nothing_of_this_machine_and_all_of_what_is_named_like_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://proxy:1")
+    assert {proxy_for(f"http://{each}:1") for each in OWN} == {None}
+    assert None not in {proxy_for(f"http://{each}:1") for each in OTHERS}
+
+
+@pytest.mark.parametrize(
+    "text", ["http://me:se/cret@mirror", "me:secret@mirror:5000", "https://secret@mirror"]
+)
+def test_a_registry_with_a_login_is_refused_with_the_reason(text: str) -> None:
+    with pytest.raises(UsageError, match="Ollama pulls without a login") as caught:
+        parse_registry(text)
+    assert "--via upload" in caught.value.fix
+    assert "cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -258,9 +302,15 @@ def test_a_pull_that_does_not_end_in_success_has_failed(
         ("http://mirror:42901/v2: 401: no", "--via upload"),
         ('mirror:401/x: {"code":404}', "check the repository"),
         ("mirror:404/x: status 429", "limits requests"),
+        # As 0.34.4 says it.
+        ("Get https://m/v2: tls: first record does not look like a TLS handshake", "http://HOST"),
+        ("Get https://m/v2: http: server gave HTTP response to HTTPS client", "http://HOST"),
+        ("tls: failed to verify certificate: x509: signed by unknown authority", "who signed"),
+        ("dial tcp: lookup hf.co on 10.0.0.1:53: no such host", "--via upload"),
+        ("dial tcp 127.0.0.1:9: connect: connection refused", "HTTPS_PROXY"),
     ],
 )
-def test_the_digits_of_a_port_are_no_status(
+def test_a_pull_that_failed_has_the_fix_of_its_cause_and_no_port_is_a_status(
     httpserver: HTTPServer, server: Server, message: str, fix: str
 ) -> None:
     httpserver.expect_request("/api/pull").respond_with_data(stream({"error": message}))

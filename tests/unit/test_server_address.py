@@ -11,11 +11,11 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from ollama_tools.errors import DevstralError, FileProblem, UsageError
+from ollama_tools.network.proxies import proxy_for
 from ollama_tools.progress import Silence
 from ollama_tools.server.address import parse_address
 from ollama_tools.server.client import Server
 from ollama_tools.server.credentials import HEADERS, HEADERS_FILE, headers_for
-from ollama_tools.server.proxies import proxy_for
 
 SECRET = "pass-9f3c"
 
@@ -86,6 +86,16 @@ def test_a_key_and_headers_go_with_every_request(
     assert {each.headers["Authorization"] for each in guarded} == {f"Bearer {SECRET}"}
     assert {each.headers["X-Team"] for each in guarded} == {"one"}
     assert {each.headers["X-Place"] for each in guarded} == {"environment"}
+
+
+def test_a_key_that_is_handed_over_wins_over_the_environments(
+    httpserver: HTTPServer, guarded: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", "another")
+    with Server(f"127.0.0.1:{httpserver.port}", api_key=SECRET) as server:
+        ask_everything(server)
+        assert SECRET not in repr(server)
+    assert {each.headers["Authorization"] for each in guarded} == {f"Bearer {SECRET}"}
 
 
 def test_a_password_does_not_follow_a_redirect(httpserver: HTTPServer) -> None:

@@ -167,7 +167,7 @@ def test_an_answer_that_trickles_on_ends(httpserver: HTTPServer) -> None:
     httpserver.expect_request("/api/tags").respond_with_handler(lines)
     with (
         Server(httpserver.url_for(""), timeout=0.5) as server,
-        pytest.raises(NotOllama, match="without an end"),
+        pytest.raises(ServerUnreachable, match="does not answer in time"),
     ):
         server.models()
 
@@ -213,6 +213,23 @@ def test_one_neighbour_does_not_hide_the_others(httpserver: HTTPServer, server: 
         server.show("devstral:cut")
     with pytest.raises(LayerLost):
         lint_models(server)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize(
+    "body",
+    [{"error": {"message": "File Not Found"}}, {"error": "not found"}, {"detail": "x"}, None],
+)
+def test_a_server_of_another_kind_is_not_asked_for_its_models_again(
+    httpserver: HTTPServer, server: Server, status: int, body: object
+) -> None:
+    httpserver.expect_request("/").respond_with_json(body, status=status)
+    for path in ("version", "tags", "ps"):
+        httpserver.expect_request(f"/api/{path}").respond_with_json(body, status=status)
+    for ask in (server.version, server.models, server.running):
+        with pytest.raises(NotOllama) as caught:
+            ask()
+        assert "--host" in caught.value.fix
 
 
 def test_weights_that_are_lost_are_said_by_a_stream_too(

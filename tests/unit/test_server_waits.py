@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -16,6 +17,7 @@ from ollama_tools.errors import NotOllama, ServerError, ServerUnreachable, Usage
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
 from ollama_tools.server.waits import VARIABLE, Waits, waits_for
+from tests.testbed.dripping import DRIPS, dripping
 
 GENEROUS = 20.0
 
@@ -64,6 +66,67 @@ def test_a_frozen_server_is_given_up_on_every_route(
         ask(server)
     assert time.monotonic() - started < GENEROUS
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Server.models,
+        lambda server: server.pull("a", insecure=False, advance=silent),
+        lambda server: server.upload_stream(lambda: [b"a"], 1, "sha256:a", silent, label="a"),
+        lambda server: list(server.events("/v1/responses", {})),
+    ],
+)
+def test_an_answer_that_drips_for_ever_is_given_up(
+    drip: str, ask: Callable[[Server], object]
+) -> None:
+    with (
+        dripping(drip) as url,
+        Server(url, timeout=0.1) as server,
+        pytest.raises(ServerUnreachable, match="does not answer in time") as caught,
+    ):
+        ask(server)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("drip", sorted(DRIPS.keys() - {"body"}))
+def test_one_that_begins_to_drip_on_a_connection_that_was_used_before_is_given_up_as_well(
+    drip: str,
+) -> None:
+    first, then = DRIPS[drip]
+    over = threading.Event()
+
+    def serve() -> None:
+        client, _ = listening.accept()
+        with client, suppress(OSError):
+            client.recv(65536)
+            body = b'{"version": "1"}'
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            client.recv(65536)
+            client.sendall(first)
+            while not over.wait(0.05):
+                client.sendall(then)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        with Server(f"127.0.0.1:{listening.getsockname()[1]}", timeout=0.2) as server:
+            server.version()
+            with pytest.raises(ServerUnreachable, match="does not answer in time"):
+                server.models()
+        over.set()
+
+
+def test_an_upload_may_take_longer_than_the_wait_for_its_answer(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/api/blobs/sha256:a").respond_with_data("", status=201)
+
+    def slowly() -> Iterator[bytes]:
+        for _ in range(8):
+            time.sleep(0.15)
+            yield b"a"
+
+    with Server(httpserver.url_for(""), timeout=0.4) as server:
+        server.upload_stream(slowly, 8, "sha256:a", silent, label="a")
 
 
 @pytest.mark.parametrize("path", ["/api/create", "/api/pull"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import plistlib
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ import yaml
 
 from ollama_tools.errors import UsageError
 from ollama_tools.server.versions import Version
-from ollama_tools.settings.environment import ServerSettings, environment
+from ollama_tools.settings.environment import (
+    ServerSettings,
+    environment,
+    from_mapping,
+    on_this_machine,
+)
+from ollama_tools.settings.serve import plan_server
 from ollama_tools.settings.targets import Target, render_settings
 
 AWKWARD = ServerSettings(
@@ -75,6 +82,67 @@ def test_compose_mounts_models_and_templates() -> None:
     assert service["environment"]["LLAMA_ARG_CHAT_TEMPLATE_FILE"] == "/templates/v13.jinja"
     assert "OLLAMA_MODELS" not in service["environment"]
     assert "volumes" not in document
+
+
+@pytest.mark.parametrize(
+    ("written", "mounted"),
+    [
+        ("./models", "./models"),
+        ("models", "./models"),
+        ("../models", "./../models"),
+        ("~/models", "~/models"),
+        ("/srv/$a", "/srv/$$a"),
+    ],
+)
+def test_compose_mounts_the_folder_that_was_written(written: str, mounted: str) -> None:
+    document = compose(ServerSettings(models=Path(written)))
+    [service] = document["services"].values()
+    assert service["volumes"] == [f"{mounted}:/root/.ollama/models"]
+    assert "volumes" not in document
+
+
+def test_compose_refuses_a_folder_that_it_would_split() -> None:
+    with pytest.raises(UsageError, match="colon"):
+        render_settings(ServerSettings(models=Path("/srv/a:b")), Target.COMPOSE)
+
+
+@pytest.mark.parametrize("target", sorted(set(Target) - {Target.COMPOSE}))
+@pytest.mark.parametrize("written", ["~/models", "./models", "models", "~nobody-at-all/models"])
+def test_a_folder_that_the_starter_would_not_find_is_refused(target: Target, written: str) -> None:
+    with pytest.raises(UsageError, match=f"{target} would not find") as caught:
+        render_settings(ServerSettings(models=Path(written)), target)
+    assert "/srv/models" in caught.value.fix
+
+
+def test_an_address_is_no_folder_and_its_password_is_not_shown() -> None:
+    written = Path("http://me:secret@h/models")
+    for use in (
+        lambda: ServerSettings(models=written),
+        lambda: on_this_machine({"models": written}),
+    ):
+        with pytest.raises(UsageError, match="at an address") as caught:
+            use()
+        assert "secret" not in str(caught.value)
+
+
+def test_a_folder_of_a_fleet_is_written_whole() -> None:
+    with pytest.raises(UsageError, match="another machine would not find"):
+        from_mapping({"models": "~/models"})
+
+
+def test_on_this_machine_a_folder_is_taken_as_a_person_writes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for written, whole in (("~/models", "home/models"), ("./models", "models"), ("/a/b", "/a/b")):
+        wanted = str(tmp_path / whole)
+        found = plan_server({"models": Path(written)}, sys.executable, {})
+        assert found.changes["OLLAMA_MODELS"] == wanted
+        inherited = plan_server({}, sys.executable, {"OLLAMA_MODELS": written})
+        assert inherited.changes["OLLAMA_MODELS"] == wanted
+    with pytest.raises(UsageError, match="which home"):
+        plan_server({"models": Path("~nobody-at-all/models")}, sys.executable, {})
 
 
 def compose(settings: ServerSettings) -> dict[str, Any]:

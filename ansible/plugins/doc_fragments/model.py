@@ -8,11 +8,24 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options:
+  # From Access, by make docs: begin
   host:
     description:
-      - The Ollama server, as the ollama command line reads E(OLLAMA_HOST).
-      - Without it E(OLLAMA_HOST) of the host counts, else V(127.0.0.1:11434).
+      - The Ollama server, as in gpu1 or http://gpu1:11434; 127.0.0.1:11434 if absent.
+      - Without it E(OLLAMA_HOST) of the host counts.
     type: str
+  timeout:
+    description:
+      - Seconds without a byte or progress after which a wait for the server ends; what suits
+        each request if absent.
+      - Without it E(DEVSTRAL_OLLAMA_TIMEOUT) of the host counts.
+    type: float
+  api_key:
+    description:
+      - The key that the server, or a proxy before it, wants with every request.
+      - Without it E(OLLAMA_API_KEY) of the host counts.
+    type: str
+  # From Access, by make docs: end
 requirements:
   - devstral-ollama (the role P(devstral.ollama.devstral_tools#role) installs it on a host)
 notes:

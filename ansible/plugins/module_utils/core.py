@@ -10,6 +10,7 @@ import traceback
 from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.devstral.ollama.plugins.module_utils.access import ACCESS
 from ansible_collections.devstral.ollama.plugins.module_utils.wish import WISH
 
 try:
@@ -18,9 +19,6 @@ try:
     MISSING = None
 except ImportError:
     MISSING = traceback.format_exc()
-
-HOST = {"host": {"type": "str"}}
-"""The argument that names the server."""
 
 HUB_TOKEN = {"hub_token": {"type": "str", "no_log": True}}
 """The argument that opens private repositories; no wish, since it says nothing of the model."""
@@ -62,7 +60,7 @@ def answering(module: AnsibleModule):
         # The process ends with the module; no file and no command line ever holds it.
         os.environ["HF_TOKEN"] = token
     try:
-        with Server(module.params["host"]) as server:
+        with Server(**access_of(module)) as server:
             yield server
     except DevstralError as error:
         module.fail_json(
@@ -71,6 +69,11 @@ def answering(module: AnsibleModule):
             exit_code=int(error.exit_code),
             switched=error.switched,
         )
+
+
+def access_of(module: AnsibleModule) -> dict[str, object]:
+    """How the server is reached, as the arguments say."""
+    return {key: module.params[key] for key in ACCESS}
 
 
 def wish_of(module: AnsibleModule) -> Wish:

@@ -180,8 +180,8 @@ switched:
   type: bool
 """
 
+from ansible_collections.devstral.ollama.plugins.module_utils.access import ACCESS
 from ansible_collections.devstral.ollama.plugins.module_utils.core import (
-    HOST,
     HUB_TOKEN,
     Log,
     answering,
@@ -192,7 +192,7 @@ from ansible_collections.devstral.ollama.plugins.module_utils.core import (
 from ansible_collections.devstral.ollama.plugins.module_utils.wish import WISH
 
 ARGUMENTS = {
-    **HOST,
+    **ACCESS,
     **HUB_TOKEN,
     **WISH,
     "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},

@@ -126,8 +126,8 @@ drifted:
   type: bool
 """
 
+from ansible_collections.devstral.ollama.plugins.module_utils.access import ACCESS
 from ansible_collections.devstral.ollama.plugins.module_utils.core import (
-    HOST,
     HUB_TOKEN,
     Log,
     answering,
@@ -137,7 +137,7 @@ from ansible_collections.devstral.ollama.plugins.module_utils.core import (
 from ansible_collections.devstral.ollama.plugins.module_utils.wish import WISH
 
 ARGUMENTS = {
-    **HOST,
+    **ACCESS,
     **HUB_TOKEN,
     **WISH,
     "settings": {"type": "dict"},

@@ -64,14 +64,14 @@ previous:
   type: str
 """
 
+from ansible_collections.devstral.ollama.plugins.module_utils.access import ACCESS
 from ansible_collections.devstral.ollama.plugins.module_utils.core import (
-    HOST,
     Log,
     answering,
     make_module,
 )
 
-ARGUMENTS = {**HOST, "name": {"type": "str", "required": True}, "to": {"type": "str"}}
+ARGUMENTS = {**ACCESS, "name": {"type": "str", "required": True}, "to": {"type": "str"}}
 
 
 def main():

@@ -71,15 +71,16 @@ report:
       elements: dict
 """
 
+from ansible_collections.devstral.ollama.plugins.module_utils.access import ACCESS
 from ansible_collections.devstral.ollama.plugins.module_utils.core import (
-    HOST,
     Log,
+    access_of,
     answering,
     make_module,
 )
 
 ARGUMENTS = {
-    **HOST,
+    **ACCESS,
     "name": {"type": "str", "required": True},
     "release": {"type": "str"},
     # Said so that nobody takes tokens of a prompt for a secret.
@@ -100,7 +101,7 @@ def main():
     with answering(module):
         report = smoke(
             given["name"],
-            host=given["host"],
+            **access_of(module),
             release=given["release"],
             prompt_tokens=given["prompt_tokens"],
             log=Path(given["log"]) if given["log"] else None,

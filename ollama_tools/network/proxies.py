@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from ollama_tools.errors import UsageError
-from ollama_tools.server.address import is_loopback
+from ollama_tools.network.hosts import is_loopback
 
 
 @dataclass(frozen=True, slots=True)

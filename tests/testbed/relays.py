@@ -1,0 +1,147 @@
+"""What stands between a client and a server: TLS with a private authority, and a SOCKS proxy."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_PIECE = 65536
+Greet = Callable[[socket.socket], tuple[socket.socket, int]]
+"""Makes of a new connection what its bytes are read from, and says to which port they go."""
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A private authority, and a certificate of it for this machine.
+
+    Attributes:
+        file: The authority's own certificate.
+        directory: The same as a directory, as OpenSSL looks one up.
+        context: For a server.
+    """
+
+    file: Path
+    directory: Path
+    context: ssl.SSLContext
+
+
+def new_authority(folder: Path) -> Authority:
+    """Make one; the program ``openssl`` is needed, since Python itself makes no certificates."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Private")
+    openssl(
+        *("req", "-x509", *key, "-keyout", "own.key", "-out", "own.pem", "-subj", "/CN=here"),
+        *("-CA", "ca.pem", "-CAkey", "ca.key"),
+        *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+        *("-addext", "basicConstraints=critical,CA:FALSE"),
+    )
+    directory = folder / "authorities"
+    directory.mkdir()
+    (directory / "ca.pem").write_bytes((folder / "ca.pem").read_bytes())
+    openssl("rehash", str(directory))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "own.pem", folder / "own.key")
+    return Authority(folder / "ca.pem", directory, context)
+
+
+@contextmanager
+def tls_before(port: int, authority: Authority) -> Iterator[int]:
+    """A port of TLS before a plain one of this machine."""
+
+    def greet(client: socket.socket) -> tuple[socket.socket, int]:
+        return authority.context.wrap_socket(client, server_side=True), port
+
+    with _relay(greet) as own:
+        yield own
+
+
+@contextmanager
+def socks_proxy(
+    ports: Mapping[str, int], user: tuple[str, str] | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """A SOCKS5 proxy (RFC 1928) that knows a few hosts, each a port of this machine.
+
+    Args:
+        ports: The hosts.
+        user: Name and password that it asks for (RFC 1929); None for nobody in particular.
+
+    Yields:
+        Its port, and the hosts that it was asked for so far.
+    """
+    asked: list[str] = []
+
+    def greet(client: socket.socket) -> tuple[socket.socket, int]:
+        methods = _read(client, _read(client, 2)[1])
+        client.sendall(b"\x05\x02" if user else b"\x05\x00")
+        if user:
+            if 2 not in methods:
+                raise OSError("nobody said who asks")
+            name = _read(client, _read(client, 2)[1]).decode()
+            if (name, _read(client, _read(client, 1)[0]).decode()) != user:
+                raise OSError("somebody else asks")
+            client.sendall(b"\x01\x00")
+        kind = _read(client, 4)[3]
+        if kind == 3:
+            host = _read(client, _read(client, 1)[0]).decode()
+        else:
+            family, size = (socket.AF_INET, 4) if kind == 1 else (socket.AF_INET6, 16)
+            host = socket.inet_ntop(family, _read(client, size))
+        _read(client, 2)
+        asked.append(host)
+        client.sendall(bytes((5, 0 if host in ports else 4, 0, 1)) + bytes(6))
+        return client, ports[host]
+
+    with _relay(greet) as own:
+        yield own, asked
+
+
+def _read(client: socket.socket, count: int) -> bytes:
+    found = b""
+    while len(found) < count:
+        piece = client.recv(count - len(found))
+        if not piece:
+            raise OSError("the client hung up")
+        found += piece
+    return found
+
+
+@contextmanager
+def _relay(greet: Greet) -> Iterator[int]:
+    def serve(client: socket.socket) -> None:
+        with suppress(OSError, KeyError), client:
+            near, port = greet(client)
+            with near, socket.create_connection(("127.0.0.1", port)) as far:
+                threading.Thread(target=pump, args=(near, far), daemon=True).start()
+                pump(far, near)
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError, ValueError):
+            while piece := source.recv(_PIECE):
+                sink.sendall(piece)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            # A thread that waits in accept does not hear of close alone.
+            with suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
