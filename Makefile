@@ -3,7 +3,8 @@ PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 OLLAMA ?= 0.34.4
-WORKERS ?= 2
+# Engines that load and answers that are awaited leave a core idle: two for each core of a small one.
+WORKERS ?= 4
 UPGRADE ?= --upgrade
 # Tests start the command line hundreds of times, and without bytecode each compiles the package.
 unexport PYTHONDONTWRITEBYTECODE

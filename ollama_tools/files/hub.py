@@ -367,7 +367,10 @@ def _broke(file: HubFile, error: Exception) -> HubError:
     if "Timeout" in kind:
         # The wait was its chance.
         return HubAway(f"the hub fell silent while fetching {file}", later)
-    return Unavailable(f"the connection to the hub broke while fetching {file}", later)
+    return Unavailable(
+        f"the connection to the hub broke while fetching {file}",
+        "check the network and the proxy in between, then run the command again",
+    )
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import CheckFailed, ModelNotFound, UsageError
 from ollama_tools.files.packaged import data_path
 from ollama_tools.lint import cases
-from ollama_tools.server.client import Server
+from ollama_tools.server.client import Server, find_model
 from ollama_tools.server.names import Kind, OwnName, own_name
 from tests.testbed.hub import Hub
 from tests.testbed.models import SYSTEM_PROMPT, TEMPLATES, devstral_repositories
@@ -125,7 +125,11 @@ def unloaded(bed: OllamaServer) -> Iterator[None]:
     """Let engines go with their test: a server that has too many waits long to make room."""
     yield
     with Server(bed.url) as server:
+        models = server.models()
         for each in server.running():
+            # One whose name is gone cannot be asked to go, and is worth no tries.
+            if find_model(models, each.name) is None:
+                continue
             with contextlib.suppress(ModelNotFound):
                 server.unload(each.name)
 
