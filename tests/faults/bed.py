@@ -80,7 +80,13 @@ class Bed:
     """
 
     def __init__(
-        self, root: Path, server: OllamaServer, hub: Hub, to_server: FaultProxy, to_hub: FaultProxy
+        self,
+        root: Path,
+        server: OllamaServer,
+        hub: Hub,
+        to_server: FaultProxy,
+        to_hub: FaultProxy,
+        direct: httpx.Client,
     ) -> None:
         self.server = server
         self.hub = hub
@@ -90,7 +96,7 @@ class Bed:
         self._home = root / "home"
         self._states = root / "states"
         self._seen = 0
-        self._direct = httpx.Client(base_url=server.url, timeout=60.0, trust_env=False)
+        self._direct = direct
 
     @property
     def here(self) -> Path:
@@ -309,8 +315,9 @@ def fault_bed() -> Iterator[Bed]:
             ) as server,
             FaultProxy(server.port) as to_server,
             FaultProxy(int(hub.registry.rpartition(":")[2])) as to_hub,
+            httpx.Client(base_url=server.url, timeout=60.0, trust_env=False) as direct,
         ):
-            bed = Bed(root, server, hub, to_server, to_hub)
+            bed = Bed(root, server, hub, to_server, to_hub, direct)
             bed.prepare()
             yield bed
 
