@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _LONGEST_LINE = 2000
 _DEBUG_VARIABLE = "DEVSTRAL_OLLAMA_DEBUG"
+_INTERRUPTED = 130
+"""As ``ExitCode`` has it, which is not imported for every command."""
 
 
 def main() -> NoReturn:
@@ -34,7 +36,24 @@ def main() -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
     except KeyboardInterrupt as interrupt:
         code = _report_interrupt(interrupt)
+    if code == _INTERRUPTED:
+        _end(code)
     sys.exit(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End at once: all that is open is closed by now.
+
+    Where an interrupt met an import, ``python -m`` ends itself by the signal once more (seen on
+    CPython 3.11.7), whatever code it is to end with.
+    """
+    import contextlib
+    import os
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _hasten() -> None:
