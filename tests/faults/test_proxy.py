@@ -121,7 +121,7 @@ def test_connections_are_kept_alive(client: httpx.Client, proxy: FaultProxy) -> 
     for _ in range(3):
         client.get("/plain")
     assert [each.target for each in proxy.asked] == ["/plain"] * 3
-    assert len(proxy._open) == 1
+    assert proxy.connections == 1
 
 
 def test_no_redirect_leads_past_it(client: httpx.Client, proxy: FaultProxy) -> None:

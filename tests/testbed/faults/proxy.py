@@ -95,6 +95,10 @@ class FaultProxy:
 
     Args:
         port: The port of the server behind, on 127.0.0.1.
+
+    Attributes:
+        port: Its own port; 0 until it listens.
+        connections: How many have come so far.
     """
 
     def __init__(self, port: int) -> None:
@@ -106,6 +110,7 @@ class FaultProxy:
         self._listener: socket.socket | None = None
         self._closing = False
         self.port = 0
+        self.connections = 0
 
     def __enter__(self) -> Self:
         self._listen()
@@ -239,6 +244,7 @@ class FaultProxy:
                 client, _ = listener.accept()
             except OSError:
                 return
+            self.connections += 1
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._talk, args=(client,), daemon=True).start()
 
