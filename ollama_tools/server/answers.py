@@ -41,6 +41,7 @@ _NOT_REACHED = re.compile(
     r"|proxyconnect"
 )
 _WITHOUT_MODEL = ("/api/version", "/api/tags", "/api/ps")
+_MODEL = re.compile(r"model\b.* not found", re.IGNORECASE)
 _HUNG_UP = re.compile(r"disconnected|without|incomplete|peer")
 _BEING_WRITTEN = re.compile(r"EOF|unexpected end of JSON")
 _DISTURBED = re.compile(r"[/\\]manifests[/\\].*: no such file or directory")
@@ -118,8 +119,8 @@ def raise_for_status(response: httpx.Response, proxy: Way | None = None) -> None
     is_page = not message
     message = _printable(message or _page_text(response.text))[:500] or f"HTTP {status}"
     what = f"{path} answers {status}: {message}"
-    if status in (404, 405) and path.endswith(_WITHOUT_MODEL):
-        # Whatever it says that is not there, it is no model: nobody asked for one.
+    if status in (404, 405) and path.endswith(_WITHOUT_MODEL) and not _MODEL.match(message):
+        # Nobody asked for a model; Ollama may miss one that goes just then, and names it.
         raise NotOllama(what, CHECK_ADDRESS)
     if status == 404 and "not found" in message.lower() and path != "/api/create":
         if is_page and "<" in response.text:

@@ -232,6 +232,16 @@ def test_a_server_of_another_kind_is_not_asked_for_its_models_again(
         assert "--host" in caught.value.fix
 
 
+@pytest.mark.parametrize("path", ["tags", "ps"])
+def test_a_model_that_goes_while_all_are_listed_is_a_passing_moment(
+    httpserver: HTTPServer, server: Server, path: str
+) -> None:
+    gone = {"error": "model 'x' not found"}
+    httpserver.expect_ordered_request(f"/api/{path}").respond_with_json(gone, status=404)
+    httpserver.expect_ordered_request(f"/api/{path}").respond_with_json({"models": []})
+    assert (server.models if path == "tags" else server.running)() == []
+
+
 def test_weights_that_are_lost_are_said_by_a_stream_too(
     httpserver: HTTPServer, server: Server
 ) -> None:
