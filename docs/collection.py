@@ -45,10 +45,10 @@ class _Indented(yaml.SafeDumper):
 
 def arguments(of: type[Any]) -> dict[str, dict[str, Any]]:
     """The argument spec of everything that a dataclass declares."""
-    found = {}
+    found, hints = {}, get_type_hints(of)
     for field in dataclasses.fields(of):
         told = choice(field)
-        option: dict[str, Any] = {"type": _ansible_type(get_type_hints(of)[field.name])}
+        option: dict[str, Any] = {"type": _ansible_type(hints[field.name])}
         if told.choices:
             option["choices"] = [str(each) for each in told.choices]
         if told.secret:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 _LONGEST_LINE = 2000
 _DEBUG_VARIABLE = "DEVSTRAL_OLLAMA_DEBUG"
-_INTERRUPTED = 130
-"""As ``ExitCode`` has it, which is not imported for every command."""
 
 
 def main() -> NoReturn:
@@ -36,7 +34,10 @@ def main() -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
     except KeyboardInterrupt as interrupt:
         code = _report_interrupt(interrupt)
-    if code == _INTERRUPTED:
+    # Whatever ran has it already.
+    from ollama_tools.errors import ExitCode
+
+    if code == ExitCode.INTERRUPTED:
         _end(code)
     sys.exit(code)
 

@@ -245,12 +245,13 @@ class Transport:
                 raise_for_status(response, self._proxy)
             progressing = Progressing(f"{self.url}{path}", self.waits.transfer)
             # The surfaces of other makers have lines beside the events.
-            is_bare, came = not path.startswith("/v1/"), False
+            is_bare = not path.startswith("/v1/")
+            came = False
             for line in response.iter_lines():
                 text = line.removeprefix("data:").strip()
                 if not text.startswith("{"):
                     if text and is_bare:
-                        break
+                        raise self._no_json(path)
                     continue
                 came = True
                 with well_formed(f"{self.url}{path}"):
@@ -260,10 +261,8 @@ class Transport:
                 if path == "/api/create":
                     progressing.saw(event)
                 yield event
-            else:
-                if came:
-                    return
-            raise self._no_json(path)
+            if not came:
+                raise self._no_json(path)
 
     def _no_address(self) -> UsageError:
         return UsageError(f"{self.url} is not an address of a server", "as in gpu1:11434")
@@ -279,15 +278,11 @@ class Transport:
             # What cannot be read is an answer; only an address can be impossible to write.
             raise
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ConnectionError) as error:
-            raise self.no_answer(error, path) from error
+            raise no_answer(error, self.url, path, self._proxy) from error
 
     def check(self, response: httpx.Response) -> None:
         """Say what went wrong, where something did."""
         raise_for_status(response, self._proxy)
-
-    def no_answer(self, error: Exception, path: str) -> ServerError | UsageError:
-        """What it means that a request got no answer."""
-        return no_answer(error, self.url, path, self._proxy)
 
 
 def again(

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tests.testbed.listening import each_client
+
 SECONDS = 0.05
 
 DRIPS = {
@@ -38,18 +40,8 @@ def dripping(drip: str) -> Iterator[str]:
             while not over.wait(SECONDS):
                 client.sendall(then)
 
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = listening.accept()
-                threading.Thread(target=answer, args=(client,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=accept, daemon=True).start()
+    with each_client(answer) as port:
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield f"http://127.0.0.1:{port}"
         finally:
             over.set()
-            # A thread that waits in accept does not hear of close alone.
-            with suppress(OSError):
-                listening.shutdown(socket.SHUT_RDWR)

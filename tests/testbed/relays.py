@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.testbed.listening import each_client
+
 _PIECE = 65536
 Greet = Callable[[socket.socket], tuple[socket.socket, int]]
 """Makes of a new connection what its bytes are read from, and says to which port they go."""
@@ -131,17 +133,5 @@ def _relay(greet: Greet) -> Iterator[int]:
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
 
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = listening.accept()
-                threading.Thread(target=serve, args=(client,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            # A thread that waits in accept does not hear of close alone.
-            with suppress(OSError):
-                listening.shutdown(socket.SHUT_RDWR)
+    with each_client(serve) as port:
+        yield port
