@@ -29,24 +29,20 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = run(sys.argv[1:])
-        # What is done is done and said; while the interpreter ends, a signal would only kill it.
+        # What is done is done and said.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
     except KeyboardInterrupt as interrupt:
         code = _report_interrupt(interrupt)
-    # Whatever ran has it already.
-    from ollama_tools.errors import ExitCode
-
-    if code == ExitCode.INTERRUPTED:
-        _end(code)
-    sys.exit(code)
+    _end(code)
 
 
 def _end(code: int) -> NoReturn:
     """End at once: all that is open is closed by now.
 
-    Where an interrupt met an import, ``python -m`` ends itself by the signal once more (seen on
-    CPython 3.11.7), whatever code it is to end with.
+    To take the interpreter apart is a tenth of a second for nothing; and where an interrupt met
+    an import, ``python -m`` ends itself by the signal once more (seen on CPython 3.11.7), whatever
+    code it is to end with.
     """
     import contextlib
     import os

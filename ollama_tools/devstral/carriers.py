@@ -6,6 +6,7 @@ gains and losses. A place has a name here: the carrier.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -33,6 +34,10 @@ CONTROL_TOKENS = (
     "[CALL_ID]",
 )
 """Texts that the tokenizer turns into control tokens wherever they stand (mistral-common)."""
+
+_COMMENT = re.compile(r"\{#-.*?-#\}", re.DOTALL)
+_TRIMMED = re.compile(r"(?<=-[%}]\})\s+|\s+(?=\{[%{]-)")
+"""What Jinja leaves out of the text itself, since a tag beside it says so."""
 
 
 class Carrier(StrEnum):
@@ -76,10 +81,20 @@ def go_template(tokenizer: TokenizerVersion) -> str:
     ).rstrip("\n")
 
 
+def jinja_source(tokenizer: TokenizerVersion) -> str:
+    """The Jinja for a tokenizer version, as people read it and as a dedicated server gets it."""
+    return data_path("templates", f"{tokenizer.value}.jinja").read_text("utf-8").rstrip("\n")
+
+
 @cache
 def jinja_template(tokenizer: TokenizerVersion) -> str:
-    """The Jinja for a tokenizer version, as it goes into a GGUF."""
-    return data_path("templates", f"{tokenizer.value}.jinja").read_text("utf-8").rstrip("\n")
+    """The Jinja for a tokenizer version, as it goes into a GGUF: without what only people read.
+
+    For each new file a server takes the edit distance of its template to all that it knows, in
+    time that grows with the length (``template/template.go`` of Ollama).
+    """
+    text = _COMMENT.sub("", jinja_source(tokenizer))
+    return _TRIMMED.sub("", text).strip()
 
 
 @cache
@@ -89,7 +104,8 @@ def earlier_jinja_templates(tokenizer: TokenizerVersion) -> tuple[str, ...]:
     Files with them lie on servers, and are still ours.
     """
     earlier = sorted(data_path("templates", "earlier").glob(f"{tokenizer.value}.*.jinja"))
-    return tuple(each.read_text("utf-8").rstrip("\n") for each in earlier)
+    texts = [each.read_text("utf-8").rstrip("\n") for each in earlier]
+    return (*texts, jinja_source(tokenizer))
 
 
 def prompt_layers(carrier: Carrier, tokenizer: TokenizerVersion) -> PromptLayers:

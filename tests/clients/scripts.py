@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.devstral.carriers import Carrier, go_template
+from ollama_tools.devstral.carriers import Carrier, go_template, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import Script, write_miniature, write_speaker
 from ollama_tools.server.client import Server
 from tests.conformance.cases import canonical
-from tests.parity.places import Place, jinja_template
+from tests.parity.places import Place
 
 _SESSION: dict[str, Any] = json.loads(
     (Path(__file__).parent / "drivers" / "session.json").read_text(encoding="utf-8")

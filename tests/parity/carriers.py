@@ -11,13 +11,13 @@ import mistral_common
 from mistral_common.integrations.chat_templates.chat_templates import generate_chat_template
 from mistral_common.tokens.tokenizers.base import TokenizerVersion as ReferenceVersion
 
-from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.carriers import Carrier, jinja_source
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
 from ollama_tools.server.client import Server
 from tests.parity.canonical import CASES
 from tests.parity.conversation import from_openai
-from tests.parity.places import Place, jinja_template, parity_server, render_live
+from tests.parity.places import Place, parity_server, render_live
 from tests.parity.recorded import Score, score
 from tests.parity.reference import reference
 from tests.testbed.build import NEWEST, OLDEST
@@ -107,7 +107,7 @@ def rows() -> Iterator[Row]:
     for carrier in (Carrier.GGUF, Carrier.HUB, Carrier.MODELFILE):
         yield from _on_one_server(NEWEST, carrier, both)
     for version in both:
-        ours = jinja_template(version)
+        ours = jinja_source(version)
         yield from _on_one_server(NEWEST, Carrier.SERVER, (version,), dedicated=ours)
     for version in both:
         peer = generated_template(version)

@@ -10,10 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.devstral.carriers import Carrier, go_template
+from ollama_tools.devstral.carriers import Carrier, go_template, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import Script, write_miniature
-from ollama_tools.files.packaged import data_path
 from ollama_tools.server.client import Server
 from ollama_tools.settings.environment import TEMPLATE_FILE
 from tests.parity.conversation import Body, Conversation, to_native, to_openai
@@ -56,11 +55,6 @@ class Place:
     def __str__(self) -> str:
         api = self.surface.value.removeprefix("/").replace("/", "-")
         return f"{self.carrier.value}-{self.version.value}-{api}-{self.ollama}"
-
-
-def jinja_template(version: TokenizerVersion) -> str:
-    """The Jinja for llama.cpp's engine."""
-    return data_path("templates", f"{version.value}.jinja").read_text(encoding="utf-8")
 
 
 @contextmanager

@@ -6,23 +6,24 @@ import json
 import re
 
 import pytest
+from jinja2 import Environment
 
-from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.carriers import Carrier, jinja_source, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.lint import cases
 from ollama_tools.server.client import Server
 from tests.parity.conversation import Conversation, from_openai
-from tests.parity.places import Place, jinja_template, render_live
+from tests.parity.places import Place, render_live
 
 SHARED = ("text", "number", "json", "available")
 
 
 def macros(version: TokenizerVersion) -> dict[str, str]:
     found = re.findall(
-        r"\{%- macro (\w+)\(.*?\{%- endmacro -%\}", jinja_template(version), flags=re.DOTALL
+        r"\{%- macro (\w+)\(.*?\{%- endmacro -%\}", jinja_source(version), flags=re.DOTALL
     )
     bodies = re.findall(
-        r"\{%- macro \w+\(.*?\{%- endmacro -%\}", jinja_template(version), flags=re.DOTALL
+        r"\{%- macro \w+\(.*?\{%- endmacro -%\}", jinja_source(version), flags=re.DOTALL
     )
     return dict(zip(found, bodies, strict=True))
 
@@ -36,9 +37,28 @@ def test_jinja_has_no_includes_so_both_templates_hold_the_same_macros() -> None:
 
 @pytest.mark.parametrize("version", list(TokenizerVersion))
 def test_a_template_starts_and_ends_without_a_newline_of_its_own(version: TokenizerVersion) -> None:
-    template = jinja_template(version)
+    template = jinja_source(version)
     assert template.startswith("{#-")
-    assert template.rstrip("\n").endswith("-%}")
+    assert template.endswith("-%}")
+
+
+@pytest.mark.parametrize("version", list(TokenizerVersion))
+def test_what_goes_into_a_file_is_what_people_read_without_what_only_they_read(
+    version: TokenizerVersion,
+) -> None:
+    def instructions(text: str) -> list[tuple[str, str]]:
+        return [
+            (kind, value.strip())
+            for _, kind, value in Environment(autoescape=True).lex(text)
+            if kind not in ("whitespace", "comment", "comment_begin", "comment_end")
+            and not (kind == "data" and not value.strip())
+        ]
+
+    inside = jinja_template(version)
+    assert instructions(inside) == instructions(jinja_source(version))
+    # A tag that leaves the blanks beside it leaves their line ends as well.
+    assert "{#" not in inside
+    assert "\n" not in inside
 
 
 def test_llama_cpp_must_take_v13_for_what_constrains_calls_by_grammar() -> None:
