@@ -18,6 +18,7 @@ import yaml
 from docs.rooms import PACKAGE, modules
 from ollama_tools.checks.result import ReportJson
 from ollama_tools.cli import documents
+from ollama_tools.devstral.fit import EstimateJson
 from ollama_tools.model.apply import OutcomeJson
 from ollama_tools.model.builds import RollbackJson
 from ollama_tools.model.plan import PlanJson
@@ -26,7 +27,7 @@ from ollama_tools.model.status import ModelStatusJson
 TARGET = Path(__file__).parent / "reference" / "json.md"
 _COLLECTION = Path(__file__).parents[1] / "ansible" / "plugins" / "modules"
 
-OUTPUTS: dict[str, Mapping[str, type]] = {
+OUTPUTS: dict[str, Mapping[str, Any]] = {
     "create": {"": OutcomeJson, "--dry-run": PlanJson},
     "smoke": {"": ReportJson},
     "status": {"": ModelStatusJson},
@@ -42,6 +43,7 @@ OUTPUTS: dict[str, Mapping[str, type]] = {
     },
     "lint": {"": documents.LintJson},
     "quants": {"": documents.QuantsJson},
+    "fit": {"": list[EstimateJson]},
     "list": {"": documents.ListJson},
     "doctor": {"": ReportJson},
     "env": {"": documents.EnvJson},
@@ -65,7 +67,7 @@ def fields(form: type) -> dict[str, Any]:
     return get_type_hints(form, localns=classes(), include_extras=True)
 
 
-def form_of(arguments: Sequence[str], document: object) -> type:
+def form_of(arguments: Sequence[str], document: object) -> Any:
     """The form of what a command prints, by its arguments; of an error, by the document."""
     if isinstance(document, dict) and "error" in document:
         return documents.ErrorJson
@@ -113,7 +115,11 @@ def markdown() -> str:
         lines += ["", f"## devstral-ollama {command}"]
         for option, form in forms.items():
             at = f"With `{option}`: " if option else ""
-            lines += ["", f"{at}{_title(form)}", "", *_table(form, named)]
+            each = form
+            if get_origin(form) is list:
+                [each] = get_args(form)
+                at += "A list. Of each: "
+            lines += ["", f"{at}{_title(each)}", "", *_table(each, named)]
     lines += ["", "## error", "", _title(documents.ErrorJson), ""]
     lines += _table(documents.ErrorJson, named)
     lines += ["", "# Parts of documents"]

@@ -25,6 +25,7 @@ ORDER = (
     "devstral",
     "files",
     "network",
+    "hardware",
     "progress",
     "json_text",
     "declared",

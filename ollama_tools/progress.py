@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
+from ollama_tools.errors import UsageError
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_SIZE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?(?:([kmgt])(?:i?b)?)?", re.ASCII)
 
 
 def size_text(count: int, *, estimated: bool = False) -> str:
@@ -21,6 +25,20 @@ def size_text(count: int, *, estimated: bool = False) -> str:
         size /= 1024
     about = "about " if estimated else ""
     return f"{about}{size:.{0 if size >= 99.95 or unit == 'B' else 1}f} {unit}"
+
+
+def parse_size(said: str) -> int:
+    """A size as people write it: ``24GiB``, ``24 GB``, ``24g``, ``24`` or ``24576MiB``, in bytes.
+
+    A unit means powers of 1024 however it is written, as the makers of graphics cards mean theirs.
+
+    Raises:
+        UsageError: It is no size.
+    """
+    match = _SIZE.fullmatch(said.strip().lower())
+    if match is None or not float(match[1]):
+        raise UsageError(f"{said!r} is no size", "as in 24GiB or 24576MiB")
+    return round(float(match[1]) * (1 << 10 * ("kmgt".index(match[2] or "g") + 1)))
 
 
 class Progress(Protocol):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ollama_tools.hardware.cards import nvidia_figures, split_figures
 from ollama_tools.server.process import find_server_process
 
 _PROC = Path("/proc")
 _MIB = 1 << 20
-_SECONDS = 10.0
-_PLACES = ("/usr/local/nvidia/bin", "/usr/bin", "/usr/local/bin", "/run/opengl-driver/bin")
 # What nvidia-smi is asked for, and what the report calls it; memory comes in MiB.
 _FIGURES: Mapping[str, str] = {
     "name": "name",
@@ -30,51 +26,27 @@ _FIGURES: Mapping[str, str] = {
 _STATUS = {"VmRSS": "resident_bytes", "RssAnon": "anonymous_bytes", "RssFile": "file_bytes"}
 
 
-def nvidia_smi() -> Path | None:
-    """The program ``nvidia-smi``, or None."""
-    found = shutil.which("nvidia-smi")
-    candidates = [Path(found)] if found else [Path(place, "nvidia-smi") for place in _PLACES]
-    return next((each for each in candidates if each.is_file()), None)
-
-
 def cards() -> list[dict[str, Any]]:
     """Every NVIDIA card's figures now; empty where ``nvidia-smi`` is missing or fails."""
-    program = nvidia_smi()
-    if program is None:
-        return []
-    try:
-        answer = subprocess.run(
-            [program, f"--query-gpu={','.join(_FIGURES)}", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            # Beside a system, the program does not find the driver's library by itself.
-            env=os.environ | {"LD_LIBRARY_PATH": _library_path(program)},
-            timeout=_SECONDS,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return parse_cards(answer)
+    return [_figures(each) for each in nvidia_figures(tuple(_FIGURES))]
 
 
 def parse_cards(answer: str) -> list[dict[str, Any]]:
     """Read what ``nvidia-smi --query-gpu`` answers; a figure that it does not know is None."""
-    found = []
-    for line in answer.splitlines():
-        values = [each.strip() for each in line.split(",")]
-        if len(values) != len(_FIGURES):
-            continue
-        card: dict[str, Any] = {}
-        for name, value in zip(_FIGURES.values(), values, strict=True):
-            if name in ("name", "driver"):
-                card[name] = value
-            elif name.endswith("_bytes"):
-                figure = _number(value)
-                card[name] = None if figure is None else round(figure * _MIB)
-            else:
-                card[name] = _number(value)
-        found.append(card)
-    return found
+    return [_figures(each) for each in split_figures(answer, len(_FIGURES))]
+
+
+def _figures(values: Sequence[str]) -> dict[str, Any]:
+    card: dict[str, Any] = {}
+    for name, value in zip(_FIGURES.values(), values, strict=True):
+        if name in ("name", "driver"):
+            card[name] = value
+        elif name.endswith("_bytes"):
+            figure = _number(value)
+            card[name] = None if figure is None else round(figure * _MIB)
+        else:
+            card[name] = _number(value)
+    return card
 
 
 def used_bytes(found: list[dict[str, Any]]) -> int | None:
@@ -107,12 +79,6 @@ def engine_memory(url: str) -> dict[str, int]:
     return {
         name: int(newest[key].split()[0]) * 1024 for key, name in _STATUS.items() if key in newest
     }
-
-
-def _library_path(program: Path) -> str:
-    folder = program.parent.parent
-    found = [str(each) for each in (folder / "lib64", folder / "lib") if each.is_dir()]
-    return os.pathsep.join([*filter(None, [os.environ.get("LD_LIBRARY_PATH")]), *found])
 
 
 def _number(value: str) -> float | None:

@@ -23,6 +23,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.document import Document, OutOfTime
 from benchmarks.gpu.sizes import full, small
 from ollama_tools import __version__
+from ollama_tools.hardware.cards import nvidia_smi
 from tests.testbed.build import NEWEST, Build
 
 _GIB = 1 << 30
@@ -236,7 +237,7 @@ def _machine(bench: Bench, data: dict[str, Any]) -> None:
         "memory_bytes": memory,
         "disk_free_bytes": shutil.disk_usage(bench.work).free,
         "kernel_driver": card.driver_in_kernel(),
-        "nvidia_smi": str(card.nvidia_smi()) if card.nvidia_smi() else None,
+        "nvidia_smi": str(nvidia_smi()) if nvidia_smi() else None,
         "cards": card.cards(),
     }
     spare = _spare_libraries(bench)

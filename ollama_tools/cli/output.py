@@ -58,7 +58,7 @@ class Output:
 
     def result(
         self,
-        json: Mapping[str, Any],
+        json: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         human: Callable[[], None] | str | Iterable[str],
         quiet: str | Iterable[str] | None = (),
     ) -> None:

@@ -177,6 +177,24 @@ def tensor_bytes(
     return total
 
 
+def input_bytes(
+    architecture: Architecture, quant: str, file_bytes: int, vocabulary: int = VOCABULARY
+) -> int:
+    """How many bytes of a file are the input matrix, which llama.cpp keeps off every card.
+
+    Args:
+        architecture: The model's shape.
+        quant: The quant's name; of one that follows no rule the matrix gets its even share.
+        file_bytes: Size of the file.
+        vocabulary: Tokens of its vocabulary.
+    """
+    numbers = vocabulary * architecture.embedding
+    mixture = _mixture(quant, shared=True, imatrix=True)
+    if mixture is not None and architecture.embedding % _ROW == 0:
+        return _bytes(numbers, mixture.base)
+    return file_bytes * numbers // weight_count(architecture, vocabulary)
+
+
 def _matrices(shape: Architecture) -> tuple[int, ...]:
     """Numbers in a layer's matrices: query, key, value, attention output, gate, up, down."""
     query = shape.embedding * shape.heads * shape.head_dim

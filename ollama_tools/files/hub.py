@@ -28,6 +28,8 @@ from ollama_tools.network.ways import causes
 
 _T = TypeVar("_T")
 _MAIN = "main"
+_PARTIAL = 206
+_SECONDS = 30.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Advance = Callable[[int, int | None], None]
@@ -148,6 +150,44 @@ def _cache_folder(repository: str) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def beginning(file: HubFile, count: int) -> tuple[bytes, int]:
+    """The first bytes of a file, and the size of the whole (one request, and where it leads).
+
+    Args:
+        file: The file.
+        count: How many bytes at most.
+
+    Raises:
+        HubError: The hub refuses, does not answer, or does not say how large the file is.
+    """
+    import huggingface_hub
+
+    def question() -> tuple[bytes, int]:
+        url = huggingface_hub.hf_hub_url(file.repository, file.filename, revision=file.revision)
+        asked = headers() | {
+            "Range": f"bytes=0-{count - 1}",
+            "Accept-Encoding": "identity",
+        }
+        with huggingface_hub.get_session().stream(
+            "GET", url, headers=asked, follow_redirects=True, timeout=_SECONDS
+        ) as response:
+            huggingface_hub.hf_raise_for_status(response)
+            whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+            size = whole if response.status_code == _PARTIAL else response.headers["Content-Length"]
+            content = b""
+            for piece in response.iter_raw(count):
+                content += piece
+                # Who does not know of ranges sends the whole.
+                if len(content) >= count:
+                    break
+            return content[:count], int(size)
+
+    try:
+        return _asked(file, question)
+    except (KeyError, ValueError) as error:
+        raise _foreign(file) from error
 
 
 def last_change(file: HubFile) -> tuple[str | None, datetime | None]:

@@ -183,6 +183,17 @@ def hub_facts(source: HubSource, progress: Progress) -> tuple[hub.HubFile, hub.H
     return file, facts
 
 
+def hub_beginning(source: HubSource, count: int, progress: Progress) -> tuple[bytes, int]:
+    """The first bytes of a source's file, and the size of the whole.
+
+    Raises:
+        HubError: The hub does not give it.
+        UsageError: The repository has no such file.
+    """
+    progress.step(f"asking the hub for the header of {source}")
+    return hub.beginning(hub.HubFile(source.repository, _filename(source), source.revision), count)
+
+
 def hub_license(source: HubSource, progress: Progress) -> str:
     """The license that the hub's registry puts beside a quant; empty where it has none.
 

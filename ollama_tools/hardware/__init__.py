@@ -1,0 +1,1 @@
+"""What this machine has: graphics cards and their memory."""
