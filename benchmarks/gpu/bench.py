@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import card, serverlog
+from benchmarks.gpu import card
 from benchmarks.gpu.document import Document
 from benchmarks.gpu.sizes import Sizes
 from ollama_tools.server.client import Server
+from ollama_tools.server.log import devices, newest_load
 from ollama_tools.settings.environment import ServerSettings, environment
 from tests.testbed.build import Build
 from tests.testbed.server import OllamaServer
@@ -134,7 +135,7 @@ class Running:
     def devices(self) -> list[dict[str, Any]]:
         """The devices that the server's log lists, waited for; none where it says nothing."""
         deadline = time.monotonic() + _DISCOVERY_SECONDS
-        while not (found := serverlog.devices(self.log)) and time.monotonic() < deadline:
+        while not (found := devices(self.log)) and time.monotonic() < deadline:
             time.sleep(0.05)
         return [asdict(each) for each in found]
 
@@ -161,7 +162,7 @@ class Running:
             "model": model,
             "context": context,
             "seconds": round(seconds, 2),
-            "log": serverlog.newest_load(self.log).as_json(),
+            "log": newest_load(self.log).as_json(),
             "ps": self.ps(),
             "cards_before": before,
             "cards_after": after,

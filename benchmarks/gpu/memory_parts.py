@@ -6,14 +6,16 @@ import hashlib
 import time
 from typing import Any
 
-from benchmarks.gpu import card, serverlog
+from benchmarks.gpu import card
 from benchmarks.gpu.bench import CHECKED, MINIATURE, ZEROS, Bench, Running
 from benchmarks.gpu.document import NotPossible
 from benchmarks.gpu.true_shape import ZeroModel, zero_model
+from benchmarks.gpu.warnings import warnings
 from ollama_tools.devstral.carriers import jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import DevstralError
+from ollama_tools.server.log import newest_load
 
 _TYPES = (KvType.Q8_0, KvType.F16, KvType.Q4_0)
 # The log has two decimals of a MiB, and rounds half of one to even.
@@ -79,7 +81,7 @@ def checks(bench: Bench, data: dict[str, Any]) -> None:
             *("smoke", CHECKED, "--release", "2507", "--prompt-tokens", prompt)
         )
         data["ps"] = running.ps()
-        data["load"] = serverlog.newest_load(running.log).as_json()
+        data["load"] = newest_load(running.log).as_json()
         data["doctor"] = running.command("doctor")
 
 
@@ -90,7 +92,7 @@ def not_on_the_card(bench: Bench, data: dict[str, Any]) -> None:
         if running.client.model(CHECKED) is None:
             raise NotPossible(f"{CHECKED} is not there: the part before did not make it")
         data["hidden"] = {"devices": running.devices(), **_judged(running, CHECKED)}
-        data["hidden"]["warnings"] = serverlog.warnings(running.log)
+        data["hidden"]["warnings"] = warnings(running.log)
     bench.document.save()
     few = bench.sizes.few_layers
     with bench.server() as running:
@@ -112,7 +114,7 @@ def _judged(running: Running, model: str) -> dict[str, Any]:
     smoke = running.command("smoke", model, "--release", "2507", "--prompt-tokens", "300")
     return {
         "smoke": smoke,
-        "load": serverlog.newest_load(running.log).as_json(),
+        "load": newest_load(running.log).as_json(),
         "ps": running.ps(),
         "doctor": running.command("doctor"),
     }

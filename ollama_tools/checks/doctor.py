@@ -16,6 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ollama_tools.checks.placement import (
+    Placement,
+    cause,
+    judge_placement,
+    look_at_host,
+    placement,
+)
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.vouching import judge_weights
 from ollama_tools.devstral.carriers import earlier_jinja_templates, jinja_template
@@ -23,12 +30,14 @@ from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.memory import KvType
 from ollama_tools.devstral.reference import guess_release
-from ollama_tools.errors import ServerTooOld, UsageError
+from ollama_tools.errors import ServerError, ServerTooOld, UsageError
 from ollama_tools.lint.finding import Severity
 from ollama_tools.lint.judge import each_model, lint_shown
 from ollama_tools.network.hosts import is_loopback_host
 from ollama_tools.progress import size_text
-from ollama_tools.server.client import InstalledModel, Server
+from ollama_tools.server.answers import OF_THE_WAY
+from ollama_tools.server.client import InstalledModel, RunningModel, Server
+from ollama_tools.server.log import devices, read_log
 from ollama_tools.server.names import is_build_of
 from ollama_tools.server.process import ServerProcess, find_server_process
 from ollama_tools.server.shown import Shown
@@ -75,6 +84,7 @@ class Patient:
         models: All its models, each once.
         installed: All the names that it lists.
         by_digest: What it shows of them, by the digest of their manifests.
+        running: Those that are loaded.
     """
 
     url: str
@@ -84,6 +94,7 @@ class Patient:
     models: tuple[Shown, ...]
     installed: tuple[InstalledModel, ...]
     by_digest: Mapping[str, Shown]
+    running: tuple[RunningModel, ...] = ()
 
     @property
     def is_native(self) -> bool:
@@ -108,6 +119,7 @@ def doctor(server: Server) -> Report:
         models=tuple(by_digest.values()),
         installed=tuple(installed),
         by_digest=by_digest,
+        running=_running(server),
     )
     devstrals = [each for each in patient.models if each.is_devstral]
     results = [result for check in _SERVER_CHECKS for result in check(patient)]
@@ -117,6 +129,16 @@ def doctor(server: Server) -> Report:
         results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
     results += [result for model in devstrals for result in _rules(patient, model)]
     return Report(server.url, server.url, version, tuple(results))
+
+
+def _running(server: Server) -> tuple[RunningModel, ...]:
+    """What is loaded; nothing where only that is not said."""
+    try:
+        return tuple(server.running())
+    except OF_THE_WAY:
+        raise
+    except ServerError:
+        return ()
 
 
 def _broken(name: str, why: str) -> CheckResult:
@@ -195,6 +217,28 @@ def _kv_cache(patient: Patient) -> Iterator[CheckResult]:
         word, patient.process.flag("OLLAMA_FLASH_ATTENTION"), native=patient.is_native
     )
     yield CheckResult("kv-cache", status, saw, fix)
+
+
+def _gpu(patient: Patient) -> Iterator[CheckResult]:
+    """Where the loaded Devstrals are; with none loaded, whether the server has found the cards."""
+    log = read_log(patient.process)
+    host = look_at_host(patient.process, log)
+    seen = False
+    for each in patient.running:
+        shown = patient.by_digest.get(each.digest)
+        if shown is not None and shown.is_devstral:
+            seen = True
+            blob = shown.weights.replace(":", "-") if shown.weights else None
+            where = placement(log, blob, each)
+            yield CheckResult(f"gpu {each.name}", *judge_placement(where, host, None))
+    if not seen and host.has_card and devices(log):
+        found = [each for each in devices(log) if each.is_gpu]
+        if not found:
+            why, fix = cause(Placement(0.0, 0, "the server's log"), host)
+            yield CheckResult("gpu", Status.FAIL, why or "the server found no card", fix)
+        else:
+            names = ", ".join(f"{each.description} by {each.library}" for each in found)
+            yield CheckResult("gpu", Status.PASS, f"the server has found {names}")
 
 
 def _judge_kv(word: str, flash: bool | None, *, native: bool) -> tuple[Status, str, str]:
@@ -379,6 +423,7 @@ _SERVER_CHECKS: tuple[Callable[[Patient], Iterator[CheckResult]], ...] = (
     _security,
     _reach,
     _kv_cache,
+    _gpu,
     _default_context,
     _engine,
     _disk,

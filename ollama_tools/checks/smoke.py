@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
+from ollama_tools.checks.placement import judge_placement, look_at_host, placement
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
 from ollama_tools.checks.vouching import judge_weights
@@ -26,6 +27,7 @@ from ollama_tools.lint.live import prompt_difference
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.answers import NO_ANSWER, OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, RunningModel, Server, find_model
+from ollama_tools.server.log import read_log
 from ollama_tools.server.names import same_name
 from ollama_tools.server.process import ServerProcess, find_server_process
 from ollama_tools.server.shown import Shown
@@ -50,6 +52,7 @@ class _Subject:
     tokenizer: TokenizerVersion
     prompt_tokens: int
     log: Path | None
+    require_gpu: bool | None = None
     version: str = ""
     models: list[InstalledModel] = field(default_factory=list)
 
@@ -273,6 +276,12 @@ def _measured_kv(subject: _Subject) -> str:
     return f"{kind.value} (memory: {per_token / 1024:.1f} KiB per token of context)"
 
 
+def _check_gpu(subject: _Subject) -> Answer:
+    log = read_log(subject.process, subject.log)
+    found = placement(log, subject.blob, subject.running())
+    return judge_placement(found, look_at_host(subject.process, log), subject.require_gpu)
+
+
 _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
     ("server-version", _check_version),
     ("digest", _check_digest),
@@ -281,6 +290,7 @@ _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
     ("context", _check_context),
     ("long-prompt", _check_long_prompt),
     ("kv-cache", _check_kv),
+    ("gpu", _check_gpu),
 )
 
 
@@ -429,6 +439,7 @@ def smoke_server(
     *,
     prompt_tokens: int = AGENT_PROMPT,
     log: Path | None = None,
+    require_gpu: bool | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run every smoke check on a model of a live server.
@@ -439,6 +450,7 @@ def smoke_server(
         tokenizer: The tokenizer version whose prompt the model must build.
         prompt_tokens: Tokens of the long prompt; the default is an agent's first.
         log: The server's log file, where it is at hand.
+        require_gpu: Whether the model must be wholly on graphics cards; None where one is seen.
         progress: Hears of each check.
 
     Raises:
@@ -447,7 +459,7 @@ def smoke_server(
         UsageError: The long prompt is too short to prove anything.
     """
     check_prompt_tokens(prompt_tokens)
-    subject = _Subject(server, name, tokenizer, prompt_tokens, log)
+    subject = _Subject(server, name, tokenizer, prompt_tokens, log, require_gpu)
     subject.version = server.version()
     subject.models = server.models()
     quiet = progress or Silence()

@@ -48,6 +48,14 @@ def _prompt_tokens(panel: str | None = None) -> Any:
     )
 
 
+def _require_gpu(panel: str | None = None) -> Any:
+    return typer.Option(
+        "--require-gpu/--no-require-gpu",
+        help="Whether all of the model must be on graphics cards; if absent, where one is seen.",
+        rich_help_panel=panel,
+    )
+
+
 def _values(said: dict[str, Any]) -> dict[str, Any]:
     """What a command line says of a model, as the fields of a wish."""
     from ollama_tools.wanted.spec import parse_parameters
@@ -90,6 +98,7 @@ def create(
         ),
     ] = False,
     prompt_tokens: Annotated[int | None, _prompt_tokens(_RUN)] = None,
+    require_gpu: Annotated[bool | None, _require_gpu(_RUN)] = None,
     keep: Annotated[
         int | None,
         typer.Option(
@@ -119,6 +128,7 @@ def create(
         force=force,
         upgrade=upgrade,
         keep=keep,
+        require_gpu=require_gpu,
     )
     with Server(**access, progress=output) as server:
         plan = plan_for(server, wish, policy, output)
@@ -155,9 +165,12 @@ def smoke(
     log: Annotated[
         Path | None,
         typer.Option(
-            "--log", metavar="FILE", help="The server's log, as evidence of the KV cache type."
+            "--log",
+            metavar="FILE",
+            help="The server's log, as evidence of the KV cache type and of the graphics card.",
         ),
     ] = None,
+    require_gpu: Annotated[bool | None, _require_gpu()] = None,
     junit: JunitOption = None,
 ) -> ExitCode | None:
     """Check a model on a live server: prompt, context, KV cache, tool calls on every surface."""
@@ -172,6 +185,7 @@ def smoke(
         release=release,
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
         log=log,
+        require_gpu=require_gpu,
         progress=output,
     )
     if junit is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ _MIB = 1 << 20
 _SECONDS = 10.0
 _PLACES = ("/usr/local/nvidia/bin", "/usr/bin", "/usr/local/bin", "/run/opengl-driver/bin")
 _AMD = "0x1002"
+_MAKERS = {_AMD: "AMD", "0x10de": "NVIDIA"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +109,49 @@ def _library_path(program: Path) -> str:
     folder = program.parent.parent
     found = [str(each) for each in (folder / "lib64", folder / "lib") if each.is_dir()]
     return os.pathsep.join([*filter(None, [os.environ.get("LD_LIBRARY_PATH")]), *found])
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What the drivers of graphics cards say of themselves.
+
+    Attributes:
+        nvidia: Main version of NVIDIA's driver; None where it is not loaded.
+        capability: The lowest compute capability of its cards, as (6, 1); None where unknown.
+        uvm: Whether the device file is there through which CUDA shares memory.
+        unbound: The maker of a card for which no driver is loaded; empty without one.
+    """
+
+    nvidia: int | None = None
+    capability: tuple[int, int] | None = None
+    uvm: bool = False
+    unbound: str = ""
+
+
+def driver(root: Path = Path("/")) -> Driver:
+    """What the drivers say.
+
+    Args:
+        root: Where proc, sys and dev are.
+    """
+    version = re.search(r"\b(\d{3,})\.\d+", _text(root / "proc/driver/nvidia/version"))
+    found = [each[0].split(".") for each in nvidia_figures(("compute_cap",))] if version else []
+    return Driver(
+        nvidia=int(version[1]) if version else None,
+        capability=min(
+            ((int(high), int(low)) for high, low in (each for each in found if len(each) == 2)),
+            default=None,
+        ),
+        uvm=(root / "dev/nvidia-uvm").exists(),
+        unbound=_unbound(root),
+    )
+
+
+def _unbound(root: Path) -> str:
+    """The maker of a card that hangs on the bus and has no driver."""
+    for device in sorted(root.glob("sys/bus/pci/devices/*")):
+        maker = _MAKERS.get(_text(device / "vendor"))
+        is_card = _text(device / "class").startswith(("0x0300", "0x0302", "0x0380"))
+        if maker and is_card and not (device / "driver").exists():
+            return f"a card of {maker}"
+    return ""

@@ -53,6 +53,7 @@ def ensure_model(
     force: bool = False,
     keep: int | None = None,
     upgrade: bool = False,
+    require_gpu: bool | None = None,
     progress: Progress | None = None,
     **wish: Unpack[WishOptions],
 ) -> Outcome:
@@ -75,6 +76,8 @@ def ensure_model(
         keep: How many builds of the name to keep, the one that serves among them; None for all.
         upgrade: Take what the hub (or the mirror that is named) has now, where what serves is an
             older file of the same name.
+        require_gpu: Whether a new build must be wholly on graphics cards to pass; None where one is
+            seen on the server's machine.
         progress: Hears of each step; None for silence.
         **wish: Everything else that may be said of the model (``name``, ``context``, ``carrier``,
             …): the fields of :class:`ollama_tools.wanted.wish.Wish`.
@@ -91,7 +94,7 @@ def ensure_model(
         CheckFailed: The new build is not right; the public name is as it was.
     """
     wanted = Wish(reference=reference, **wish)
-    policy = Policy(check, prompt_tokens, force, upgrade, keep)
+    policy = Policy(check, prompt_tokens, force, upgrade, keep, require_gpu)
     progress = progress or Silence()
     with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         return apply(plan_for(server, wanted, policy, progress), server, progress)
@@ -106,6 +109,7 @@ def smoke(
     release: str | None = None,
     prompt_tokens: int = AGENT_PROMPT,
     log: Path | None = None,
+    require_gpu: bool | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Check a model on a live server: prompt, context, KV cache, tool calls on every surface.
@@ -118,7 +122,9 @@ def smoke(
         api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
         release: The Devstral whose format holds, for names that do not tell.
         prompt_tokens: Tokens of the long prompt.
-        log: The server's log file, as evidence of the KV cache type.
+        log: The server's log file, as evidence of the KV cache type and of where the model is.
+        require_gpu: Whether the model must be wholly on graphics cards; None where one is seen on
+            the server's machine.
         progress: Hears of each check; None for silence.
 
     Raises:
@@ -141,6 +147,7 @@ def smoke(
             chosen.tokenizer,
             prompt_tokens=prompt_tokens,
             log=log,
+            require_gpu=require_gpu,
             progress=progress,
         )
 

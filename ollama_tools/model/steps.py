@@ -54,6 +54,7 @@ class Policy:
         force: Bring and build again even where nothing differs.
         upgrade: Take what is published now, where what serves is an older file.
         keep: How many builds of the name stay, the one that serves among them; None for all.
+        require_gpu: Whether a new build must be wholly on graphics cards; None where one is seen.
 
     Raises:
         UsageError: None would stay, or the prompt is too short to prove anything.
@@ -64,6 +65,7 @@ class Policy:
     force: bool = False
     upgrade: bool = False
     keep: int | None = None
+    require_gpu: bool | None = None
 
     def __post_init__(self) -> None:
         if self.keep is not None:
@@ -426,6 +428,7 @@ class Check(Step):
             run.at,
             spec.release.tokenizer,
             prompt_tokens=min(run.policy.prompt_tokens, room),
+            require_gpu=run.policy.require_gpu,
             progress=run.progress,
         )
         if run.report.passed:

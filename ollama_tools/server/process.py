@@ -39,6 +39,7 @@ class ServerProcess:
         environment: Its environment as it was started, with values as Ollama reads them.
         log: The file that its stderr goes to; None where that is no file.
         runners: Its children (llama-server), oldest first.
+        unit: The systemd service that it belongs to; None where it belongs to none.
     """
 
     pid: int
@@ -47,6 +48,7 @@ class ServerProcess:
     environment: Mapping[str, str]
     log: Path | None
     runners: tuple[Runner, ...]
+    unit: str | None = None
 
     def seen(self, path: Path) -> Path:
         """A path of the process as this process reaches it."""
@@ -132,7 +134,18 @@ def _describe(directory: Path) -> ServerProcess | None:
         },
         log=log if log.is_file() else None,
         runners=tuple(_children(int(directory.name))),
+        unit=_unit(directory),
     )
+
+
+def _unit(directory: Path) -> str | None:
+    """The service in whose control group a process is."""
+    try:
+        groups = (directory / "cgroup").read_text()
+    except OSError:
+        return None
+    match = re.search(r"/system\.slice/([^/\s]+\.service)$", groups, re.MULTILINE)
+    return match[1] if match else None
 
 
 def _children(pid: int) -> Iterator[Runner]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import serverlog
 from ollama_tools import __main__ as entry
 from ollama_tools.devstral import miniature
 from ollama_tools.devstral.memory import KvType, batch_tokens, compute_bytes, kv_cache_bytes
 from ollama_tools.files.gguf import read_header
 from ollama_tools.server.client import Server
+from ollama_tools.server.log import newest_load
 from tests.live.test_create import hub
 from tests.testbed.build import Build
 from tests.testbed.hub import Hub
@@ -107,7 +107,7 @@ def test_an_engine_on_a_processor_takes_what_is_reckoned(
                     "/api/generate",
                     {"model": "m", "prompt": "a", "stream": False, "options": options},
                 )
-                load = serverlog.newest_load(log.read_text(errors="replace")).as_json()
+                load = newest_load(log.read_text(errors="replace")).as_json()
                 assert load["kv_bytes"] == pytest.approx(
                     kv_cache_bytes(shape, context, kind, slots), abs=0.0101 * _MIB
                 )

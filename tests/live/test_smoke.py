@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import shutil
 import socket
@@ -15,6 +16,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from ollama_tools import Outcome, Report, Status, smoke
+from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.surfaces import SURFACES
 from ollama_tools.devstral.carriers import go_template
 from ollama_tools.devstral.catalog import TokenizerVersion
@@ -60,6 +62,7 @@ MODEL_CHECKS = {
     "context",
     "long-prompt",
     "kv-cache",
+    "gpu",
 }
 
 
@@ -111,6 +114,33 @@ def test_a_short_name_does_for_the_models_own(create: Create, bed: OllamaServer)
     report = smoke("2505:Q4_K_M", host=bed.url, prompt_tokens=300)
     assert (report.passed, report.subject) == (True, "devstral-small-2505:Q4_K_M")
     assert "v7" in saw(report, "prompt")
+
+
+def test_a_card_that_the_server_does_not_use_fails(
+    create: Create, bed: OllamaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(check=False)
+
+    def gpu(required: bool | None = None) -> tuple[Status, str, str]:
+        report = smoke(QUANT, host=bed.url, prompt_tokens=300, require_gpu=required)
+        (found,) = [each for each in report.checks if each.id == "gpu"]
+        return found.status, found.saw, found.fix
+
+    here = "on the processor (the server's log)"
+    assert gpu() == (Status.PASS, f"{here}; no graphics card is seen there", "")
+    assert gpu(required=True)[0] is Status.FAIL
+    # A stand-in for a driver that came after the server: this machine has no card.
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559, 4'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    status, seen, fix = gpu()
+    assert status is Status.FAIL
+    assert seen == f"{here}: the server found no card when it started, and there is one now"
+    assert fix.startswith("restart the server")
+    assert gpu(required=False) == (Status.PASS, here, "")
+    with Server(bed.url) as asked:
+        assert f"gpu {NAME}" in {each.id for each in doctor(asked).failures}
 
 
 def test_json_junit_and_the_exit_code_of_the_command_line(

@@ -41,6 +41,7 @@ class Fake:
         http.expect_request("/api/version").respond_with_json({"version": version})
         http.expect_request("/api/tags").respond_with_handler(self._tags)
         http.expect_request("/api/show").respond_with_handler(self._show)
+        http.expect_request("/api/ps").respond_with_json({"models": []})
 
     def add(
         self,
@@ -369,6 +370,7 @@ def test_a_model_that_is_removed_meanwhile_is_left_out(httpserver: HTTPServer) -
     httpserver.expect_request("/api/version").respond_with_json({"version": "0.34.4"})
     gone = {"name": "devstral:latest", "digest": "0" * 64, "size": 1}
     httpserver.expect_request("/api/tags").respond_with_json({"models": [gone]})
+    httpserver.expect_request("/api/ps").respond_with_json({"models": []})
     httpserver.expect_request("/api/show").respond_with_json(
         {"error": "model 'devstral' not found"}, status=404
     )

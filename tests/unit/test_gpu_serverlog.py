@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.gpu.serverlog import devices, is_gpu_buffer, newest_load, warnings
+from benchmarks.gpu.warnings import warnings
+from ollama_tools.server.log import devices, is_gpu_buffer, newest_load
 
 MIB = 1 << 20
 START = 'time=2026-11-26T18:19:48.778Z level=INFO source=routes.go:2005 msg="server config" env="m"'

@@ -261,6 +261,7 @@ def test_a_model_that_goes_while_others_are_looked_at_is_not_called_broken(
     httpserver.expect_request("/api/show").respond_with_json(
         {"error": "model 'devstral:gone' not found"}, status=404
     )
+    httpserver.expect_request("/api/ps").respond_with_json({"models": []})
     assert "model devstral:gone" not in {each.id for each in doctor(server).checks}
 
 

@@ -1,4 +1,4 @@
-"""What Ollama's log says of devices and of a model's load.
+"""A server's log, and what it says of devices and of a model's load.
 
 The lines are those of Ollama 0.34.4 and of the llama-server that it starts. On a machine without a
 card llama-server, too, writes `offloaded 41/41 layers to GPU` (seen on 0.34.4): the layers say
@@ -10,11 +10,18 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ollama_tools.server.process import ServerProcess
+
 _MIB = 1 << 20
+_TAIL = 8 * _MIB
+_JOURNAL_LINES = 20_000
+_SECONDS = 10.0
 _SERVER_START = 'msg="server config"'
 _ENGINE_START = 'msg="starting llama-server"'
 _COMPUTE = 'msg="inference compute"'
@@ -42,8 +49,8 @@ _COMMAND_FLAGS = {
     "--cache-type-k": "kv_type",
     "--flash-attn": "flash_attention",
 }
-# What a line of the log may cost a report.
 _LINE = 300
+"""Characters of a line that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,40 @@ class Load:
         }
 
 
+def read_log(process: ServerProcess | None, named: Path | None = None) -> str:
+    """The end of a server's log; empty where it cannot be seen.
+
+    Args:
+        process: The server's process, whose stderr is a file or goes to systemd's journal.
+        named: The file, where a person named it.
+    """
+    path = named or (process.log if process else None)
+    if path is not None:
+        try:
+            with path.open("rb") as file:
+                file.seek(0, 2)
+                file.seek(max(0, file.tell() - _TAIL))
+                return file.read(_TAIL).decode(errors="replace")
+        except OSError:
+            return ""
+    if process is None or (unit := process.unit) is None:
+        return ""
+    lines = f"--lines={_JOURNAL_LINES}"
+    try:
+        return (
+            subprocess.run(
+                ["journalctl", f"--unit={unit}", lines, "--output=cat", "--no-pager", "--quiet"],
+                capture_output=True,
+                timeout=_SECONDS,
+                check=True,
+            )
+            .stdout[-_TAIL:]
+            .decode(errors="replace")
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def is_gpu_buffer(name: str) -> bool:
     """Whether a buffer of that name lies on a card; as ``isGPUBuffer`` of Ollama's llm package."""
     return not (name in ("CPU", "BLAS") or name.startswith("CPU_") or name.endswith("_Host"))
@@ -153,9 +194,17 @@ def devices(log: str) -> list[Device]:
     return found
 
 
-def newest_load(log: str) -> Load:
-    """The newest load of a model."""
+def newest_load(log: str, blob: str | None = None) -> Load:
+    """The newest load of a model.
+
+    Args:
+        log: The log.
+        blob: ``sha256-…`` of the model's weights; None for whichever model was loaded last.
+    """
     text = _newest(log, _ENGINE_START)
+    while blob is not None and text and blob not in text.partition("\n")[0]:
+        log = log[: -len(text)]
+        text = _newest(log, _ENGINE_START)
     offloaded = _last(_OFFLOADED, text)
     cache = _last(_CACHE, text)
     flash = _last(_FLASH_RESOLVED, text) or _last(_FLASH, text)
@@ -177,16 +226,6 @@ def newest_load(log: str) -> Load:
         fit=tuple(line[:_LINE] for line in _FIT.findall(text)),
         engine_seconds=float(started[1]) if started else None,
     )
-
-
-def warnings(log: str, limit: int = 20) -> list[str]:
-    """The newest lines in which server or engine warn of something or fail."""
-    lines = [
-        line[:_LINE]
-        for line in log.splitlines()
-        if re.search(r"level=(WARN|ERROR)|\berror\b|failed to|out of memory", line, re.IGNORECASE)
-    ]
-    return lines[-limit:]
 
 
 def _command(text: str) -> dict[str, str]:
