@@ -21,6 +21,7 @@ from ollama_tools.cli import documents
 from ollama_tools.devstral.fit import EstimateJson
 from ollama_tools.model.apply import OutcomeJson
 from ollama_tools.model.builds import RollbackJson
+from ollama_tools.model.download import DownloadJson
 from ollama_tools.model.plan import PlanJson
 from ollama_tools.model.status import ModelStatusJson
 
@@ -42,6 +43,7 @@ OUTPUTS: dict[str, Mapping[str, Any]] = {
         "--target": documents.RenderTargetJson,
     },
     "lint": {"": documents.LintJson},
+    "download": {"": DownloadJson},
     "quants": {"": documents.QuantsJson},
     "fit": {"": list[EstimateJson]},
     "list": {"": documents.ListJson},

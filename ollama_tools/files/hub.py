@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import re
@@ -31,6 +32,8 @@ _MAIN = "main"
 _PARTIAL = 206
 _SECONDS = 30.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = ".partial.incomplete"
+"""What ends the name of a file that the next run goes on with."""
 
 Advance = Callable[[int, int | None], None]
 """Called with the bytes brought so far, and the bytes of the whole where they are known."""
@@ -146,10 +149,15 @@ def _cached_gguf_files(repository: str, revision: str | None) -> list[str]:
     return [each.relative_to(snapshot).as_posix() for each in files]
 
 
-def _cache_folder(repository: str) -> Path:
+def cache_directory() -> Path:
+    """Where huggingface_hub keeps what it brings."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _cache_folder(repository: str) -> Path:
+    return cache_directory() / f"models--{repository.replace('/', '--')}"
 
 
 def beginning(file: HubFile, count: int) -> tuple[bytes, int]:
@@ -245,18 +253,23 @@ def cached(file: HubFile) -> Path | None:
 
 
 def broken_downloads() -> list[Path]:
-    """Files in huggingface_hub's cache of Devstral repositories that never became whole."""
-    from huggingface_hub import constants
-
-    found = Path(constants.HF_HUB_CACHE).glob("models--*/blobs/*.incomplete")
+    """Files in huggingface_hub's cache of Devstral repositories that are not whole yet."""
+    found = cache_directory().glob("models--*/blobs/*.incomplete")
     return sorted(each for each in found if "devstral" in each.parent.parent.name.casefold())
 
 
-def download(file: HubFile, advance: Advance | None = None) -> Path:
+def download(
+    file: HubFile, advance: Advance | None = None, *, directory: Path | None = None
+) -> Path:
     """Bring a file into huggingface_hub's cache; what is there already is not fetched again.
 
-    Whether an interrupted download goes on where it stopped is huggingface_hub's affair: what comes
-    through its chunk cache does, a plain download starts over (seen with 2.4.0).
+    What comes by plain HTTP goes on where an earlier run stopped. What comes through Xet begins
+    anew: hf-xet writes its pieces in any order, and keeps none of them (1.8.0).
+
+    Args:
+        file: The file.
+        advance: Hears of the bytes.
+        directory: Where it is put instead; it must not be there yet.
 
     Raises:
         HubError: The hub refuses, does not answer, or breaks off.
@@ -265,23 +278,113 @@ def download(file: HubFile, advance: Advance | None = None) -> Path:
 
     def question() -> Path:
         with guarded(str(file), is_download=True), _explained(file):
+            found = _fetched(file, advance, directory) if cached(file) is None else None
+            if found is not None and directory is not None:
+                return found
             return Path(
                 huggingface_hub.hf_hub_download(
                     file.repository,
                     file.filename,
                     revision=file.revision,
+                    local_dir=directory,
                     tqdm_class=_progress(advance),
                 )
             )
 
-    _remove_rests(file)
+    if directory is None:
+        _remove_rests(file)
     path = ask(question)
-    _note_revision(file)
+    if directory is None:
+        _note_revision(file)
     return path
 
 
+def partial_bytes(file: HubFile, sha256: str | None, directory: Path | None = None) -> int:
+    """How much of a file an earlier run has brought, which the next one need not fetch."""
+    if sha256 is None:
+        return 0
+    try:
+        return _places(file, sha256, directory)[1].stat().st_size
+    except OSError:
+        return 0
+
+
+def _places(file: HubFile, sha256: str, directory: Path | None) -> tuple[Path, Path]:
+    """Where a file comes to lie, and where what there is of it lies meanwhile."""
+    if directory is not None:
+        whole = directory / file.filename
+        return whole, whole.with_name(f"{whole.name}.{sha256[:16]}{_UNFINISHED}")
+    whole = _cache_folder(file.repository) / "blobs" / sha256
+    return whole, whole.with_name(f"{sha256}{_UNFINISHED}")
+
+
+def _fetched(file: HubFile, advance: Advance | None, directory: Path | None) -> Path | None:
+    """Fetch a file by plain HTTP, from where an earlier run stopped; None where that cannot be.
+
+    huggingface_hub begins a file of a random name with every run.
+    """
+    import filelock
+    import huggingface_hub
+    from huggingface_hub.file_download import http_get
+
+    url = huggingface_hub.hf_hub_url(file.repository, file.filename, revision=file.revision)
+    about = huggingface_hub.get_hf_file_metadata(url)
+    sha256, size = about.etag or "", about.size
+    by_xet = about.xet_file_data is not None and _has_xet()
+    if by_xet or size is None or not _SHA256.fullmatch(sha256) or about.commit_hash is None:
+        return None
+    whole, partial = _places(file, sha256, directory)
+    folder = _cache_folder(file.repository)
+    # Where huggingface_hub looks as well, so that no two bring one file.
+    lock = cache_directory() / ".locks" / folder.name / f"{sha256}.lock"
+    for each in (whole, lock):
+        each.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(lock):
+        if whole.exists():
+            return whole
+        if partial_bytes(file, sha256, directory) > size:
+            partial.unlink()
+        try:
+            with partial.open("ab") as out:
+                # Where the hub sends us, so that a silence there is not broken by its redirect.
+                http_get(
+                    about.location,
+                    out,
+                    resume_size=out.tell(),
+                    headers=headers(),
+                    expected_size=size,
+                    tqdm_class=_progress(advance),
+                )
+            partial.replace(whole)
+        except BaseException as error:
+            if not _may_go_on(error) or not partial_bytes(file, sha256, directory):
+                partial.unlink(missing_ok=True)
+            raise
+    return whole
+
+
+def _has_xet() -> bool:
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_DISABLE_XET and importlib.util.find_spec("hf_xet") is not None
+
+
+def _may_go_on(error: BaseException) -> bool:
+    """Whether what came before an error is good: the way broke, and not what was sent."""
+    from huggingface_hub import errors
+
+    if isinstance(error, HubAway | errors.HfHubHTTPError) or not isinstance(error, Exception):
+        return True
+    return _is_of_http(error)
+
+
+def _is_of_http(error: Exception) -> bool:
+    """Whether an error is one of the HTTP library, of whichever name the library is."""
+    return type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore2")
+
+
 def _remove_rests(file: HubFile) -> None:
-    """Remove what killed downloads of a repository left; huggingface_hub never takes it up again.
+    """Remove what huggingface_hub's killed downloads left, which it never takes up again.
 
     A download that is under way holds the lock of its blob.
     """
@@ -290,6 +393,8 @@ def _remove_rests(file: HubFile) -> None:
     folder = _cache_folder(file.repository)
     locks = folder.parent / ".locks" / folder.name
     for rest in folder.glob("blobs/*.incomplete"):
+        if rest.name.endswith(_UNFINISHED):
+            continue
         lock = locks / f"{rest.name.partition('.')[0]}.lock"
         with contextlib.suppress(OSError, filelock.Timeout):
             if lock.exists():
@@ -474,7 +579,7 @@ def _explained(file: HubFile) -> Iterator[None]:
             "check the disk and the network, then run the command again",
         ) from error
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore2"):
+        if not _is_of_http(error):
             raise
         raise _broke(file, error) from error
     finally:

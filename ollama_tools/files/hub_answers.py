@@ -32,8 +32,10 @@ LONGEST_WAIT = 30.0
 METADATA_SECONDS = 90.0
 """Seconds within which an answer that is no file has to be there whole."""
 
-_IDLE_SECONDS = 30.0
-_HEADERS_SECONDS = 2 * _IDLE_SECONDS
+_IDLE_SECONDS = 15.0
+"""For which nobody says how long; a request is tried twice."""
+
+_HEADERS_SECONDS = 60.0
 _MOST_BYTES = 32 * 1024**2
 _MOST_REQUESTS = 200
 _MOST_UNANSWERED = 2

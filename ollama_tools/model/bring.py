@@ -45,7 +45,7 @@ from ollama_tools.wanted.source import FileSource, HubSource, ServerSource, Sour
 from ollama_tools.wanted.spec import Spec, check_context
 from ollama_tools.wanted.wish import Via
 
-_SPARE = 512 * 1024**2
+SPARE = 512 * 1024**2
 """Bytes that must stay free on a disk beside a model's own."""
 
 
@@ -373,8 +373,9 @@ class Download(Step):
         )
         check_header(self.spec, gguf.read_header(path))
         try:
-            digest = _sha256_of_published(self.spec, path, self.origin, run.progress)
-            _send(run, path, f"sha256:{digest}", self.spec.layers.jinja)
+            jinja = self.spec.layers.jinja
+            digest = sent_sha256(path, jinja, self.origin.sha256, run.progress)
+            _send(run, path, f"sha256:{digest}", jinja)
         except FileProblem as error:
             # huggingface_hub compares sizes only, and would give the same file again.
             path.resolve().unlink(missing_ok=True)
@@ -386,24 +387,38 @@ class Download(Step):
         run.license = hub_license(self.source, run.progress)
 
 
-def _sha256_of_published(spec: Spec, path: Path, origin: Origin, progress: Progress) -> str:
-    """Hex digest of what is sent of a file from the hub.
+def sent_sha256(path: Path, jinja: str | None, published: str | None, progress: Progress) -> str:
+    """Hex digest of what a server is sent of a file from the hub; remembered.
+
+    Args:
+        path: The file.
+        jinja: The template that is put into its header; None where it stays as it is.
+        published: Hex digest that the hub announced; None where it did not.
+        progress: Hears of the hashing.
 
     Raises:
         FileProblem: It is another file than the hub announced.
     """
-    jinja, published = spec.layers.jinja, origin.sha256
     if jinja is None:
         return published or state.file_sha256(path, progress)
     # The server checks what is sent to it, but not what that was made of.
     own, new = gguf_rewrite.rewrite(path, jinja).digests(progress)
     if published is not None:
-        if own != published:
-            raise FileProblem(
-                f"{path} is not the file of sha256 {short_digest(published)}…", "fetch it again"
-            )
-        state.remember_digest(*_derived(spec, published), new)
+        require_published(path, own, published)
+        state.remember_digest(*_derived(jinja, published), new)
     return new
+
+
+def require_published(path: Path, own: str, published: str) -> None:
+    """Refuse a file that is not the one that the hub announced.
+
+    Raises:
+        FileProblem: It is another.
+    """
+    if own != published:
+        raise FileProblem(
+            f"{path} is not the file of sha256 {short_digest(published)}…", "fetch it again"
+        )
 
 
 def _file_step(spec: Spec, source: FileSource, around: Surroundings) -> Step:
@@ -483,9 +498,9 @@ def _send(run: Run, path: Path, digest: str, jinja: str | None = None) -> None:
     run.server.upload_stream(rewritten.chunks, rewritten.size, digest, advance, label=str(path))
 
 
-def _derived(spec: Spec, sha256: str) -> tuple[str, list[Any]]:
+def _derived(jinja: str, sha256: str) -> tuple[str, list[Any]]:
     """Under which words the digest of a file with another template is remembered."""
-    template = hashlib.sha256((spec.layers.jinja or "").encode()).hexdigest()
+    template = hashlib.sha256(jinja.encode()).hexdigest()
     return f"sha256:{sha256} with template", [template, gguf_rewrite.REVISION]
 
 
@@ -493,7 +508,7 @@ def _known_digest(spec: Spec, sha256: str | None) -> str | None:
     """The hex digest that a file will have on the server; None where it is not known yet."""
     if sha256 is None or spec.layers.jinja is None:
         return sha256
-    return state.remembered_digest(*_derived(spec, sha256))
+    return state.remembered_digest(*_derived(spec.layers.jinja, sha256))
 
 
 # By the server itself
@@ -695,7 +710,7 @@ def _check_room(run: Run, size: int | None) -> None:
     while not directory.exists():
         directory = directory.parent
     free = shutil.disk_usage(directory).free
-    if free >= size + _SPARE:
+    if free >= size + SPARE:
         return
     message = f"{run.name} takes {size_text(size)}, and {size_text(free)} are free at {directory}"
     # The blob may be there already under another name, which only a pull will tell.

@@ -6,6 +6,7 @@ not be meant to.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from ollama_tools.devstral.catalog_file import load_catalog
-from ollama_tools.devstral.reference import guess_release
+from ollama_tools.devstral.reference import HUB, guess_release
 from ollama_tools.errors import HubError, UsageError
 from ollama_tools.files import hub, registry
 from ollama_tools.files import remembered as state
@@ -25,6 +26,9 @@ from ollama_tools.server.shown import Shown
 from ollama_tools.wanted.draft import RegistryAddress
 from ollama_tools.wanted.source import HubSource
 from ollama_tools.wanted.wish import Via
+
+_PART = re.compile(r"-\d{5}-of-(\d{5})(\.gguf)$", re.IGNORECASE)
+_MMPROJ = re.compile(r"(^|[-._/])mmproj[-._]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,21 +217,61 @@ def hub_license(source: HubSource, progress: Progress) -> str:
 
 def _filename(source: HubSource) -> str:
     """The name of the source's GGUF in its repository."""
-    if source.filename is not None and "*" not in source.filename:
-        return source.filename
-    names = hub.gguf_files(source.repository, source.revision)
-    found = [name for name in names if _is_quant(name, source.tag)]
-    if len(found) == 1:
-        return found[0]
-    if any(f"-{source.tag}-0000".casefold() in name.casefold() for name in names):
+    first, *others = filenames(source)
+    if others:
         raise UsageError(
             f"{source.repository}:{source.tag} is split into several files, which Ollama cannot "
             "take from the hub",
-            "merge it with llama-gguf-split --merge, then create from the file",
+            f"devstral-ollama download {HUB}/{source} --dir DIR, then create from its first file",
+        )
+    return first
+
+
+def filenames(source: HubSource) -> tuple[str, ...]:
+    """The names of a source's files in its repository: one, or all parts of a split one in order.
+
+    Raises:
+        HubError: The hub does not say it.
+        UsageError: The repository has no such file, or not all parts of it.
+    """
+    if source.filename is not None and "*" not in source.filename:
+        return (source.filename,)
+    names = hub.gguf_files(source.repository, source.revision)
+    found = [name for name in names if _is_quant(name, source.tag)]
+    if len(found) == 1:
+        return tuple(found)
+    parts = sorted(name for name in names if _is_quant(_PART.sub(r"\2", name), source.tag))
+    if match := _PART.search(parts[0] if parts else ""):
+        if len(parts) == int(match[1]):
+            return tuple(parts)
+        raise UsageError(
+            f"{source.repository} has {len(parts)} of the {int(match[1])} parts of {source.tag}",
+            "choose another quant, or wait until its owner has uploaded all",
         )
     raise UsageError(
         f"{source.repository} has no GGUF for {source.tag!r}",
         "it has: " + ", ".join(sorted(names)[:30]) if names else _gguf_elsewhere(source.repository),
+    )
+
+
+def projector_name(source: HubSource) -> str:
+    """The name of the file with which a source's models see images.
+
+    Raises:
+        HubError: The hub does not say it.
+        UsageError: The repository has none.
+    """
+    names = hub.gguf_files(source.repository, source.revision)
+    found = {
+        name: PurePosixPath(name).stem.casefold() for name in sorted(names) if _MMPROJ.search(name)
+    }
+    for kind in ("f16", "bf16", "f32", ""):
+        for name, stem in found.items():
+            if re.search(rf"(^|[-._]){kind}$" if kind else "", stem):
+                return name
+    raise UsageError(
+        f"{source.repository} has no projector, with which a model sees images",
+        "leave out --vision, or take a repository that has an mmproj file",
     )
 
 

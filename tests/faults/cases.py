@@ -181,6 +181,7 @@ HUB = _hub("hub")
 PROMPT = _hub("hub prompt", "GET|HEAD", "^/mistralai/")
 FACTS = _hub("hub HEAD", "HEAD", "^/unsloth/")
 BYTES = _hub("hub bytes", "GET", "^/lfs/")
+TREE = _hub("hub tree", "GET", "/tree/")
 PATHS = _hub("hub paths", "POST", "/paths-info/")
 REGISTRY = _hub("registry", by_server=True)
 MANIFEST = _hub("registry manifest", "GET", "^/v2/.*/manifests/", by_server=True)
@@ -417,6 +418,7 @@ WHOLE: _Table = (
     (commands.FIRST, [HUB], _WHOLE_SHORT),
     (commands.UPSTREAM, [HUB], _WHOLE_SHORT),
     (commands.PULL_MODELFILE, [REGISTRY], _WHOLE_SHORT),
+    (commands.DOWNLOAD, [HUB], _WHOLE),
 )
 BLIPS: _Table = (
     (commands.LIST, [TAGS], (*_BLIPS, *_PASSING)),
@@ -469,6 +471,10 @@ CHATS: _Table = (
 DOWNLOADS: _Table = (
     (commands.UPLOAD_GGUF, [BYTES], _DOWNLOADS),
     (commands.UPLOAD_GGUF, [FACTS], (RESET, LOST, BUSY, UNAVAILABLE, STALL, STALL_ONCE, NOTHING)),
+    (commands.DOWNLOAD, [BYTES], _DOWNLOADS),
+    (commands.DOWNLOAD_DIR, [BYTES], (RESET, CUTS, RESET_LATE, STALL, UNAUTHORIZED, PAGE, HUGE)),
+    (commands.DOWNLOAD_DIR, [BYTES], _at(2, RESET, CUT, NO_PAGE)),
+    (commands.DOWNLOAD_DIR, [TREE], (RESET, UNAVAILABLE, STALL, TYPES, PAGE, DEEP)),
     (commands.UPLOAD_MODELFILE, [PROMPT], (RESET, STALL, UNAVAILABLE, PAGE, NOTHING, HUGE)),
     (commands.UPSTREAM, [PATHS], (RESET, BUSY, UNAVAILABLE, TYPES, SHAPE, PAGE, DEEP, STALL)),
     (commands.PULL_HUB, [MANIFEST], (RESET, BUSY, UNAVAILABLE, TYPES, PAGE, NOTHING, STALL, RUDE)),
@@ -489,6 +495,7 @@ _SIGNALLED = {
     commands.FIRST: 2,
     commands.ROLLBACK: 3,
     commands.PRUNE: 3,
+    commands.DOWNLOAD: 2,
 }
 _URL = "http://planted:planted-pass-word@"
 

@@ -88,6 +88,8 @@ DOCTOR = Command("doctor", ("doctor",), judges=True)
 HISTORY = Command("history", ("history", NAME))
 ROLLBACK = Command("rollback", ("rollback", NAME), writes=True)
 PRUNE = Command("prune", ("prune", "--keep", "1"), writes=True)
+DOWNLOAD = Command("download", ("download", "2507:Q4_K_M"))
+DOWNLOAD_DIR = Command("download --dir", ("download", "2507:Q4_K_M", "--vision", "--dir", "d"))
 
 CREATES = (
     UPLOAD_GGUF,
@@ -102,4 +104,4 @@ CREATES = (
     FORCED,
 )
 READERS = (STATUS, UPSTREAM, LIST, DOCTOR, HISTORY, SMOKE)
-COMMANDS = (*CREATES, *READERS, ROLLBACK, PRUNE)
+COMMANDS = (*CREATES, *READERS, ROLLBACK, PRUNE, DOWNLOAD, DOWNLOAD_DIR)
