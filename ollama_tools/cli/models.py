@@ -18,12 +18,14 @@ from ollama_tools.settings.targets import Target
 from ollama_tools.wanted.wish import Wish
 
 if TYPE_CHECKING:
+    from ollama_tools.checks.result import Report
     from ollama_tools.cli.documents import PrunedJson, RemovedJson
     from ollama_tools.devstral.catalog import Catalog
 
 _PANEL = "Models"
 _MODEL = "The model"
 _RUN = "What is done"
+_TASK = "A task"
 
 commands = typer.Typer()
 
@@ -172,13 +174,54 @@ def smoke(
     ] = None,
     require_gpu: Annotated[bool | None, _require_gpu()] = None,
     junit: JunitOption = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            help="Let the model write a program instead, and try it: flappy-bird.",
+            rich_help_panel=_TASK,
+        ),
+    ] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompt-file",
+            metavar="FILE",
+            help="What the model is asked, in place of the task's own prompt.",
+            rich_help_panel=_TASK,
+        ),
+    ] = None,
+    task_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--task-dir",
+            metavar="DIR",
+            help="Where prompt, answer, program, a picture and the report are kept; else a folder "
+            "of your cache.",
+            rich_help_panel=_TASK,
+        ),
+    ] = None,
 ) -> ExitCode | None:
-    """Check a model on a live server: prompt, context, KV cache, tool calls on every surface."""
-    from ollama_tools.checks.junit import write_junit
-    from ollama_tools.cli.report import print_report
+    """Check a model on a live server: prompt, context, KV cache, tool calls on every surface.
+
+    With --task the model writes a game, which is then played without a screen in a sandbox.
+    """
     from ollama_tools.devstral.context import AGENT_PROMPT
+    from ollama_tools.errors import UsageError
     from ollama_tools.model import ensure
 
+    if task is not None:
+        if release is not None or prompt_tokens is not None or log is not None:
+            raise UsageError(
+                "--task asks none of the other checks", "leave out what is for those, or --task"
+            )
+        report, folder = ensure.smoke_task(
+            name, task, **access, prompt_file=prompt_file, folder=task_dir, progress=output
+        )
+        return _smoked(output, report, junit, folder)
+    if prompt_file is not None or task_dir is not None:
+        raise UsageError("without a --task there is no prompt", "add --task flappy-bird")
     report = ensure.smoke(
         name,
         **access,
@@ -188,6 +231,15 @@ def smoke(
         require_gpu=require_gpu,
         progress=output,
     )
+    return _smoked(output, report, junit)
+
+
+def _smoked(
+    output: Output, report: Report, junit: Path | None, folder: Path | None = None
+) -> ExitCode:
+    from ollama_tools.checks.junit import write_junit
+    from ollama_tools.cli.report import print_report
+
     if junit is not None:
         write_junit(report, junit)
     output.result(
@@ -195,6 +247,8 @@ def smoke(
         lambda: print_report(report, output),
         [each.id for each in report.failures],
     )
+    if folder is not None:
+        output.note(f"kept in {folder}")
     return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED
 
 

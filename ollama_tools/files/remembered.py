@@ -221,6 +221,19 @@ def _whole_digest(entry: Any) -> dict[str, Any] | None:
     return {"mark": mark, "sha256": sha256}
 
 
+def task_folder(task: str, model: str) -> Path:
+    """Where it is kept what came of a task that was put to a model.
+
+    Args:
+        task: The task's name.
+        model: The model's name on its server.
+    """
+    import platformdirs
+
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", model).lstrip(".") or "_"
+    return Path(platformdirs.user_cache_dir(_APP)) / "tasks" / task / name
+
+
 def note_base(url: str, name: str, public: str) -> None:
     """Remember that a base name on a server is there because this package is pulling it.
 

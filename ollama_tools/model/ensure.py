@@ -18,6 +18,7 @@ from ollama_tools.devstral.reference import (
     parse_reference,
 )
 from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
+from ollama_tools.files import remembered as state
 from ollama_tools.model.apply import Outcome, apply
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.model.published import Publisher, publisher
@@ -150,6 +151,49 @@ def smoke(
             require_gpu=require_gpu,
             progress=progress,
         )
+
+
+def smoke_task(
+    name: str,
+    task: str,
+    *,
+    host: str | None = None,
+    timeout: float | None = None,
+    api_key: str | None = None,
+    prompt_file: Path | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Report, Path]:
+    """Let a model write a program, and try the program; see :mod:`ollama_tools.checks.tasks`.
+
+    Args:
+        name: The model's name on the server, or a reference of the catalog.
+        task: Which program.
+        host: See :func:`smoke`.
+        timeout: See :func:`smoke`.
+        api_key: See :func:`smoke`.
+        prompt_file: What the model is asked instead of the task's own prompt.
+        folder: Where it is kept what came of it; None for a folder of this user's cache, which the
+            next run of the same model and task takes over.
+        progress: Hears of the steps; None for silence.
+
+    Returns:
+        The report, and the folder.
+
+    Raises:
+        UsageError: There is no such task, or programs cannot be tried here.
+        FileProblem: A file or folder cannot be used.
+        ModelNotFound: The server has no such model.
+        ServerUnreachable: No server answers.
+    """
+    from ollama_tools.checks.tasks import require_player, run_task, task_prompt
+
+    prompt = task_prompt(task, prompt_file)
+    require_player()
+    with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
+        name, _ = _name_on_server(server, name, load_catalog())
+        place = folder or state.task_folder(task, name)
+        return run_task(server, name, prompt, place, progress or Silence()), place
 
 
 def _name_on_server(server: Server, name: str, catalog: Catalog) -> tuple[str, Release | None]:
