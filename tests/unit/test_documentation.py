@@ -91,6 +91,46 @@ def test_the_readme_lists_every_carrier() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == {AUTO, *Carrier}
 
 
+def code_blocks(text: str) -> list[list[str]]:
+    """The lines of each code block, without what is said beside a command."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
+    return [[re.sub(r"\s+# .*", "", line) for line in each.splitlines()] for each in blocks]
+
+
+def table_rows(text: str) -> list[tuple[int, list[str], list[str]]]:
+    """Of each row of each table: how many cells, which words of code, which numbers."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    return [
+        (
+            line.count("|"),
+            sorted(re.findall(r"`[^`]+`", line)),
+            sorted(re.findall(r"\d[\d.,]*", line)),
+        )
+        for line in prose.splitlines()
+        if line.startswith("|")
+    ]
+
+
+def headings(text: str) -> list[int]:
+    return [
+        len(each)
+        for each in re.findall(r"^(#+) ", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    ]
+
+
+def test_the_chinese_readme_is_in_step_with_the_english_one() -> None:
+    chinese = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    assert headings(chinese) == headings(README)
+    assert code_blocks(chinese) == code_blocks(README)
+    assert table_rows(chinese) == table_rows(README)
+    # Chinese puts words in another order, and says of two what English says of one.
+    links, code = r"\]\(([^)]+)\)", r"`[^`\n]+`"
+    assert set(re.findall(links, chinese)) - {"README.md"} == set(re.findall(links, README)) - {
+        "README.zh-CN.md"
+    }
+    assert set(re.findall(code, chinese)) == set(re.findall(code, README))
+
+
 def test_every_make_target_in_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
     mentioned = set(
