@@ -14,7 +14,7 @@ from ollama_tools.cli.output import Output
 from ollama_tools.declared import choice
 from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
-from ollama_tools.settings.targets import Target
+from ollama_tools.settings.targets import Gpu, Target
 from ollama_tools.wanted.wish import Wish
 
 if TYPE_CHECKING:
@@ -488,6 +488,14 @@ def render(
             rich_help_panel="Settings, with --target",
         ),
     ] = None,
+    gpu: Annotated[
+        Gpu | None,
+        typer.Option(
+            "--gpu",
+            help="Whose cards the container of --target compose gets; nvidia if absent.",
+            rich_help_panel="Settings, with --target",
+        ),
+    ] = None,
 ) -> ExitCode | None:
     """Print a Modelfile, or a server's settings; nothing is asked of any server."""
     from ollama_tools.cli.documents import RenderAllJson, RenderJson
@@ -507,9 +515,9 @@ def render(
             "name one, as in render UD-Q4_K_XL",
         )
     if target is not None:
-        _render_settings(output, target, settings, said.get("context"), ollama_version)
+        _render_settings(output, target, settings, said.get("context"), ollama_version, gpu)
         return None
-    if settings or ollama_version is not None:
+    if settings or ollama_version is not None or gpu is not None:
         raise UsageError("a Modelfile carries no settings of a server", "add --target systemd")
     catalog = load_catalog()
     if everything and directory is None:
@@ -559,6 +567,7 @@ def _render_settings(
     settings: dict[str, Any],
     context: str | None,
     ollama_version: str | None,
+    gpu: Gpu | None,
 ) -> None:
     from ollama_tools.cli.documents import RenderTargetJson
     from ollama_tools.devstral.context import parse_context
@@ -570,6 +579,6 @@ def _render_settings(
         settings["context"] = parse_context(context)
     wanted = ServerSettings(**settings)
     version = None if ollama_version is None else require_supported(ollama_version)
-    text = render_settings(wanted, target, version=version)
+    text = render_settings(wanted, target, version=version, gpu=gpu)
     document = RenderTargetJson(target=target.value, environment=environment(wanted), text=text)
     output.result(document, text.split("\n"), None)

@@ -40,12 +40,21 @@ class Target(StrEnum):
     LAUNCHD = "launchd"
 
 
+class Gpu(StrEnum):
+    """Whose cards a container gets."""
+
+    NVIDIA = "nvidia"
+    AMD = "amd"
+    NONE = "none"
+
+
 def render_settings(
     settings: ServerSettings,
     target: Target,
     *,
     version: Version | None = None,
     templates: Path = TEMPLATES,
+    gpu: Gpu | None = None,
 ) -> str:
     """Settings as the file that a starter reads.
 
@@ -54,10 +63,16 @@ def render_settings(
         target: What starts the server.
         version: The server's version; None for the newest that the tests ran on.
         templates: Where the templates of this package lie on the server's machine.
+        gpu: Whose cards a container gets; None for NVIDIA's. What is no container sees all.
 
     Raises:
         UsageError: A server of that version cannot have the settings, or the starter cannot.
     """
+    if gpu is not None and target is not Target.COMPOSE:
+        raise UsageError(
+            f"{target.value} starts no container, and its server sees every card",
+            "leave out --gpu, or use --target compose",
+        )
     version = version or TESTED_SERVER
     require_possible(settings, version)
     if target is not Target.COMPOSE:
@@ -68,7 +83,7 @@ def render_settings(
         case Target.ENV:
             lines = _env(settings, templates)
         case Target.COMPOSE:
-            lines = _compose(settings, version, templates)
+            lines = _compose(settings, version, templates, gpu or Gpu.NVIDIA)
         case Target.LAUNCHD:
             lines = _launchd(settings, templates)
     return "\n".join(lines)
@@ -93,7 +108,9 @@ def _env(settings: ServerSettings, templates: Path) -> Iterator[str]:
         yield f"{variable}={value}"
 
 
-def _compose(settings: ServerSettings, version: Version, templates: Path) -> Iterator[str]:
+def _compose(
+    settings: ServerSettings, version: Version, templates: Path, gpu: Gpu
+) -> Iterator[str]:
     import yaml
 
     url = urlsplit(resolve_host(settings.host))
@@ -104,18 +121,13 @@ def _compose(settings: ServerSettings, version: Version, templates: Path) -> Ite
     if TEMPLATE_FILE in variables:
         volumes.append(f"{templates}:{_CONTAINER_TEMPLATES}:ro")
     service = {
-        "image": f"ollama/ollama:{version}",
+        # AMD's libraries are in an image of their own (Ollama's documentation, docs/docker).
+        "image": f"ollama/ollama:{version}{'-rocm' if gpu is Gpu.AMD else ''}",
         "restart": "unless-stopped",
         "ports": [f"{_published(settings.host, url.hostname)}{url.port}:{_CONTAINER_PORT}"],
         "environment": variables,
         "volumes": volumes,
-        "deploy": {
-            "resources": {
-                "reservations": {
-                    "devices": [{"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]
-                }
-            }
-        },
+        **_reserved(gpu),
     }
     document: dict[str, object] = {"services": {"ollama": service}}
     if settings.models is None:
@@ -126,6 +138,18 @@ def _compose(settings: ServerSettings, version: Version, templates: Path) -> Ite
     # A dollar sign stands before a variable.
     text = yaml.safe_dump(document, sort_keys=False, width=100).replace("$", "$$")
     yield text.rstrip("\n")
+
+
+def _reserved(gpu: Gpu) -> dict[str, object]:
+    """What gives a container its cards: a reservation, or for AMD the driver's own devices."""
+    match gpu:
+        case Gpu.NVIDIA:
+            cards = {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+            return {"deploy": {"resources": {"reservations": {"devices": [cards]}}}}
+        case Gpu.AMD:
+            return {"devices": ["/dev/kfd", "/dev/dri"]}
+        case Gpu.NONE:
+            return {}
 
 
 def _mounted(models: Path | None) -> str:
