@@ -107,7 +107,7 @@ def require_player() -> None:
     if importlib.util.find_spec("pygame") is None:
         raise UsageError(
             "pygame is not installed, without which no game can be tried",
-            "pip install 'devstral-ollama[tasks]'",
+            "pip install pygame-ce, or this package with its extra: pip install '.[tasks]'",
         )
     require_sandbox()
 

@@ -56,6 +56,7 @@ def test_it_has_types_templates_prompts_and_modelfiles(installed: Path) -> None:
     package = installed / "ollama_tools"
     assert (package / "py.typed").is_file()
     assert (package / "lint" / "prompts" / "v13.txt").is_file()
+    assert (package / "checks" / "prompts" / "flappy-bird.txt").is_file()
     assert (package / "modelfiles" / "templates" / "v13.gotmpl").is_file()
     assert (package / "modelfiles" / "devstral-small-2507.Modelfile").is_file()
 
