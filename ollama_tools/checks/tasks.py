@@ -42,6 +42,9 @@ _MOST_ANSWER = 1 << 20
 _SEED = 3407
 """As the guide has it."""
 
+_REPORT = "report.json"
+_KEPT = ("prompt.txt", "answer.md", "game.py", "frame.png", _REPORT)
+
 _PLAYER = "ollama_tools.checks.game_player"
 _FENCE = re.compile(r"^ {0,3}(?P<marks>`{3,}|~{3,})[ \t]*(?P<word>[^\s`]*)[^\n`]*$", re.MULTILINE)
 _PYTHON = ("python", "py", "python3", "pygame")
@@ -120,7 +123,7 @@ def run_task(server: Server, name: str, prompt: str, folder: Path, progress: Pro
         name: The model.
         prompt: What it is asked.
         folder: Where prompt, answer, program, picture and report are kept; what an earlier run
-            kept there is replaced.
+            kept there is replaced, and nothing else.
         progress: Hears of the steps.
 
     Raises:
@@ -139,15 +142,15 @@ def run_task(server: Server, name: str, prompt: str, folder: Path, progress: Pro
         "answer", Status.PASS, f"{len(answer)} characters, {done or 'whole'}", seconds=asked
     )
     report = Report(name, server.url, server.version(), (said, *verdict.checks))
-    files: dict[str, bytes | None] = {
-        "prompt.txt": f"{prompt}\n".encode(),
-        "answer.md": answer.encode(errors="replace"),
-        "game.py": verdict.program.encode(errors="replace") or None,
-        "frame.png": verdict.picture,
-        "report.json": json.dumps({**report.as_json(), "runs": verdict.seen}, indent=2).encode(),
-    }
+    contents = (
+        f"{prompt}\n".encode(),
+        answer.encode(errors="replace"),
+        verdict.program.encode(errors="replace") or None,
+        verdict.picture,
+        json.dumps({**report.as_json(), "runs": verdict.seen}, indent=2).encode(),
+    )
     try:
-        for each, content in files.items():
+        for each, content in zip(_KEPT, contents, strict=True):
             (folder / each).unlink(missing_ok=True)
             if content is not None:
                 (folder / each).write_bytes(content)
@@ -163,10 +166,16 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        there = {each.name for each in folder.iterdir()} & {*_KEPT}
     except OSError as error:
         raise FileProblem(
             f"cannot write into {folder}: {error.strerror}", "name another folder by --task-dir"
         ) from error
+    if there and _REPORT not in there:
+        raise FileProblem(
+            f"{folder} has a {sorted(there)[0]} that no earlier run has kept there",
+            "name an empty folder by --task-dir",
+        )
 
 
 def _ask(server: Server, name: str, prompt: str, progress: Progress) -> tuple[str, str]:

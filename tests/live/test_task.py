@@ -85,6 +85,11 @@ def test_a_model_that_writes_no_game_fails_and_the_other_prompt_is_asked(
     assert done.returncode == 2
     assert "cannot write into /proc/x" in done.stderr
     assert "another folder by --task-dir" in done.stderr
+    (tmp_path / "game.py").write_text("mine")
+    done = run_cli(*task, str(tmp_path), "-q", server=bed.url)
+    assert done.returncode == 2
+    assert "a game.py that no earlier run has kept" in done.stderr
+    assert (tmp_path / "game.py").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

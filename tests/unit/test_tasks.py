@@ -99,6 +99,24 @@ def test_one_block_is_found_however_it_is_fenced(
     assert (first.id, first.status == "pass") == ("one-block", blocks == 1)
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "(" * 1_000_000,
+        "[" * 90 + "]" * 90 + "\n" + "-" * 500_000 + "1",
+        "a" + ".b" * 200_000,
+        "x = " + "1 + " * 100_000 + "1",
+        "if x:\n" + "".join(f"{' ' * n}if x:\n" for n in range(1, 150)),
+        "\0import pygame",
+        "'" + "x" * 1_000_000,
+        "\ud800 = 1",
+    ],
+)
+def test_a_text_that_no_parser_likes_is_no_program(program: str) -> None:
+    (*_, last) = judge(answer(f"{program}\n"), Silence()).checks
+    assert (last.id, last.status) in {("parses", "fail"), ("pygame", "fail")}
+
+
 def test_without_pygame_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
