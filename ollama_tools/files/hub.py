@@ -263,8 +263,8 @@ def download(
 ) -> Path:
     """Bring a file into huggingface_hub's cache; what is there already is not fetched again.
 
-    What comes by plain HTTP goes on where an earlier run stopped. What comes through Xet begins
-    anew: hf-xet writes its pieces in any order, and keeps none of them (1.8.0).
+    What comes by plain HTTP goes on where an earlier run stopped. What comes through Xet does so as
+    far as hf-xet has kept chunks of it (``HF_XET_CHUNK_CACHE_SIZE_BYTES``), which was not tried.
 
     Args:
         file: The file.
