@@ -15,9 +15,9 @@ from tests.testbed.models import devstral_repositories
 
 @pytest.fixture(scope="session")
 def hosts() -> Iterator[Hosts]:
-    """Three hosts; a test that changes one resets it, before or after."""
+    """Three hosts, one of Debian 13; a test that changes one resets it, before or after."""
     # A real quant takes 14 GiB and is refused where they are not free; none of it is really used.
-    with Hosts(3, disk="64g") as bed:
+    with Hosts(3, disk="64g", suites={"gpu3": "trixie"}) as bed:
         yield bed
 
 

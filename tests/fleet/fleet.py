@@ -113,23 +113,67 @@ def collections_path() -> Path:
     return place
 
 
-def wheels() -> Path:
-    """The package's wheel and all that it needs: what a host without an index is given."""
+PYTHONS = ("3.11", "3.13")
+"""Those of the hosts: Debian 12 and 13."""
+
+_PIP = "pip==26.3"
+
+
+def wheels(pythons: Sequence[str] = PYTHONS) -> Path:
+    """What a host without an index is given: the wheel house that the collection makes.
+
+    Args:
+        pythons: The versions of Python that it is for.
+    """
+    place = Path(tempfile.mkdtemp(prefix="devstral-wheels-")) / "wheels"
+    done = make_wheels(place, pythons)
+    assert done.code == 0, done.output
+    return place
+
+
+def make_wheels(place: Path, pythons: Sequence[str]) -> Run:
+    """Let the collection make a wheel house, out of the locked wheels and the package as it is."""
+    from_here = Path(tempfile.mkdtemp(prefix="devstral-links-"))
+    for folder in (_package(), *map(_locked, pythons)):
+        for wheel in folder.iterdir():
+            (from_here / wheel.name).unlink(missing_ok=True)
+            (from_here / wheel.name).symlink_to(wheel)
+    return run_playbook(
+        "devstral.ollama.wheels",
+        place=place.parent,
+        variables={
+            "devstral_tools_wheels": str(place),
+            "devstral_wheels_pythons": list(pythons),
+            "devstral_wheels_from": str(from_here),
+        },
+        environment={"PIP_NO_INDEX": "1"},
+    )
+
+
+@cache
+def _package() -> Path:
+    """The package's own wheel, as it is now."""
+    place = Path(tempfile.mkdtemp(prefix="devstral-package-"))
+    build = ("--no-deps", "--no-build-isolation")
+    _run(_BIN / "pip", "wheel", "--quiet", *build, "--wheel-dir", place, ROOT)
+    return place
+
+
+def _locked(python: str) -> Path:
+    """The wheels of the locked dependencies for a version of Python, and a pip."""
     import hashlib
 
     lock = ROOT / "requirements" / "run.txt"
     mark = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
+    machines = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(34, 16, -1)]
+    target = (f"--python-version={python}", "--implementation=cp", *machines)
 
     def download(place: Path) -> None:
-        _run(_BIN / "pip", "wheel", "--quiet", "--require-hashes", "-w", place, "-r", lock)
+        pip = (_BIN / "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:")
+        _run(*pip, *target, "--require-hashes", "--requirement", lock, "--dest", place)
+        _run(*pip, _PIP, "--dest", place)
 
-    needed = cached(f"wheels/{mark}", download)
-    place = Path(tempfile.mkdtemp(prefix="devstral-wheels-"))
-    shutil.copytree(needed, place, dirs_exist_ok=True)
-    # The package itself is as it is now, whatever the cache holds.
-    build = ("--no-deps", "--no-build-isolation")
-    _run(_BIN / "pip", "wheel", "--quiet", *build, "--wheel-dir", place, ROOT)
-    return place
+    return cached(f"wheels/{mark}-{python}", download)
 
 
 def _environment(place: Path, **more: str) -> dict[str, str]:
@@ -263,6 +307,10 @@ class Fleet:
     def want(self, **wish: Any) -> None:
         """Say something else of the model that is wanted."""
         self.variables["devstral_model"] = {**self.variables["devstral_model"], **wish}
+
+    def serve(self, path: Path) -> str:
+        """The URL by which the hosts reach a file."""
+        return self._files.add(path.name, path)
 
     def release(self, version: str) -> dict[str, Any]:
         """The variables that pin a release of the server."""
