@@ -127,7 +127,7 @@ def test_a_roles_defaults_are_those_of_its_argument_spec(role: str) -> None:
 def test_a_role_uses_no_variable_that_it_does_not_declare(role: str) -> None:
     declared = {name for each in ROLE_NAMES for name in argument_spec(each)["options"]}
     # What a role tells those who come after it.
-    told = {"devstral_model_result", "ollama_server_gpus"}
+    told = {"devstral_model_result", "devstral_tools_looked", "ollama_server_gpus"}
     for path in (ROLES / role).rglob("*"):
         if path.suffix not in (".yml", ".j2") or path.parent.name == "meta":
             continue

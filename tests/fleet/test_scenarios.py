@@ -130,6 +130,30 @@ def test_a_fresh_install_is_promised_done_and_left_alone(fleet: Fleet, settled: 
     settled[0] = True
 
 
+def test_what_serves_is_checked_after_a_change_and_where_it_was_not_seen_to_pass(
+    converged: Fleet,
+) -> None:
+    def checked(**variables: object) -> set[str]:
+        done = converged.play("site", **variables)
+        assert done.code == 0, done.output
+        assert done.changed() == []
+        return {each.host for each in done.tasks if each.task == "Check what serves"}
+
+    assert checked() == set()
+    assert checked(devstral_smoke_always=True) == set(converged.names)
+    # Whatever a start may have changed: it could have lost its GPU.
+    converged.hosts["gpu1"].run("systemctl restart ollama")
+    # No context holds such a prompt, so only this host's own check can fail.
+    converged.of_host["gpu3"] = {"devstral_smoke_prompt_tokens": 60_000}
+    failed = converged.play("site", "--limit", "gpu3")
+    assert failed.code != 0
+    assert "gpu3 serves what it served before: " in failed.failures()["gpu3"]
+    converged.of_host.clear()
+    assert checked() == {"gpu1", "gpu3"}
+    assert checked() == set()
+    converged.settled = True
+
+
 def test_a_setting_that_changes_means_one_restart(converged: Fleet) -> None:
     before = {each.name: starts(each) for each in converged.hosts.hosts}
     converged.variables["ollama_server_settings"] = {"keep_alive": "45m", "max_queue": 64}

@@ -1,5 +1,6 @@
 # shellcheck shell=sh
-# Prints what a host has for the tools, a line of key=value each; changes nothing.
+# Prints what a host has for the tools, a line of key=value each; changes nothing. Beside them lies
+# what was seen to serve well since the server was started.
 #
 # Arguments: the link that is used, directory of the environments, what they are to be made of (a
 # digest), the Python that makes them (empty: they bring their own), the check.
@@ -50,3 +51,8 @@ for name in "$first" "$second"; do
 done
 echo "state=$state"
 echo "next=$next"
+
+if systemctl is-active --quiet ollama.service 2>/dev/null && [ -e "$places/passed" ]; then
+    start=$(systemctl show ollama.service --property=InvocationID --value)
+    echo "passed=$(sed -n "s/ $start\$//p" "$places/passed" | tr '\n' ' ')"
+fi
