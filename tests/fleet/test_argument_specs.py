@@ -18,6 +18,7 @@ from ollama_tools import __version__
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.model.builds import rollback
 from ollama_tools.model.ensure import ensure_model, smoke
+from ollama_tools.settings.targets import DROP_IN
 from ollama_tools.wanted.wish import Via, WishOptions
 from tests.fleet.fleet import COLLECTION, collections_path
 
@@ -138,6 +139,11 @@ def test_a_role_uses_no_variable_that_it_does_not_declare(role: str) -> None:
 
 def test_the_roles_are_described_as_they_are() -> None:
     assert TARGET.read_text(encoding="utf-8") == markdown(), "run: python -m docs.collection"
+
+
+def test_the_drop_in_is_the_one_that_render_names() -> None:
+    variables = yaml.safe_load((ROLES / "ollama_server" / "vars" / "main.yml").read_text())
+    assert f"{variables['ollama_server__drop_in_directory']}/devstral.conf" == DROP_IN
 
 
 def test_the_collections_version_is_the_packages() -> None:

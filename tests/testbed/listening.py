@@ -9,11 +9,14 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def each_client(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Listen on loopback.
+def each_client(
+    serve: Callable[[socket.socket], None], address: tuple[str, int] = ("127.0.0.1", 0)
+) -> Iterator[int]:
+    """Listen on loopback, or on another address of this machine.
 
     Args:
         serve: Talks to one client, and closes its connection.
+        address: Address and port; port 0 takes a free one.
 
     Yields:
         The port.
@@ -25,7 +28,7 @@ def each_client(serve: Callable[[socket.socket], None]) -> Iterator[int]:
                 client, _ = listening.accept()
                 threading.Thread(target=serve, args=(client,), daemon=True).start()
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(address) as listening:
         threading.Thread(target=accept, daemon=True).start()
         try:
             yield listening.getsockname()[1]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from tests.testbed.listening import each_client
 _PIECE = 65536
 Greet = Callable[[socket.socket], tuple[socket.socket, int]]
 """Makes of a new connection what its bytes are read from, and says to which port they go."""
+_HTTPS = 443
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,14 @@ class Authority:
     context: ssl.SSLContext
 
 
-def new_authority(folder: Path) -> Authority:
-    """Make one; the program ``openssl`` is needed, since Python itself makes no certificates."""
+def new_authority(folder: Path, *names: str) -> Authority:
+    """Make one; the program ``openssl`` is needed, since Python itself makes no certificates.
+
+    Args:
+        folder: An empty directory for its files.
+        *names: More names that the certificate is for.
+    """
+    here = ("IP:127.0.0.1", "DNS:localhost", *(f"DNS:{each}" for each in names))
 
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
@@ -44,7 +51,7 @@ def new_authority(folder: Path) -> Authority:
     openssl(
         *("req", "-x509", *key, "-keyout", "own.key", "-out", "own.pem", "-subj", "/CN=here"),
         *("-CA", "ca.pem", "-CAkey", "ca.key"),
-        *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+        *("-addext", f"subjectAltName={','.join(here)}"),
         *("-addext", "basicConstraints=critical,CA:FALSE"),
     )
     directory = folder / "authorities"
@@ -65,6 +72,27 @@ def tls_before(port: int, authority: Authority) -> Iterator[int]:
 
     with _relay(greet) as own:
         yield own
+
+
+@contextmanager
+def public_hosts(address: str, ports: Mapping[str, int], authority: Authority) -> Iterator[None]:
+    """Stand for hosts of the internet at one address, which their names have to lead to.
+
+    Args:
+        address: An address of this machine, where its port of HTTPS is free.
+        ports: For each name, the plain port at that address that answers in its place.
+        authority: Whose certificate is for these names.
+    """
+
+    asked: dict[object, str] = {}
+    authority.context.sni_callback = lambda near, name, _: asked.update({near: str(name)})
+
+    def greet(client: socket.socket) -> tuple[socket.socket, int]:
+        near = authority.context.wrap_socket(client, server_side=True)
+        return near, ports[asked.pop(near)]
+
+    with _relay(greet, (address, _HTTPS)):
+        yield
 
 
 @contextmanager
@@ -118,20 +146,23 @@ def _read(client: socket.socket, count: int) -> bytes:
 
 
 @contextmanager
-def _relay(greet: Greet) -> Iterator[int]:
+def _relay(greet: Greet, address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[int]:
     def serve(client: socket.socket) -> None:
-        with suppress(OSError, KeyError), client:
+        with suppress(OSError, KeyError, ValueError), client:
             near, port = greet(client)
-            with near, socket.create_connection(("127.0.0.1", port)) as far:
-                threading.Thread(target=pump, args=(near, far), daemon=True).start()
-                pump(far, near)
+            with near, socket.create_connection((address[0], port)) as far:
+                exchange(near, far)
 
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError, ValueError):
-            while piece := source.recv(_PIECE):
-                sink.sendall(piece)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
+    # In one thread: a socket of TLS that two threads use at once mixes up its records.
+    def exchange(near: socket.socket, far: socket.socket) -> None:
+        other = {near: far, far: near}
+        while True:
+            waiting = isinstance(near, ssl.SSLSocket) and near.pending()
+            for source in [near] if waiting else select.select(list(other), [], [])[0]:
+                piece = source.recv(_PIECE)
+                if not piece:
+                    return
+                other[source].sendall(piece)
 
-    with each_client(serve) as port:
+    with each_client(serve, address) as port:
         yield port

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
 from typing import Any
 
@@ -13,8 +15,12 @@ DOCUMENTATION = """
 name: tasks
 type: aggregate
 short_description: Writes what each task did
-description: One line of JSON for each task of each host, in the file of DEVSTRAL_TASKS.
+description: >-
+  One line of JSON for each task of each host, in the file of DEVSTRAL_TASKS. Where
+  DEVSTRAL_INTERRUPT has the end of a task's name, the run is interrupted as by Ctrl-C in its midst.
 """
+
+_INTO_THE_TASK_SECONDS = 0.4
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -24,12 +30,29 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_TYPE = "aggregate"
     CALLBACK_NAME = "tasks"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._interrupt = os.environ.get("DEVSTRAL_INTERRUPT")
+        if self._interrupt:
+            # A terminal interrupts a whole group of processes, and the tests shall not be in it.
+            os.setpgid(0, 0)
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        """A task begins."""
+        if self._interrupt and task.get_name().endswith(self._interrupt):
+            ours = (os.getpgid(0), signal.SIGINT)
+            threading.Timer(_INTO_THE_TASK_SECONDS, os.killpg, ours).start()
+
     def _write(self, kind: str, result: Any) -> None:
-        answer = result.result
+        # Up to 2.18 these were nobody's business.
+        answer, host, task = (
+            getattr(result, name, None) or getattr(result, f"_{name}")
+            for name in ("result", "host", "task")
+        )
         line = {
             "kind": kind,
-            "host": result.host.get_name(),
-            "task": result.task.get_name(),
+            "host": host.get_name(),
+            "task": task.get_name(),
             "at": time.monotonic(),
             "changed": bool(answer.get("changed")),
             "message": str(answer.get("msg") or ""),
