@@ -171,6 +171,15 @@ class ServerSettings:
             metavar="LLAMA_ARG_…=VALUE",
         ),
     )
+    variables: tuple[str, ...] = field(
+        default=(),
+        metadata=_carry(
+            "NAME=VALUE",
+            "any other variable of the server's: HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, "
+            "CUDA_VISIBLE_DEVICES",
+            metavar="NAME=VALUE",
+        ),
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kv_cache_type", parse_kv_type(self.kv_cache_type))
@@ -316,6 +325,7 @@ def _check(settings: ServerSettings) -> None:
         )
     for argument in settings.llama_args:
         _check_llama_argument(argument)
+    _check_variables(settings.variables)
     for variable, value in environment(settings).items():
         if not value.isprintable():
             raise UsageError(f"{variable} cannot contain control characters", "remove them")
@@ -329,6 +339,29 @@ def _check_llama_argument(argument: str) -> None:
         )
     if instead := _TAKEN_ARGUMENTS.get(name):
         raise UsageError(f"{name} cannot be passed on: Ollama sets it itself", instead)
+
+
+def _check_variables(given: tuple[str, ...]) -> None:
+    own = {each.metadata["variable"]: each.name for each in fields(ServerSettings)}
+    names = [each.partition("=")[0] for each in given]
+    for name, each in zip(names, given, strict=True):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=.*", each, re.DOTALL):
+            # What it holds may be a secret.
+            raise UsageError(
+                f"a variable without a name and a value: {name!r}", "as in NO_PROXY=.example.com"
+            )
+        if name in own:
+            raise UsageError(f"{name} has a setting of its own", f"use {own[name]}")
+        if _LLAMA_ARGUMENT.fullmatch(name):
+            raise UsageError(f"{name} is an argument of llama-server", "use llama_args")
+        if names.count(name) > 1:
+            raise UsageError(f"{name} is given more than once", "leave one of them out")
+        if re.search(r"://[^/]*@", each):
+            raise UsageError(
+                f"{name} holds a password, and every account of the machine can read the settings",
+                "give the server a way without one, or write it into a file of root's that "
+                "EnvironmentFile= of a drop-in of yours names",
+            )
 
 
 def require_possible(settings: ServerSettings, version: Version) -> None:
@@ -387,7 +420,7 @@ def _carried(settings: ServerSettings, templates: Path) -> Iterator[_Carried]:
         if value is None or value == ():
             continue
         variable = each.metadata["variable"]
-        if each.name == "llama_args":
+        if each.name in ("llama_args", "variables"):
             for argument in value:
                 name, _, text = argument.partition("=")
                 yield _Carried(each, name, text)

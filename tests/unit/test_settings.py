@@ -48,6 +48,7 @@ def test_every_setting_reaches_its_variable() -> None:
         prune=True,
         dedicated_to="2505",
         llama_args=("LLAMA_ARG_THREADS=8", "LLAMA_ARG_X=a=b"),
+        variables=("HTTPS_PROXY=http://proxy.example:3128", "NO_PROXY=.example,10.0.0.0/8"),
     )
     assert environment(settings, Path("/etc/ollama")) == {
         "OLLAMA_HOST": "0.0.0.0:8080",
@@ -65,6 +66,8 @@ def test_every_setting_reaches_its_variable() -> None:
         "LLAMA_ARG_CHAT_TEMPLATE_FILE": "/etc/ollama/v7.jinja",
         "LLAMA_ARG_THREADS": "8",
         "LLAMA_ARG_X": "a=b",
+        "HTTPS_PROXY": "http://proxy.example:3128",
+        "NO_PROXY": ".example,10.0.0.0/8",
     }
 
 
@@ -99,6 +102,14 @@ def test_a_kv_type_may_come_as_text_in_any_case() -> None:
         ({"llama_args": ("LLAMA_ARG_THREADS",)}, "no argument of llama-server"),
         ({"llama_args": ("LLAMA_ARG_CTX_SIZE=8",)}, "Ollama sets it itself"),
         ({"llama_args": ("LLAMA_ARG_CHAT_TEMPLATE_FILE=/x",)}, "Ollama sets it itself"),
+        ({"variables": ("NO_PROXY",)}, "without a name and a value: 'NO_PROXY'"),
+        ({"variables": ("=x",)}, "without a name and a value"),
+        ({"variables": ("NO PROXY=x",)}, "without a name and a value"),
+        ({"variables": ("OLLAMA_HOST=0.0.0.0",)}, "has a setting of its own"),
+        ({"variables": ("LLAMA_ARG_THREADS=8",)}, "is an argument of llama-server"),
+        ({"variables": ("NO_PROXY=a", "NO_PROXY=b")}, "more than once"),
+        ({"variables": ("HTTPS_PROXY=http://me:pw@proxy:3128",)}, "HTTPS_PROXY holds a password"),
+        ({"variables": ("NO_PROXY=a\nb",)}, "control characters"),
     ],
 )
 def test_the_impossible_is_refused_with_a_reason_and_a_fix(
