@@ -101,11 +101,14 @@ def _nothing(option: Mapping[str, Any]) -> Any:
 
 
 def _access_handed() -> list[str]:
+    # On a command line of Ansible's every number is a text, and the text "0" is not nothing.
+    number = " | default(0) | float"
     return [
         f'{name}: "{{{{ devstral_model_{name}'
         + (f" | default({_ELSEWHERE[name]})" if name in _ELSEWHERE else "")
+        + (number if option["type"] == "float" else "")
         + ' | default(omit, true) }}"'
-        for name in arguments(Access)
+        for name, option in arguments(Access).items()
     ]
 
 

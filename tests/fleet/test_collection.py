@@ -118,6 +118,39 @@ def test_lint_finds_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("machine", "first", "more"),
+    [
+        ("x86_64", "ollama-linux-amd64.tar.zst", "ollama-linux-amd64-rocm.tar.zst"),
+        ("aarch64", "ollama-linux-arm64.tar.zst", "ollama-linux-arm64-jetpack6.tar.zst"),
+    ],
+)
+def test_a_version_alone_names_the_archive_of_the_processor(
+    machine: str, first: str, more: str, tmp_path: Path
+) -> None:
+    said = f"[{{'archive': '{more}', 'sha256': '{'A' * 64}'}}]"
+    given = f"'', '', '0.34.4', 'https://mirror/v0.34.4/', '{machine}'"
+    done = template(f"{said} | devstral.ollama.archives({given}) | to_json", tmp_path)
+    assert done.returncode == 0, done.stdout
+    answer = json.loads(done.stdout.partition("=>")[2])["msg"]
+    found = json.loads(answer) if isinstance(answer, str) else answer
+    assert [each["archive"] for each in found] == [
+        f"https://mirror/v0.34.4/{first}",
+        f"https://mirror/v0.34.4/{more}",
+    ]
+    assert [each["checksum"] for each in found] == [
+        "sha256:https://mirror/v0.34.4/sha256sum.txt",
+        f"sha256:{'a' * 64}",
+    ]
+
+
+def test_a_processor_without_an_archive_is_refused(tmp_path: Path) -> None:
+    given = "'', '', '0.34.4', 'https://mirror', 'riscv64'"
+    done = template(f"[] | devstral.ollama.archives({given})", tmp_path)
+    assert done.returncode != 0
+    assert "no archive for riscv64: set ollama_server_archive" in done.stdout + done.stderr
+
+
 def test_settings_become_a_drop_in(tmp_path: Path) -> None:
     done = template("{'kv_cache_type': 'q4_0'} | devstral.ollama.drop_in('0.34.4')", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -203,8 +236,15 @@ def test_a_model_is_read_as_yaml_has_it(model: str, tmp_path: Path) -> None:
     ("wrong", "why"),
     [
         ({"devstral_model_keep": 1}, "keep 2 or more"),
-        ({"ollama_server_sha256": ""}, "missing or not 64 hexadecimal digits"),
-        ({"ollama_server_sha256": "0123"}, "missing or not 64 hexadecimal digits"),
+        ({"ollama_server_version": ""}, "ollama_server_version is needed"),
+        ({"ollama_server_sha256": ""}, "ollama_server_sha256 is missing: nothing is installed"),
+        ({"ollama_server_sha256": "0123"}, "is '0123', not 64 hexadecimal digits"),
+        ({"ollama_server_archive": "./a.tgz"}, "ollama_server_archive is './a.tgz'; give the name"),
+        ({"ollama_server_archives": [{"archive": "/rocm.tgz"}]},
+         "sha256 of ollama_server_archives[0] is missing"),
+        ({"ollama_server_archives": [{"sha256": "0" * 64}]},
+         "ollama_server_archives[0] has no archive"),
+        ({"ollama_server_archives": "rocm"}, "ollama_server_archives has to be a list"),
         ({"ollama_server_settings": {"kv_cache_type": "q9_9"}}, "q9_9"),
         ({"ollama_server_version": "0.24.0", "ollama_server_settings": {"dedicated_to": "2507"}},
          "no llama-server"),
@@ -226,7 +266,7 @@ def test_a_missing_checksum_is_refused_before_any_host_is_asked(
     given = {key: value for key, value in PINNED.items() if key != "ollama_server_sha256"}
     done = play(playbook, tmp_path, ["gpu1"], **given)
     assert done.returncode != 0
-    assert "ollama_server_sha256" in done.stdout
+    assert "ollama_server_sha256 is missing: nothing is installed" in done.stdout
     assert "UNREACHABLE" not in done.stdout
 
 
