@@ -20,13 +20,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.testbed.hosts", description=__doc__)
     parser.add_argument("--hosts", type=int, default=3, metavar="N", help="how many (default: 3)")
     parser.add_argument("--group", default="ollama", help="their group in the inventory")
+    parser.add_argument(
+        "--ollama",
+        action="append",
+        choices=(NEWEST, OLDEST),
+        help=f"release whose archive is served, repeatable (default: {NEWEST}); {OLDEST} takes "
+        "minutes to build the first time",
+    )
     options = parser.parse_args()
 
     until_interrupted(partial(_serve, options))
 
 
 def _serve(options: argparse.Namespace) -> None:
-    archives = [ollama_archive(version) for version in (NEWEST, OLDEST)]
+    archives = [ollama_archive(version) for version in options.ollama or (NEWEST,)]
     with (
         Hosts(options.hosts, group=options.group, disk="64g") as bed,
         Hub(
