@@ -8,7 +8,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv4Network
@@ -20,7 +20,7 @@ from typing import Self
 import filelock
 
 from tests.testbed.cache import cache_root
-from tests.testbed.hosts.image import ADMIN, ADMIN_ID, base_image
+from tests.testbed.hosts.image import ADMIN, ADMIN_ID, Suite, base_image
 from tests.testbed.hosts.inventory import write_inventory, write_ssh_config
 from tests.testbed.hosts.machine import Host, Setup
 from tests.testbed.hosts.network import Link, free_network
@@ -45,6 +45,7 @@ class Hosts:
         number: How many; they are called ``gpu1``, ``gpu2`` and so on.
         group: The group that the inventory puts them in.
         disk: Size of each host's disk, as mount takes it. It is memory, used as it fills.
+        suites: The release of Debian of single hosts, by name, that are not of the usual one.
 
     Attributes:
         hosts: The hosts.
@@ -60,8 +61,16 @@ class Hosts:
     ssh_config: Path
     place: Path
 
-    def __init__(self, number: int = 3, *, group: str = "ollama", disk: str = "4g") -> None:
+    def __init__(
+        self,
+        number: int = 3,
+        *,
+        group: str = "ollama",
+        disk: str = "4g",
+        suites: Mapping[str, Suite] | None = None,
+    ) -> None:
         self._number = number
+        self._suites = dict(suites or {})
         self._group = group
         self._disk = disk
         self._token = secrets.token_hex(3)
@@ -72,13 +81,17 @@ class Hosts:
         self.hosts = ()
 
     def __enter__(self) -> Self:
-        image = base_image()
+        names = [f"gpu{i + 1}" for i in range(self._number)]
+        images = {
+            name: base_image(self._suites[name]) if name in self._suites else base_image()
+            for name in names
+        }
         self.place = Path(tempfile.mkdtemp(prefix="devstral-hosts-"))
         self._guard = self._start_guard()
         try:
             # Others that start now would find the same network free; it is not for long.
             with filelock.FileLock(cache_root() / "hosts-network.lock"):
-                self._set_up(image, free_network())
+                self._set_up(images, free_network())
             self._all(Host.start)
         except BaseException:
             self._close()
@@ -105,15 +118,17 @@ class Hosts:
         """
         self._all(Host.reset, hosts)
 
-    def _set_up(self, image: Path, network: IPv4Network) -> None:
+    def _set_up(self, images: Mapping[str, Path], network: IPv4Network) -> None:
         self.controller = str(network[1])
         self.inventory = self.place / "inventory.yml"
         self.ssh_config = self.place / "ssh_config"
         self._key = self.place / "key"
         known = self.place / "known_hosts"
         _make_key(self._key)
-        addresses = {f"gpu{i + 1}": str(network[_FIRST + i]) for i in range(self._number)}
-        self.hosts = tuple(self._host(image, name, address) for name, address in addresses.items())
+        addresses = {name: str(network[_FIRST + i]) for i, name in enumerate(images)}
+        self.hosts = tuple(
+            self._host(images[name], name, address) for name, address in addresses.items()
+        )
         known.write_text(
             "".join(
                 f"{host.name},{host.address} {self._host_key(host.name).read_text()}"

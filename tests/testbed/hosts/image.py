@@ -1,4 +1,4 @@
-"""The disk that every host starts from: a small Debian 12 with systemd and sshd."""
+"""The disks that hosts start from: a small Debian 12 or 13 with systemd and sshd."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 from tests.testbed import toolchain
 from tests.testbed.cache import cached
@@ -18,7 +20,9 @@ ADMIN = "admin"
 ADMIN_ID = 1000
 """User and group id of :data:`ADMIN`."""
 
-_SUITE = "bookworm"
+Suite = Literal["bookworm", "trixie"]
+"""Debian 12, whose Python is 3.11, or Debian 13 with 3.13."""
+
 _PACKAGES = (
     "ca-certificates",
     "dbus",
@@ -55,18 +59,21 @@ _PROGRAMS = {
 }
 
 
-def base_image() -> Path:
+def base_image(suite: Suite = "bookworm") -> Path:
     """Returns the root directory of the image, made when the cache does not have it.
 
     Nobody may write to it: hosts lay a file system of their own over it.
+
+    Args:
+        suite: The release of Debian.
 
     Raises:
         BuildError: When it cannot be made here; never a skipped test.
     """
     _prerequisites()
-    recipe = repr((_SUITE, _PACKAGES, _SETUP))
+    recipe = repr((suite, _PACKAGES, _SETUP))
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    return cached(f"hosts-{_SUITE}-{digest}", _make) / "root"
+    return cached(f"hosts-{suite}-{digest}", partial(_make, suite)) / "root"
 
 
 def _prerequisites() -> None:
@@ -88,8 +95,8 @@ def _prerequisites() -> None:
         toolchain.run(install, log="hosts-apt", env=quiet)
 
 
-def _make(into: Path) -> None:
-    say("making the hosts' base image (one to two minutes)")
+def _make(suite: Suite, into: Path) -> None:
+    say(f"making the hosts' base image, {suite} (one to two minutes)")
     root = into / "root"
     # In a mount namespace of its own: an interrupted debootstrap leaves /proc mounted in there,
     # and what clears up after it would follow.
@@ -98,22 +105,26 @@ def _make(into: Path) -> None:
         "debootstrap",
         "--variant=minbase",
         f"--include={','.join(_PACKAGES)}",
-        _SUITE,
+        suite,
         root,
-        *_mirror(),
+        *_mirror(suite),
     ]
     toolchain.run([*alone, *bootstrap], log="hosts-image", env=_proxy())
     setup: list[str | Path] = [*alone, "chroot", root, "/bin/sh", "-c", _SETUP]
     toolchain.run(setup, log="hosts-image-setup", env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
 
 
-def _mirror() -> list[str]:
-    """The mirror that this machine's apt has the suite from; none leaves it to debootstrap."""
+def _mirror(suite: Suite) -> list[str]:
+    """The mirror that this machine's apt has a suite from; none leaves it to debootstrap.
+
+    A mirror of Debian has all suites, so that of another one serves, where apt has not this one.
+    """
+    found: dict[str, str] = {}
     for line in _ask_apt("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)"):
         address, _, release = line.partition(" ")
-        if release == _SUITE and address.startswith(("http://", "https://", "file:")):
-            return [address]
-    return []
+        if address.startswith(("http://", "https://", "file:")):
+            found.setdefault(release, address)
+    return [found[each] for each in (suite, *get_args(Suite)) if each in found][:1]
 
 
 def _proxy() -> dict[str, str]:
