@@ -82,7 +82,8 @@ class ActionModule(ActionBase):
         if answer["stdout"].strip():
             other = _read(answer["stdout"])
             return {**result, "failed": True, "msg": _told(other), "holder": other}
-        self._keep(token, me, main)
+        if not self._keep(token, me, main):
+            return {**result, "failed": True, "msg": "nothing could be started to keep the lock"}
         return {**result, "holder": me}
 
     def _hold(self, token, holder, dead="", seconds=LEASE):
@@ -94,8 +95,12 @@ class ActionModule(ActionBase):
     def _keep(self, token, holder, main):
         """Renew the lock in a process of its own until the run is over, then give it back."""
         started = _started(main)
+        ready, tell = os.pipe()
         if os.fork():
-            return
+            os.close(tell)
+            with os.fdopen(ready, "rb") as told:
+                # Before that, what ends this worker would end the other process as well.
+                return told.read(1) == b"."
         code = 1
         try:
             os.setsid()
@@ -105,6 +110,7 @@ class ActionModule(ActionBase):
             display = Display()
             display.verbosity, display._final_q = 0, None
             gc.freeze()
+            os.write(tell, b".")
             _close_pipes()
             while _is_running(main, started):
                 _wait(_RENEWAL_SECONDS, lambda: not _is_running(main, started))
