@@ -17,7 +17,7 @@ from ollama_tools.model.builds import rollback
 from ollama_tools.model.ensure import plan_for, smoke
 from ollama_tools.model.leftovers import remove_model
 from ollama_tools.model.listing import list_models
-from ollama_tools.model.status import model_status, settings_differences
+from ollama_tools.model.status import model_status, names_differences, settings_differences
 from ollama_tools.model.steps import Policy
 from ollama_tools.server.client import Server
 from ollama_tools.server.process import find_server_process
@@ -49,6 +49,7 @@ __all__ = [
     "list_models",
     "load_catalog",
     "model_status",
+    "names_differences",
     "offline_facts",
     "parse_reference",
     "plan_for",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+from ollama_tools.checks.result import Status
+from ollama_tools.checks.vouching import judge_weights
 from ollama_tools.errors import ServerError
 from ollama_tools.lint.finding import Finding, FindingJson
 from ollama_tools.lint.judge import each_model, lint_shown
+from ollama_tools.model.builds import builds_of, settled_models
 from ollama_tools.model.ensure import Wanted, compare_with
 from ollama_tools.model.modelfile import Difference, DifferenceJson
 from ollama_tools.model.published import Publisher
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.client import Server
+from ollama_tools.server.client import InstalledModel, Server, find_model, shown_or_broken
+from ollama_tools.server.names import full_name, own_name, same_name
 from ollama_tools.server.origin import Origin, OriginJson
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.shown import Shown
@@ -206,6 +210,41 @@ def _upstream(spec: Spec, shown: Shown | None, publisher: Publisher) -> Upstream
         since=newest.since.isoformat() if newest.since else None,
         same=None if serving is None or newest.sha256 is None else serving == newest.sha256,
     )
+
+
+def names_differences(server: Server, but: str | None = None) -> tuple[Difference, ...]:
+    """What the names that this package made have otherwise than their builds vouch for.
+
+    Args:
+        server: The server.
+        but: A name that is compared with a wish already; None for no such name.
+
+    Returns:
+        Names that are gone while their builds are there, that stand for none of them, or for one
+        that has other weights or settings than its name vouches for.
+    """
+    models = settled_models(server)
+    found = []
+    for name in sorted({own.public for each in models if (own := own_name(each.name))}):
+        if but is not None and same_name(name, but):
+            continue
+        builds = builds_of(models, name)
+        if builds and (saw := _unlike_its_build(server, models, name)):
+            wanted = next((each.name for each in builds if each.served), builds[0].name)
+            found.append(Difference(full_name(name), saw, wanted))
+    return tuple(found)
+
+
+def _unlike_its_build(server: Server, models: Sequence[InstalledModel], name: str) -> str | None:
+    if find_model(list(models), name) is None:
+        return "gone"
+    shown = shown_or_broken(server, name)
+    if isinstance(shown, ServerError):
+        return shown.what
+    if shown is None:
+        return "gone"
+    status, saw, _ = judge_weights(shown, models, name)
+    return saw if status is Status.FAIL else None
 
 
 def settings_differences(server: Server, wanted: Mapping[str, str]) -> tuple[Difference, ...]:

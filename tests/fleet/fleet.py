@@ -27,6 +27,7 @@ MODEL = "devstral:agent"
 """The public name, the same for every quant, as a fleet's clients want it."""
 
 _BIN = Path(sys.executable).parent
+_TASKS = "tasks.jsonl"
 
 
 def overtaking(build: str) -> str:
@@ -203,12 +204,32 @@ def run_playbook(
         variables: Extra variables.
         environment: Environment variables over those of this process.
     """
-    log = place / "tasks.jsonl"
+    started = time.monotonic()
+    process = start_playbook(
+        playbook, *options, place=place, variables=variables, environment=environment
+    )
+    with process:
+        try:
+            output, _ = process.communicate(timeout=900)
+        except BaseException:
+            process.kill()
+            raise
+    return Run(process.returncode, output, tasks_of(place), time.monotonic() - started)
+
+
+def start_playbook(
+    playbook: str,
+    *options: str,
+    place: Path,
+    variables: Mapping[str, object],
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """The same, without waiting for its end."""
+    log = place / _TASKS
     log.unlink(missing_ok=True)
     log.touch()
     extra = ["--extra-vars", json.dumps(variables)] if variables else []
-    started = time.monotonic()
-    done = subprocess.run(
+    return subprocess.Popen(
         [str(_BIN / "ansible-playbook"), playbook, *extra, *options],
         env=_environment(
             place,
@@ -219,18 +240,18 @@ def run_playbook(
             DEVSTRAL_TASKS=str(log),
             **(environment or {}),
         ),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        timeout=900,
+        # An interrupt of it is one of it alone.
+        start_new_session=True,
     )
-    lines = log.read_text(encoding="utf-8").splitlines()
-    return Run(
-        done.returncode,
-        done.stdout + done.stderr,
-        tuple(Task(**json.loads(each)) for each in lines),
-        time.monotonic() - started,
-    )
+
+
+def tasks_of(place: Path) -> tuple[Task, ...]:
+    """What the tasks of the run there did so far."""
+    lines = (place / _TASKS).read_text(encoding="utf-8").splitlines()
+    return tuple(Task(**json.loads(each)) for each in lines)
 
 
 def answer_of(
@@ -331,9 +352,24 @@ class Fleet:
             *options: Options of ansible-playbook.
             **variables: Extra variables.
         """
+        return run_playbook(*self._asked(playbook, options), place=self._place, variables=variables)
+
+    def start(
+        self, playbook: str, *options: str, place: Path, **variables: object
+    ) -> subprocess.Popen[str]:
+        """The same beside others, without waiting for its end.
+
+        Args:
+            playbook: See :meth:`play`.
+            *options: Options of ansible-playbook.
+            place: A directory for what is noted of the run.
+            **variables: Extra variables.
+        """
+        return start_playbook(*self._asked(playbook, options), place=place, variables=variables)
+
+    def _asked(self, playbook: str, options: Sequence[str]) -> list[str]:
         name = playbook if "/" in playbook else f"devstral.ollama.{playbook}"
-        where = ("--inventory", str(self._inventory()))
-        return run_playbook(name, *where, *options, place=self._place, variables=variables)
+        return [name, "--inventory", str(self._inventory()), *options]
 
     def module(self, host: str, module: str, /, **options: object) -> dict[str, Any]:
         """What a module answers on a host."""

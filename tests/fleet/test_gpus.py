@@ -117,9 +117,7 @@ def test_a_driver_that_comes_after_the_role_is_let_in(fleet: Fleet, host: Host, 
     assert done.changed() == [RESTART, f"{ROLE} : Restart Ollama"]
     found = ", ".join(sorted(FILES))
     assert done.of("gpu1", REPORT).message == f"GPUs: {found}"
-    assert done.of("gpu1", RESTART).message == (
-        f"The running server is of this release and lacks {found}"
-    )
+    assert done.of("gpu1", RESTART).message == (f"the running server lacks {found}")
     assert opened(host, *FILES) == {"ENXIO", "ENODEV"}
 
 

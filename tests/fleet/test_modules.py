@@ -232,6 +232,36 @@ def test_a_revision_pins_the_weights(module: Module, hub: Hub, wish: dict[str, A
     assert seen["asked"]["revision"] == pinned.id
 
 
+def test_a_name_of_before_that_its_build_does_not_vouch_for_is_told(
+    module: Module, server: Server, wish: dict[str, Any]
+) -> None:
+    module("devstral_model", **wish)
+    before = {**wish, "name": "devstral:before"}
+    build = module("devstral_model", **before)["build"]
+    asked = {key: wish[key] for key in wish if key != "check"}
+    seen = module("devstral_model_info", **asked)
+    assert (seen["drifted"], seen["names_differences"]) == (False, [])
+
+    edit = {"model": "devstral:before", "from": build, "parameters": {"num_ctx": 2048}}
+    server.create(edit, lambda *_: None)
+    seen = module("devstral_model_info", **asked)
+    [told] = seen["names_differences"]
+    assert (seen["drifted"], told["field"], told["wanted"]) == (True, "devstral:before", build)
+    assert told["found"].endswith(
+        "is none of its 1 builds: the name was changed after its creation"
+    )
+    # Where it is asked for, it is compared with that.
+    seen = module("devstral_model_info", **{**asked, "name": "devstral:before"})
+    assert seen["names_differences"] == []
+    assert [each["field"] for each in seen["differences"]] == ["parameter num_ctx", "build"]
+
+    server.delete("devstral:before")
+    seen = module("devstral_model_info", **asked)
+    assert seen["names_differences"] == [
+        {"field": "devstral:before", "found": "gone", "wanted": build}
+    ]
+
+
 def test_a_parameter_is_the_same_in_every_form_of_yaml(
     module: Module, wish: dict[str, Any]
 ) -> None:

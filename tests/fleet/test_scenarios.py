@@ -181,8 +181,13 @@ def test_a_kv_type_edited_by_hand_is_found_and_mended(converged: Fleet) -> None:
     host.run("systemctl daemon-reload && systemctl restart ollama")
     drift = converged.play("drift")
     assert drift.code != 0
-    assert drift.failures() == {"gpu2": "OLLAMA_KV_CACHE_TYPE: q4_0 instead of q8_0"}
-    assert drift.changed() == []
+    setting = 'Environment="OLLAMA_KV_CACHE_TYPE={}"'
+    assert drift.failures() == {
+        "gpu2": f"{DROP_IN} has {setting.format('q4_0')} and lacks {setting.format('q8_0')}; "
+        "the running server lacks OLLAMA_KV_CACHE_TYPE=q8_0; "
+        "OLLAMA_KV_CACHE_TYPE: q4_0 instead of q8_0"
+    }
+    assert environment(host)["OLLAMA_KV_CACHE_TYPE"] == "q4_0"
     converged.converge("--limit", "gpu2")
     assert environment(host)["OLLAMA_KV_CACHE_TYPE"] == "q8_0"
     assert converged.play("drift").code == 0

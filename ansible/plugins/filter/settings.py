@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ansible.errors import AnsibleFilterError
@@ -116,6 +119,98 @@ def difference(found):
     return f"{found['field']}: {found['found'] or 'none'} instead of {found['wanted'] or 'none'}"
 
 
+_SECRET = re.compile(
+    r"(?i)(\b\w*(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)\w*=)[^\s\"']+|(://)[^@/\s\"']+(?=@)"
+)
+_SHOWN_LINES = 4
+
+
+def without_secrets(text):
+    """Words of a file, with what nobody should read in a log left out."""
+    return _SECRET.sub(lambda found: f"{found[1] or found[2]}…", str(text))
+
+
+def changes(known, *prefixes):
+    """What tasks in check mode would change or refuse, in words.
+
+    Args:
+        known: The variables of a host, with what its tasks have registered.
+        *prefixes: What the registered names begin with.
+    """
+    found = []
+    for name in known:
+        if str(name).startswith(prefixes) and isinstance(known[name], Mapping):
+            found += _changes_of(known[name])
+    return list(dict.fromkeys(found))
+
+
+def _changes_of(result):
+    if isinstance(result.get("results"), list):
+        for each in result["results"]:
+            if isinstance(each, Mapping):
+                yield from _changes_of(each)
+    elif result.get("failed"):
+        yield without_secrets(result.get("msg") or "a task failed")
+    elif result.get("changed"):
+        shown = result.get("diff") or []
+        told = [
+            word
+            for each in (shown if isinstance(shown, list) else [shown])
+            for word in _difference_of(result, each)
+        ]
+        yield from told or [_otherwise(result)]
+
+
+def _difference_of(result, shown):
+    before, after = shown.get("before"), shown.get("after")
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        path = after.get("path") or before.get("path") or result.get("path") or result.get("dest")
+        for key in sorted(set(before) | set(after)):
+            if key != "path" and before.get(key) != after.get(key):
+                found, wanted = (str(each.get(key, "none")) for each in (before, after))
+                yield f"{path}: {key} {found} instead of {wanted}"
+        return
+    path = next(
+        (
+            each
+            for each in (
+                result.get("dest"),
+                result.get("path"),
+                shown.get("before_header"),
+                shown.get("after_header"),
+            )
+            if each
+        ),
+        "a file",
+    )
+    if not before:
+        if after:
+            yield f"{path} is missing"
+        return
+    lines = list(difflib.ndiff(str(before).splitlines(), str(after or "").splitlines()))
+    has = [each[2:].strip() for each in lines if each[0] == "-" and each[2:].strip()]
+    lacks = [each[2:].strip() for each in lines if each[0] == "+" and each[2:].strip()]
+    words = [_few(verb, each) for verb, each in (("has", has), ("lacks", lacks)) if each]
+    yield f"{path} {' and '.join(words) or 'has other blank lines'}"
+
+
+def _few(verb, lines):
+    more = len(lines) - _SHOWN_LINES
+    shown = ", ".join(map(without_secrets, lines[:_SHOWN_LINES]))
+    return f"{verb} {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _otherwise(result):
+    name = result.get("name") or result.get("path") or result.get("dest") or "the host"
+    if "enabled" in result and "state" not in result:
+        return f"{name} is not started at every boot"
+    if result.get("state") == "started":
+        return f"{name} does not run"
+    if isinstance(result.get("msg"), str) and result["msg"]:
+        return without_secrets(result["msg"])
+    return f"{name} is not as it should be"
+
+
 @_answering
 def report(results):
     """The smoke reports of a fleet as one document; a host without one counts as failed."""
@@ -146,6 +241,7 @@ class FilterModule:
     def filters(self):
         """Their names."""
         return {
+            "changes": changes,
             "difference": difference,
             "drop_in": drop_in,
             "environment": variables,
@@ -157,4 +253,5 @@ class FilterModule:
             "template_name": template_name,
             "template_text": template_text,
             "unlike_peers": unlike,
+            "without_secrets": without_secrets,
         }

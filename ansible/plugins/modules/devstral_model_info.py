@@ -115,6 +115,13 @@ differences:
   returned: success
   type: list
   elements: dict
+names_differences:
+  description:
+    - What the other names that have builds have otherwise than these vouch for, each C(field), the
+      name, C(found) and C(wanted), the build.
+  returned: success
+  type: list
+  elements: dict
 settings_differences:
   description: What the process has otherwise than it should, each C(field), C(found), C(wanted).
   returned: success
@@ -157,6 +164,7 @@ def main():
         lint_models,
         list_models,
         model_status,
+        names_differences,
         settings_differences,
     )
 
@@ -179,17 +187,20 @@ def main():
                 if key.startswith(("OLLAMA_", "LLAMA_ARG_"))
             },
             "differences": [],
+            "names_differences": [],
             "settings_differences": [],
         }
+        asked = None
         if given["reference"]:
             status = model_status(server, wish_of(module), progress=Log(module))
-            found = status.as_json()
+            found, asked = status.as_json(), status.name
             result |= {key: found[key] for key in ("build", "weights", "origin", "differences")}
             result["asked"] = {key: given[key] for key in WISH}
+        result["names_differences"] = [each.as_json() for each in names_differences(server, asked)]
         if wanted is not None:
             different = settings_differences(server, wanted)
             result["settings_differences"] = [each.as_json() for each in different]
-    drifted = bool(result["differences"] or result["settings_differences"])
+    drifted = any(result[f"{each}differences"] for each in ("", "names_", "settings_"))
     module.exit_json(changed=False, drifted=drifted, **result)
 
 
