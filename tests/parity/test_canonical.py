@@ -12,7 +12,7 @@ from ollama_tools.errors import ServerError
 from ollama_tools.server.client import Server
 from tests.parity.canonical import CASES, golden, path
 from tests.parity.conversation import Body, from_openai
-from tests.parity.places import Place, Surface, render_body, render_live
+from tests.parity.places import OLLAMA_SURFACES, Place, Surface, render_body, render_live
 from tests.parity.predicates import at_work, expected, refusals
 from tests.parity.reference import reference, tokens
 from tests.testbed.build import OLDEST
@@ -21,12 +21,12 @@ NEWEST_PLACES = [
     Place(carrier, version, surface)
     for carrier in (Carrier.GGUF, Carrier.MODELFILE)
     for version in TokenizerVersion
-    for surface in Surface
+    for surface in OLLAMA_SURFACES
 ]
 OLDEST_PLACES = [
     Place(Carrier.MODELFILE, version, surface, OLDEST)
     for version in TokenizerVersion
-    for surface in Surface
+    for surface in OLLAMA_SURFACES
 ]
 
 # What stands between these places and an exact prompt. Everything else is identical.
