@@ -224,8 +224,9 @@ def command_line(
     if target.serves:
         options.append(Option("--parallel", str(kv.parallel)))
         options += _template(facts.release, target)
+        # The router cuts a section's name, UD- and all that stands before the last hyphen or dot.
+        options.append(Option("--alias", facts.name))
         if target is LlamaTarget.SERVER:
-            options.append(Option("--alias", facts.name))
             options += _listening(str(settings.get("host", _DEFAULT_HOST)), notes)
         notes.append("llama-server has no system prompt of its own: its clients send theirs")
     else:

@@ -310,7 +310,8 @@ def test_a_preset_says_the_same_in_a_section_of_the_public_name() -> None:
         f"{each.flag.lstrip('-')}={'true' if each.value is None else each.value}"
         for each in made.options
     }
-    assert not {"host", "port", "alias"} & said.keys()
+    assert not {"host", "port"} & said.keys()
+    assert said["alias"] == "devstral-small-2507:UD-Q4_K_XL"
 
 
 @pytest.mark.parametrize("path", ["./devstral-2507 #1.gguf", "./devstral-2507;1.gguf"])
