@@ -41,6 +41,9 @@ class Surface(StrEnum):
     TEMPLATE = "/apply-template"
 
 
+LlamaServers = Mapping[TokenizerVersion, Server]
+"""A llama-server for each format: it has one template for all that it serves."""
+
 OLLAMA_SURFACES = (Surface.NATIVE, Surface.OPENAI)
 
 
@@ -92,6 +95,7 @@ def parity_llama_server(
         root: Where the server keeps what it has.
         template: File of the Jinja; None for the complete form of ours.
     """
+    root.mkdir(parents=True, exist_ok=True)
     model = root / f"{version.value}.gguf"
     write_miniature(
         model, layers=1, heads=1, kv_heads=1, name=version.value, script=Script(form=version.value)
@@ -106,6 +110,17 @@ def parity_llama_server(
         Server(bed.url) as server,
     ):
         yield server
+
+
+@contextmanager
+def parity_llama_servers(root: Path) -> Iterator[LlamaServers]:
+    """A llama-server for each format, with the complete form of our Jinja."""
+    v13, v7 = TokenizerVersion.V13, TokenizerVersion.V7
+    with (
+        parity_llama_server(v13, root / v13.value) as one,
+        parity_llama_server(v7, root / v7.value) as other,
+    ):
+        yield {v13: one, v7: other}
 
 
 @contextmanager
