@@ -141,11 +141,23 @@ def create(
 @command(commands, "smoke", panel=MODELS)
 def smoke(
     output: Output,
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="A model on the server, or UD-Q4_K_XL and the like."),
-    ],
     access: AccessOptions,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A model on the server, or UD-Q4_K_XL and the like; a llama-server's only model "
+            "may be left out.",
+        ),
+    ] = None,
+    llama_server: Annotated[
+        str | None,
+        typer.Option(
+            "--llama-server",
+            metavar="URL",
+            help="Ask llama.cpp's own server instead of Ollama, as in http://127.0.0.1:8080.",
+        ),
+    ] = None,
     release: Annotated[str | None, field_option(Wish, "release")] = None,
     prompt_tokens: Annotated[int | None, _prompt_tokens()] = None,
     log: Annotated[
@@ -200,15 +212,21 @@ def smoke(
             raise UsageError(
                 "--task asks none of the other checks", "leave out what is for those, or --task"
             )
+        if name is None or llama_server is not None:
+            raise UsageError("a task is for a model of an Ollama server", "name the model")
         report, folder = ensure.smoke_task(
             name, task, **access, prompt_file=prompt_file, folder=task_dir, progress=output
         )
         return _smoked(output, report, junit, folder)
     if prompt_file is not None or task_dir is not None:
         raise UsageError("without a --task there is no prompt", "add --task flappy-bird")
+    if llama_server is not None:
+        # OLLAMA_HOST may be set, and means the other server.
+        access = {**access, "host": None}
     report = ensure.smoke(
         name,
         **access,
+        llama_server=llama_server,
         release=release,
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
         log=log,
