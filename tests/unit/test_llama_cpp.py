@@ -13,7 +13,7 @@ import pytest
 
 from docs.templates import complete, complete_templates
 from ollama_tools.__main__ import run
-from ollama_tools.devstral.carriers import CONTROL_TOKENS, complete_jinja, jinja_template
+from ollama_tools.devstral.carriers import CONTROL_TOKENS, complete_jinja, jinja_source
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.system_prompt import BUNDLED, bundled
@@ -91,7 +91,7 @@ def test_the_complete_templates_are_what_their_source_says() -> None:
 
 @pytest.mark.parametrize("version", list(TokenizerVersion))
 def test_they_differ_in_what_is_written_of_tools_alone(version: TokenizerVersion) -> None:
-    ours = jinja_template(version).splitlines()
+    ours = jinja_source(version).splitlines()
     full = complete_jinja(version).read_text(encoding="utf-8").splitlines()
     start = next(i for i, each in enumerate(ours) if "{#- available:" in each)
     begin = next(i for i, each in enumerate(full) if "{#- available:" in each)
@@ -103,7 +103,7 @@ def test_they_differ_in_what_is_written_of_tools_alone(version: TokenizerVersion
 
 
 def test_a_template_of_another_shape_is_not_made_complete_in_silence() -> None:
-    for broken in ("", jinja_template(TokenizerVersion.V13).replace("available:", "tools:")):
+    for broken in ("", jinja_source(TokenizerVersion.V13).replace("available:", "tools:")):
         with pytest.raises(ValueError, match="another shape"):
             complete(broken)
 
