@@ -332,6 +332,8 @@ def _model(source: Source, target: LlamaTarget, more: Sequence[str]) -> Iterator
             "llama.cpp holds a model to no commit and no digest",
             "download the file, and name it, as in ./my.gguf",
         )
+    sees = target is LlamaTarget.MTMD or "--image" in more
+    has_projector = bool({"--mmproj", "-mm"} & set(more))
     match source:
         case HubSource(repository=repository, tag=tag, filename=filename):
             if tag.lower().endswith(".gguf"):
@@ -339,13 +341,13 @@ def _model(source: Source, target: LlamaTarget, more: Sequence[str]) -> Iterator
                 yield Option("-hff", filename or tag)
             else:
                 yield Option("-hf", f"{repository}:{tag}")
-            if target in (LlamaTarget.CLI, LlamaTarget.SERVER, LlamaTarget.PRESET):
+            if target is not LlamaTarget.COMPLETION and not (sees or has_projector):
                 # Else the projector comes along: another 0.9 GB, of disk and of memory.
                 yield Option("--no-mmproj")
         case FileSource(path=path):
-            if target is LlamaTarget.MTMD and not {"--mmproj", "-mm"} & set(more):
+            if sees and not has_projector:
                 raise UsageError(
-                    f"llama-mtmd-cli needs the projector beside {path}", "add -- --mmproj FILE"
+                    f"no image is seen without the projector of {path}", "add -- --mmproj FILE"
                 )
             yield Option("-m", str(path))
         case _:

@@ -91,6 +91,14 @@ def test_llama_mtmd_cli_answers_about_an_image(shell: Shell, image: Path) -> Non
     assert "output embedding shape [32, 14, 1]" in done.stderr
 
 
+def test_llama_cli_sees_an_image_too(shell: Shell, image: Path) -> None:
+    what = ("UD-Q4_K_XL", "--target", "llama-cli", "--no-system", "--prompt", "What is this?")
+    done = shell.run(shell.printed(*what, "--", "--image", str(image)))
+    assert done.returncode == 0, done.stderr
+    assert f"Loaded media from '{image}'" in done.stdout
+    assert ANSWER in done.stdout
+
+
 def test_llama_mtmd_cli_has_the_system_prompt_too(shell: Shell, image: Path) -> None:
     model, projector = shell.directory / "my-devstral-2507.gguf", shell.directory / "mmproj.gguf"
     write_miniature(model, layers=1, heads=1, kv_heads=1)

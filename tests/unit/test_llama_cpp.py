@@ -218,6 +218,11 @@ def test_only_the_program_for_images_brings_a_projector_unasked(target: LlamaTar
     assert ("--no-mmproj" in line(target, prompt=prompt).arguments) is spared
 
 
+@pytest.mark.parametrize("more", [["--image", "a.png"], ["--mmproj", "p.gguf"]])
+def test_who_shows_an_image_or_names_a_projector_gets_one(more: list[str]) -> None:
+    assert "--no-mmproj" not in line(LlamaTarget.CLI, more=more).arguments
+
+
 @pytest.mark.parametrize("target", TALKING)
 def test_a_shell_gives_the_program_the_same_arguments(target: LlamaTarget, tmp_path: Path) -> None:
     system = tmp_path / 'it\'s a "prompt" $HOME.txt'
@@ -269,6 +274,11 @@ def test_backslashes_of_a_prompt_stay(target: LlamaTarget) -> None:
         (LlamaTarget.COMPLETION, {}, "needs one"),
         (LlamaTarget.MTMD, {"prompt": "Hi"}, "only with an image"),
         (LlamaTarget.MTMD, {"reference": "./devstral-2507.gguf"}, "projector"),
+        (
+            LlamaTarget.CLI,
+            {"reference": "./devstral-2507.gguf", "more": ["--image", "a.png"]},
+            "projector",
+        ),
         (LlamaTarget.CLI, {"prompt": "<s>[INST]Hi[/INST]"}, "contains <s>"),
     ],
 )
