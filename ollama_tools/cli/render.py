@@ -96,7 +96,8 @@ def render(
     more: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[-- ARGUMENTS]", help="Further arguments of the program of llama.cpp."
+            metavar="ARGUMENTS",
+            help="Behind --: further arguments of the program of llama.cpp, as they are.",
         ),
     ] = None,
     ollama_version: Annotated[
