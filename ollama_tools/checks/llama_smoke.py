@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_tools.checks.evidence import kv_evidence
+from ollama_tools.checks.placement import judge_placement, look_at_host, placement
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SHARED_SURFACES, SharedSurface
 from ollama_tools.checks.talk import (
@@ -31,6 +33,7 @@ from ollama_tools.lint import cases
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.answers import NO_ANSWER
 from ollama_tools.server.llama_server import LlamaServer
+from ollama_tools.server.log import read_log
 
 _START = "start it as devstral-ollama render --target llama-server prints"
 _ADVICE = Advice(
@@ -41,6 +44,7 @@ _ADVICE = Advice(
     ),
     upgrade="upgrade llama.cpp",
 )
+_PREFIX = re.compile(r"^[\d.]+ [A-Z] (?:srv +)?", re.MULTILINE)
 _LOG = "start it with --log-verbosity 4, and give its log: --log FILE"
 _SCHEMA = {
     "additionalProperties": False,
@@ -58,6 +62,7 @@ class _Subject:
     tokenizer: TokenizerVersion
     prompt_tokens: int
     log: Path | None
+    require_gpu: bool | None
 
     @cached_property
     def props(self) -> dict[str, Any]:
@@ -140,6 +145,15 @@ def _check_kv(subject: _Subject) -> Answer:
     return ok(f"{evidence.type} ({evidence.source})")
 
 
+def _check_gpu(subject: _Subject) -> Answer:
+    # Ollama starts it without these.
+    log = _PREFIX.sub("", read_log(None, subject.log))
+    found = placement(log, None, None)
+    if found.share is None and not subject.require_gpu:
+        return Status.UNKNOWN, "no route says it", _LOG
+    return judge_placement(found, look_at_host(None, log), subject.require_gpu)
+
+
 _CHECKS: tuple[tuple[str, Callable[[_Subject], Answer]], ...] = (
     ("server-version", _check_version),
     ("slots", _check_slots),
@@ -149,6 +163,7 @@ _CHECKS: tuple[tuple[str, Callable[[_Subject], Answer]], ...] = (
     ("context", _check_context),
     ("long-prompt", _check_long_prompt),
     ("kv-cache", _check_kv),
+    ("gpu", _check_gpu),
 )
 
 
@@ -182,6 +197,7 @@ def smoke_llama_server(
     *,
     prompt_tokens: int = AGENT_PROMPT,
     log: Path | None = None,
+    require_gpu: bool | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run every smoke check on a model of a llama-server.
@@ -192,6 +208,7 @@ def smoke_llama_server(
         tokenizer: The tokenizer version whose prompt the model must build.
         prompt_tokens: Tokens of the long prompt; the default is an agent's first.
         log: The server's log file, where it is at hand.
+        require_gpu: Whether the model must be wholly on graphics cards; None where the log has one.
         progress: Hears of each check.
 
     Raises:
@@ -200,7 +217,7 @@ def smoke_llama_server(
         UsageError: The long prompt is too short to prove anything.
     """
     check_prompt_tokens(prompt_tokens)
-    subject = _Subject(server, name, tokenizer, prompt_tokens, log)
+    subject = _Subject(server, name, tokenizer, prompt_tokens, log, require_gpu)
     version = str(subject.props["build_info"])
     quiet = progress or Silence()
     asks = tuple(_asks(subject))

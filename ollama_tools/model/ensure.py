@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from ollama_tools.devstral.carriers import AUTO, Carrier, jinja_template
-from ollama_tools.devstral.catalog import Catalog, Release
+from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.context import AGENT_PROMPT
 from ollama_tools.devstral.reference import (
@@ -137,6 +137,7 @@ def smoke(
         ModelNotFound: The server has no such model.
         ServerUnreachable: No server answers.
     """
+    from ollama_tools.checks.llama_smoke import smoke_llama_server
     from ollama_tools.checks.smoke import smoke_server
 
     catalog = load_catalog()
@@ -146,7 +147,16 @@ def smoke(
         with LlamaServer(
             llama_server, timeout=timeout, api_key=api_key, progress=progress
         ) as other:
-            return _smoke_llama_server(other, name, release, catalog, prompt_tokens, log, progress)
+            chosen_name, tokenizer = _on_llama_server(other, name, release, catalog)
+            return smoke_llama_server(
+                other,
+                chosen_name,
+                tokenizer,
+                prompt_tokens=prompt_tokens,
+                log=log,
+                require_gpu=require_gpu,
+                progress=progress,
+            )
     if name is None:
         raise UsageError("smoke needs the name of a model", "see: devstral-ollama list")
     with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
@@ -209,17 +219,10 @@ def smoke_task(
         return run_task(server, name, prompt, place, progress or Silence()), place
 
 
-def _smoke_llama_server(
-    server: LlamaServer,
-    name: str | None,
-    release: str | None,
-    catalog: Catalog,
-    prompt_tokens: int,
-    log: Path | None,
-    progress: Progress | None,
-) -> Report:
-    from ollama_tools.checks.llama_smoke import smoke_llama_server
-
+def _on_llama_server(
+    server: LlamaServer, name: str | None, release: str | None, catalog: Catalog
+) -> tuple[str, TokenizerVersion]:
+    """The name of a model of a llama-server, its only one where none is said, and its format."""
     served = server.models()
     known_names = ", ".join(each for names in served for each in names)
     if name is None and len(served) != 1:
@@ -231,10 +234,7 @@ def _smoke_llama_server(
     known = guess_release(chosen, catalog)
     if release is None and known is None:
         known = guess_release(str(server.props(chosen).get("model_path") or ""), catalog)
-    tokenizer = choose_release(release, chosen, known, catalog).tokenizer
-    return smoke_llama_server(
-        server, chosen, tokenizer, prompt_tokens=prompt_tokens, log=log, progress=progress
-    )
+    return chosen, choose_release(release, chosen, known, catalog).tokenizer
 
 
 def _name_on_server(server: Server, name: str, catalog: Catalog) -> tuple[str, Release | None]:

@@ -58,16 +58,20 @@ def test_what_render_prints_passes_every_check(tmp_path: Path, form: CallForm, n
     assert report.version.endswith("7e4c0a9")
     kv = next(each for each in report.checks if each.id == "kv-cache")
     assert kv.saw.startswith("q8_0 (log: ")
+    gpu = next(each for each in report.checks if each.id == "gpu")
+    assert gpu.saw.startswith("on the processor (the server's log)")
     surfaces = {each.split()[1] for each in status if each.startswith("tool-call")}
     assert surfaces == {"/v1/chat/completions", "/v1/responses", "/v1/messages"}
 
 
-def test_the_form_for_ollama_is_found_out(tmp_path: Path) -> None:
+def test_the_form_for_ollama_and_a_missing_card_are_found_out(tmp_path: Path) -> None:
     ours = data_path("templates", "v13.jinja")
-    with served(tmp_path, template=ours) as bed:
-        report = smoke(llama_server=bed.url, prompt_tokens=TOKENS)
-    assert failed(report) == {"tool-schema"}
-    [check] = report.failures
+    with served(tmp_path, "--log-verbosity", "4", template=ours) as bed:
+        report = smoke(
+            llama_server=bed.url, prompt_tokens=TOKENS, log=bed.log_path, require_gpu=True
+        )
+    assert failed(report) == {"tool-schema", "gpu"}
+    [check] = [each for each in report.failures if each.id == "tool-schema"]
     assert "--target llama-server" in check.fix
 
 
