@@ -16,7 +16,7 @@ LOCKED := pip install --quiet --require-hashes --requirement
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header $(UPGRADE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-exact test-clients test-old test-faults test-stress test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
+.PHONY: help setup lock demo test test-exact test-llama test-clients test-old test-faults test-stress test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ test: setup  ## Run the tests, on a real server of the newest release
 
 test-exact: setup  ## Compare prompts and tool calls of the newest release with the reference
 	$(BIN)/python -m pytest tests/parity tests/conformance -n $(WORKERS) --dist loadgroup -m 'not old_server'
+
+test-llama: setup  ## Run each printed command line of llama.cpp's programs on today's
+	$(BIN)/python -m pytest tests/llama -n $(WORKERS)
 
 test-clients: setup  ## Drive real client packages against a real server (needs Node.js)
 	$(BIN)/python -m pytest tests/clients

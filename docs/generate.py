@@ -1,6 +1,6 @@
 """``python -m docs.generate`` writes what follows from the code and the catalog.
 
-That is the references, and a Modelfile for each release.
+That is the references, a Modelfile for each release, and the complete form of each template.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from docs import memory, outputs
+from docs import memory, outputs, templates
 from ollama_tools.cli.app import app
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.errors import ExitCode
@@ -160,4 +160,5 @@ if __name__ == "__main__":
     LINT_TARGET.write_text(lint_markdown(), encoding="utf-8")
     QUANTS_TARGET.write_text(quants_markdown(), encoding="utf-8")
     memory.TARGET.write_text(memory.markdown(), encoding="utf-8")
+    templates.write_complete_templates()
     write_modelfiles(MODELFILES, default_modelfiles(load_catalog(data_path("catalog.yaml"))))

@@ -41,6 +41,7 @@ OUTPUTS: dict[str, Mapping[str, Any]] = {
         "--check": documents.RenderCheckJson,
         "--all": documents.RenderAllJson,
         "--target": documents.RenderTargetJson,
+        "--prompt": documents.RenderPromptJson,
     },
     "lint": {"": documents.LintJson},
     "download": {"": DownloadJson},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,15 +12,21 @@ from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.placement import judge_placement, look_at_host, placement
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
+from ollama_tools.checks.talk import (
+    BOS_MESSAGES,
+    Advice,
+    Answer,
+    Ask,
+    check_bos,
+    check_long_prompt,
+    fail,
+    ok,
+    surface_checks,
+)
 from ollama_tools.checks.vouching import judge_weights
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
-from ollama_tools.errors import (
-    MALFORMED,
-    ModelNotFound,
-    ServerError,
-    ServerTooOld,
-)
+from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld
 from ollama_tools.lint import cases
 from ollama_tools.lint.live import prompt_difference
 from ollama_tools.progress import Progress, Silence
@@ -32,15 +37,6 @@ from ollama_tools.server.names import same_name
 from ollama_tools.server.process import ServerProcess, find_server_process
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import advisories, require_supported
-
-_BOS_MESSAGES: list[cases.Message] = [
-    {"role": "system", "content": "a"},
-    {"role": "user", "content": "a"},
-]
-_BOS_TOKENS = 7
-"""``<s>[SYSTEM_PROMPT]a[/SYSTEM_PROMPT][INST]a[/INST]``: each letter and control token is one."""
-
-_CONTROL = re.compile(r"\[/?(?:INST|TOOL_CALLS|ARGS|CALL_ID|TOOL_RESULTS|AVAILABLE_TOOLS)\]|</?s>")
 
 
 @dataclass
@@ -73,7 +69,7 @@ class _Subject:
     def load(self, context: int) -> None:
         """Load the model with a context."""
         options = {"num_ctx": context, "num_predict": 1}
-        self.server.chat({"model": self.name, "messages": _BOS_MESSAGES, "options": options})
+        self.server.chat({"model": self.name, "messages": BOS_MESSAGES, "options": options})
 
     def running(self) -> RunningModel | None:
         """The model as it is loaded; None where it is not.
@@ -97,7 +93,7 @@ class _Subject:
         if unknown:
             # The name that started the engine is gone or broken: let this one start it anew.
             self.server.unload(self.name)
-            self.prompt_size(_BOS_MESSAGES)
+            self.prompt_size(BOS_MESSAGES)
             return next(
                 (each for each in self.server.running() if same_name(each.name, self.name)), None
             )
@@ -120,30 +116,33 @@ class _Subject:
         return int(answer.get("prompt_eval_count") or 0)
 
 
-_NO_DEVSTRAL = "run devstral-ollama create; if it stays, the model is not a Devstral"
+_ADVICE = Advice(
+    template="run devstral-ollama create; if it stays, the model is not a Devstral",
+    causes=(
+        (
+            "does not support tools",
+            "the template in force has no tools: run devstral-ollama create",
+        ),
+        (
+            "requires --jinja",
+            "a model with a TEMPLATE on these weights holds the engine: unload it by ollama stop",
+        ),
+    ),
+)
 
-Answer = tuple[Status, str, str]
 Check = Callable[[_Subject], Answer]
-
-
-def _ok(saw: str) -> Answer:
-    return Status.PASS, saw, ""
-
-
-def _fail(saw: str, fix: str) -> Answer:
-    return Status.FAIL, saw, fix
 
 
 def _check_version(subject: _Subject) -> Answer:
     try:
         version = require_supported(subject.version)
     except ServerTooOld as error:
-        return _fail(error.what, error.fix)
+        return fail(error.what, error.fix)
     if known := advisories(version):
         names = ", ".join(each.identifier for each in known)
         newest = max(each.fixed for each in known)
         return Status.WARN, f"Ollama {version}: {names}", f"upgrade to {newest} or newer"
-    return _ok(f"Ollama {subject.version}, no known CVE")
+    return ok(f"Ollama {subject.version}, no known CVE")
 
 
 def _check_digest(subject: _Subject) -> Answer:
@@ -157,29 +156,17 @@ def _check_prompt(subject: _Subject) -> Answer:
     difference, key_order_only = prompt_difference(subject.server, subject.name, subject.tokenizer)
     reference = f"mistral-common's {subject.tokenizer.value}"
     if not difference:
-        return _ok(f"equal to {reference}, character by character")
+        return ok(f"equal to {reference}, character by character")
     if key_order_only:
-        return _ok(f"equal to {reference} but for the order of keys in JSON")
-    return _fail(
+        return ok(f"equal to {reference} but for the order of keys in JSON")
+    return fail(
         f"not {reference}: {difference}",
         "the template in force is another: run devstral-ollama create",
     )
 
 
 def _check_bos(subject: _Subject) -> Answer:
-    tokens = subject.prompt_size(_BOS_MESSAGES)
-    if tokens == _BOS_TOKENS:
-        return _ok(f"{tokens} tokens for a prompt of {_BOS_TOKENS} with one BOS")
-    extra = tokens - _BOS_TOKENS
-    if extra == 1:
-        return _fail(
-            f"{tokens} tokens, one too many: BOS stands twice",
-            "take <s> out of the template: run devstral-ollama create",
-        )
-    return _fail(
-        f"{tokens} tokens for a prompt of {_BOS_TOKENS}",
-        "template or tokenizer is not Devstral's: run devstral-ollama create",
-    )
+    return check_bos(subject.prompt_size(BOS_MESSAGES), "run devstral-ollama create")
 
 
 def _check_context(subject: _Subject) -> Answer:
@@ -188,58 +175,32 @@ def _check_context(subject: _Subject) -> Answer:
     if context is None:
         return Status.UNKNOWN, "/api/ps does not say it", ""
     if wanted is not None and context != wanted:
-        return _fail(
+        return fail(
             f"{context} tokens in force, the model asks for {wanted}",
             "the model's own context is smaller, or another client set num_ctx",
         )
     needed = subject.prompt_tokens + AGENT_ROOM
     if context < needed:
-        return _fail(
+        return fail(
             f"{context} tokens; an agent's first prompt and its answer need {needed}",
             "run devstral-ollama create --context 32768",
         )
-    return _ok(f"{context} tokens in force" + ("" if wanted else ", from the server's default"))
-
-
-def _long_messages(repeats: int) -> list[cases.Message]:
-    """A conversation in several messages, so that a server that drops the oldest is found out."""
-    text = " agent" * repeats
-    return [
-        {"role": "system", "content": "a"},
-        {"role": "user", "content": text},
-        {"role": "assistant", "content": "a"},
-        {"role": "user", "content": text},
-    ]
+    return ok(f"{context} tokens in force" + ("" if wanted else ", from the server's default"))
 
 
 def _check_long_prompt(subject: _Subject) -> Answer:
-    # Nothing is known of the vocabulary, so two short prompts tell what a repeat costs.
-    few, more = 8, 40
-    base = subject.prompt_size(_long_messages(few))
-    each = (subject.prompt_size(_long_messages(more)) - base) / (more - few)
-    if each <= 0:
-        return _fail("the server counts no tokens for a longer prompt", "check the server's log")
-    repeats = few + round((subject.prompt_tokens - base) / each)
-    expected = round(base + each * (repeats - few))
-    context = subject.context()
-    if context is not None and expected >= context:
-        return _fail(
-            f"not sent: {expected} tokens do not fit a context of {context}",
-            "run devstral-ollama create --context 32768",
-        )
-    found = subject.prompt_size(_long_messages(repeats))
-    if found != expected:
-        return _fail(
-            f"{expected} tokens sent, {found} evaluated: the prompt was cut without a word",
-            "run devstral-ollama create --context 32768",
-        )
-    return _ok(f"{found} tokens sent and evaluated, none cut")
+    return check_long_prompt(
+        subject.prompt_size,
+        subject.prompt_tokens,
+        subject.context,
+        "run devstral-ollama create --context 32768",
+    )
 
 
 def _check_kv(subject: _Subject) -> Answer:
     evidence = kv_evidence(subject.process, subject.log, subject.blob)
     if evidence.type is None and (measured := _measured_kv(subject)):
-        return _ok(measured)
+        return ok(measured)
     if evidence.type is None:
         return (
             Status.UNKNOWN,
@@ -247,11 +208,11 @@ def _check_kv(subject: _Subject) -> Answer:
             "run smoke on the server's own machine, or give --log FILE",
         )
     if evidence.asked is not None and evidence.asked != evidence.type:
-        return _fail(
+        return fail(
             f"{evidence.type} in force, {evidence.asked} asked for ({evidence.source})",
             "set OLLAMA_FLASH_ATTENTION=1 beside OLLAMA_KV_CACHE_TYPE, see devstral-ollama env",
         )
-    return _ok(f"{evidence.type} ({evidence.source})")
+    return ok(f"{evidence.type} ({evidence.source})")
 
 
 def _measured_kv(subject: _Subject) -> str:
@@ -294,94 +255,6 @@ _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-def _round_trip(subject: _Subject, surface: Surface, stream: bool) -> Iterator[Answer]:
-    """A tool call, then the answer to its result."""
-    reply = surface.ask(subject.server, subject.name, cases.QUESTION, cases.TOOLS, stream=stream)
-    fix = _NO_DEVSTRAL
-    if not reply.calls:
-        yield _fail(f"no tool call arrived, but the text {reply.text[:80]!r}", fix)
-        return
-    call = reply.calls[0]
-    if call.name != cases.TOOL or call.arguments is None:
-        yield _fail(f"the call arrived as {call.name!r} with {call.arguments!r}", fix)
-        return
-    if cases.CITY not in str(call.arguments.get("city")):
-        yield _fail(f"the call's arguments are {dict(call.arguments)}", fix)
-        return
-    yield _ok(f"{call.name}({dict(call.arguments)})")
-
-    messages = [
-        *cases.QUESTION,
-        reply.as_message(),
-        *(
-            {
-                "role": "tool",
-                "tool_call_id": each.id,
-                "name": each.name,
-                "content": cases.RESULT,
-            }
-            for each in reply.calls
-        ),
-    ]
-    answer = surface.ask(subject.server, subject.name, messages, cases.TOOLS, stream=stream)
-    if leaked := _CONTROL.search(answer.text):
-        yield _fail(f"the answer contains {leaked[0]}: {answer.text[:80]!r}", fix)
-    elif not answer.text.strip():
-        yield _fail("the answer to the tool's result is empty", fix)
-    else:
-        yield _ok(repr(answer.text.strip()[:60]))
-
-
-def _without_tools(subject: _Subject, surface: Surface) -> Iterator[Answer]:
-    """A request without tools in a session with calls: a call in its answer would be an error."""
-    reply = surface.ask(subject.server, subject.name, cases.SUMMARY, [], stream=False)
-    if reply.calls:
-        yield _fail(f"{reply.calls[0].name!r} was called, which was not offered", _NO_DEVSTRAL)
-    elif leaked := _CONTROL.search(reply.text):
-        yield _fail(f"the answer contains {leaked[0]}: {reply.text[:80]!r}", _NO_DEVSTRAL)
-    elif not reply.text.strip():
-        yield _fail("the answer is empty", _NO_DEVSTRAL)
-    else:
-        yield _ok(repr(reply.text.strip()[:60]))
-
-
-def _several_calls(subject: _Subject, surface: Surface) -> Iterator[Answer]:
-    """A question for two calls; a model may make them one by one, but none may get lost."""
-    reply = surface.ask(subject.server, subject.name, cases.TWO_CITIES, cases.TOOLS, stream=False)
-    if not reply.calls:
-        yield _fail(f"no tool call arrived, but the text {reply.text[:80]!r}", _NO_DEVSTRAL)
-        return
-    for call in reply.calls:
-        if call.name != cases.TOOL or call.arguments is None:
-            saw = f"a call arrived as {call.name!r} with {call.arguments!r}"
-            yield _fail(saw, _NO_DEVSTRAL)
-            return
-    identifiers = [each.id for each in reply.calls if each.id]
-    if len(set(identifiers)) != len(identifiers):
-        yield _fail(f"two calls have one id: {', '.join(identifiers)}", "upgrade the server")
-    elif len(reply.calls) == 1:
-        yield _ok("one call: the model asks for one city at a time")
-    else:
-        yield _ok(f"{len(reply.calls)} calls, told apart")
-
-
-_CAUSES = (
-    ("does not support tools", "the template in force has no tools: run devstral-ollama create"),
-    (
-        "requires --jinja",
-        "a model with a TEMPLATE on the same weights holds the engine: unload it by ollama stop",
-    ),
-)
-
-
-def _fix_of(error: ServerError) -> str:
-    """What to do about an error of the server, from its own words."""
-    for words, fix in _CAUSES:
-        if words in error.what:
-            return fix
-    return error.fix or "check the server's log"
-
-
 def _run_model_checks(subject: _Subject, progress: Progress) -> Iterator[CheckResult]:
     for identifier, check in _MODEL_CHECKS:
         progress.step(f"checking {identifier}")
@@ -391,45 +264,20 @@ def _run_model_checks(subject: _Subject, progress: Progress) -> Iterator[CheckRe
         except (ModelNotFound, *NO_ANSWER):
             raise
         except ServerError as error:
-            status, saw, fix = Status.FAIL, error.what, _fix_of(error)
+            status, saw, fix = Status.FAIL, error.what, _ADVICE.fix(error)
         yield CheckResult(identifier, status, saw, fix, time.monotonic() - started)
 
 
-def _run_surface_checks(subject: _Subject, progress: Progress) -> Iterator[CheckResult]:
-    for surface in SURFACES:
-        for mode in ("plain", "streamed"):
-            where = f"{surface.path} {mode}"
-            progress.step(f"checking tool calls on {where}")
-            answers = _round_trip(subject, surface, mode == "streamed")
-            yield from _timed((f"tool-call {where}", f"tool-result {where}"), answers)
-    for surface in SURFACES:
-        progress.step(f"checking requests without tools and for several calls on {surface.path}")
-        yield from _timed((f"no-tools {surface.path}",), _without_tools(subject, surface))
-        yield from _timed((f"several-calls {surface.path}",), _several_calls(subject, surface))
+def _asks(subject: _Subject) -> Iterator[tuple[str, Ask]]:
+    """What asks the model on each surface."""
 
-
-def _timed(identifiers: tuple[str, ...], answers: Iterator[Answer]) -> Iterator[CheckResult]:
-    """Answers of a surface as results; an error is the answer of the check that it broke."""
-    names = iter(identifiers)
-    started = time.monotonic()
-    try:
-        for status, saw, fix in answers:
-            yield CheckResult(next(names), status, saw, fix, time.monotonic() - started)
-            started = time.monotonic()
-    except NO_ANSWER:
-        # A page in the place of an answer is what clients get as well; silence is nobody's answer.
-        raise
-    except ServerError as error:
-        elapsed = time.monotonic() - started
-        yield CheckResult(next(names), Status.FAIL, error.what, _fix_of(error), elapsed)
-    except MALFORMED as error:
-        yield CheckResult(
-            next(names),
-            Status.FAIL,
-            f"the answer has an unexpected form ({type(error).__name__}: {error})",
-            "check the server's version",
-            time.monotonic() - started,
+    def asking(surface: Surface) -> Ask:
+        return lambda messages, tools, stream: surface.ask(
+            subject.server, subject.name, messages, tools, stream=stream
         )
+
+    for each in SURFACES:
+        yield each.path, asking(each)
 
 
 def smoke_server(
@@ -463,5 +311,6 @@ def smoke_server(
     subject.version = server.version()
     subject.models = server.models()
     quiet = progress or Silence()
-    checks = [*_run_model_checks(subject, quiet), *_run_surface_checks(subject, quiet)]
+    asks = tuple(_asks(subject))
+    checks = [*_run_model_checks(subject, quiet), *surface_checks(asks, _ADVICE, quiet)]
     return Report(name, server.url, subject.version, tuple(checks))

@@ -15,7 +15,7 @@ from ollama_tools.errors import NotOllama, ServerError
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.cases import Message
 from ollama_tools.server.answers import CHECK_ADDRESS
-from ollama_tools.server.client import Server
+from ollama_tools.server.client import Api, Server
 
 ANSWER_TOKENS = 512
 """Tokens of the longest answer asked for; a check must end even where a model rambles."""
@@ -82,6 +82,21 @@ class Surface(Protocol):
         """Ask a model; raises ServerError where the server answers with an error."""
 
 
+class SharedSurface(Surface, Protocol):
+    """A chat API that servers of more than one kind have."""
+
+    def ask(
+        self,
+        server: Api,
+        model: str,
+        messages: list[Message],
+        tools: list[dict[str, Any]],
+        *,
+        stream: bool,
+    ) -> Reply:
+        """See :class:`Surface`."""
+
+
 class OllamaChat:
     """``/api/chat``, through the official Python client."""
 
@@ -146,7 +161,7 @@ class ChatCompletions:
 
     def ask(
         self,
-        server: Server,
+        server: Api,
         model: str,
         messages: list[Message],
         tools: list[dict[str, Any]],
@@ -200,7 +215,7 @@ class Responses:
 
     def ask(
         self,
-        server: Server,
+        server: Api,
         model: str,
         messages: list[Message],
         tools: list[dict[str, Any]],
@@ -265,7 +280,7 @@ class Messages:
 
     def ask(
         self,
-        server: Server,
+        server: Api,
         model: str,
         messages: list[Message],
         tools: list[dict[str, Any]],
@@ -345,5 +360,8 @@ def _reply_of_blocks(blocks: Iterable[Mapping[str, Any]]) -> Reply:
     )
 
 
-SURFACES: tuple[Surface, ...] = (OllamaChat(), ChatCompletions(), Responses(), Messages())
+SHARED_SURFACES: tuple[SharedSurface, ...] = (ChatCompletions(), Responses(), Messages())
+"""The surfaces of other makers' APIs, which llama-server has as well."""
+
+SURFACES: tuple[Surface, ...] = (OllamaChat(), *SHARED_SURFACES)
 """Every surface, in the order in which reports show them."""

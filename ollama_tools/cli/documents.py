@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from ollama_tools.model.builds import BuildJson
     from ollama_tools.model.leftovers import LeftoverJson
     from ollama_tools.model.listing import EntryJson
-    from ollama_tools.settings.targets import Target
 
 
 class ErrorJson(TypedDict):
@@ -109,8 +108,15 @@ class RenderCheckJson(TypedDict):
 
 
 class RenderTargetJson(TypedDict):
-    """A server's settings, for what starts it."""
+    """A server's settings, for what starts it; or how a program of llama.cpp runs a model."""
 
-    target: Annotated[str, Target, "What starts it."]
-    environment: Annotated[dict[str, str], "The value of each variable."]
-    text: Annotated[str, "The file's text."]
+    target: Annotated[str, "What starts it, or runs it: the word of ``--target``."]
+    environment: Annotated[dict[str, str], "The value of each variable; none for llama.cpp."]
+    command: Annotated[list[str], "The program and its arguments; empty for settings."]
+    text: Annotated[str, "The file's text, or the command line's for a shell."]
+
+
+class RenderPromptJson(TypedDict):
+    """A raw prompt."""
+
+    prompt: Annotated[str, "Its text, without the BOS token, which llama.cpp writes itself."]

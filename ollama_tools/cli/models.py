@@ -1,4 +1,4 @@
-"""``create``, ``smoke`` and ``render``: what is done with one model."""
+"""``create``, ``smoke``, ``status`` and the like: what is done with one model."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from ollama_tools.cli.command import AccessOptions, FieldsOf, command, field_option
-from ollama_tools.cli.options import JunitOption
+from ollama_tools.cli.options import MODEL, MODELS, JunitOption, values_of_wish
 from ollama_tools.cli.output import Output
 from ollama_tools.declared import choice
 from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
-from ollama_tools.settings.targets import Gpu, Target
 from ollama_tools.wanted.wish import Wish
 
 if TYPE_CHECKING:
     from ollama_tools.checks.result import Report
     from ollama_tools.cli.documents import PrunedJson, RemovedJson
-    from ollama_tools.devstral.catalog import Catalog
 
-_PANEL = "Models"
-_MODEL = "The model"
 _RUN = "What is done"
 _TASK = "A task"
 
@@ -32,10 +28,7 @@ commands = typer.Typer()
 _Reference: TypeAlias = Annotated[
     str, typer.Argument(metavar="REFERENCE", help=choice(fields(Wish)[0]).help)
 ]
-_Wish: TypeAlias = Annotated[dict[str, Any], FieldsOf(Wish, _MODEL, without=("reference",))]
-_ModelfileWish: TypeAlias = Annotated[
-    dict[str, Any], FieldsOf(Wish, _MODEL, without=("reference", "via", "revision"))
-]
+_Wish: TypeAlias = Annotated[dict[str, Any], FieldsOf(Wish, MODEL, without=("reference",))]
 _PublicName: TypeAlias = Annotated[
     str, typer.Argument(metavar="NAME", help="A model's public name, as list shows it.")
 ]
@@ -58,16 +51,7 @@ def _require_gpu(panel: str | None = None) -> Any:
     )
 
 
-def _values(said: dict[str, Any]) -> dict[str, Any]:
-    """What a command line says of a model, as the fields of a wish."""
-    from ollama_tools.wanted.spec import parse_parameters
-
-    if "parameters" in said:
-        return said | {"parameters": parse_parameters(said["parameters"])}
-    return said
-
-
-@command(commands, "create", panel=_PANEL)
+@command(commands, "create", panel=MODELS)
 def create(
     output: Output,
     reference: _Reference,
@@ -123,7 +107,7 @@ def create(
     from ollama_tools.model.steps import Policy
     from ollama_tools.server.client import Server
 
-    wish = Wish(reference=reference, **_values(said))
+    wish = Wish(reference=reference, **values_of_wish(said))
     policy = Policy(
         check=not no_check,
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
@@ -154,14 +138,26 @@ def create(
     return None
 
 
-@command(commands, "smoke", panel=_PANEL)
+@command(commands, "smoke", panel=MODELS)
 def smoke(
     output: Output,
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="A model on the server, or UD-Q4_K_XL and the like."),
-    ],
     access: AccessOptions,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A model on the server, or UD-Q4_K_XL and the like; a llama-server's only model "
+            "may be left out.",
+        ),
+    ] = None,
+    llama_server: Annotated[
+        str | None,
+        typer.Option(
+            "--llama-server",
+            metavar="URL",
+            help="Ask llama.cpp's own server instead of Ollama, as in http://127.0.0.1:8080.",
+        ),
+    ] = None,
     release: Annotated[str | None, field_option(Wish, "release")] = None,
     prompt_tokens: Annotated[int | None, _prompt_tokens()] = None,
     log: Annotated[
@@ -216,15 +212,21 @@ def smoke(
             raise UsageError(
                 "--task asks none of the other checks", "leave out what is for those, or --task"
             )
+        if name is None or llama_server is not None:
+            raise UsageError("a task is for a model of an Ollama server", "name the model")
         report, folder = ensure.smoke_task(
             name, task, **access, prompt_file=prompt_file, folder=task_dir, progress=output
         )
         return _smoked(output, report, junit, folder)
     if prompt_file is not None or task_dir is not None:
         raise UsageError("without a --task there is no prompt", "add --task flappy-bird")
+    if llama_server is not None:
+        # OLLAMA_HOST may be set, and means the other server.
+        access = {**access, "host": None}
     report = ensure.smoke(
         name,
         **access,
+        llama_server=llama_server,
         release=release,
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
         log=log,
@@ -252,7 +254,7 @@ def _smoked(
     return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED
 
 
-@command(commands, "status", panel=_PANEL)
+@command(commands, "status", panel=MODELS)
 def status(
     output: Output,
     reference: _Reference,
@@ -281,7 +283,7 @@ def status(
     from ollama_tools.server.client import Server
     from ollama_tools.settings.environment import asked_environment, on_this_machine
 
-    wish = Wish(reference=reference, **_values(said))
+    wish = Wish(reference=reference, **values_of_wish(said))
     wanted = asked_environment(on_this_machine(settings)) if settings else None
     with Server(**access, progress=output) as server:
         found = model_status(server, wish, wanted, output, upstream=upstream)
@@ -305,7 +307,7 @@ def status(
     return ExitCode.DRIFT if found.drifted else None
 
 
-@command(commands, "history", panel=_PANEL)
+@command(commands, "history", panel=MODELS)
 def history(output: Output, name: _PublicName, access: AccessOptions) -> None:
     """Show the builds that are kept of a model, the one that began to serve last first."""
     from ollama_tools.cli.documents import HistoryJson
@@ -333,7 +335,7 @@ def history(output: Output, name: _PublicName, access: AccessOptions) -> None:
     )
 
 
-@command(commands, "rollback", panel=_PANEL)
+@command(commands, "rollback", panel=MODELS)
 def rollback(
     output: Output,
     name: _PublicName,
@@ -366,7 +368,7 @@ def rollback(
     output.result(done.as_json(), text, done.build)
 
 
-@command(commands, "prune", panel=_PANEL)
+@command(commands, "prune", panel=MODELS)
 def prune(
     output: Output,
     keep: Annotated[
@@ -402,7 +404,7 @@ def prune(
     _print_removal(output, document, gone, f", {len(kept)} kept", dry_run=dry_run)
 
 
-@command(commands, "remove", panel=_PANEL)
+@command(commands, "remove", panel=MODELS)
 def remove(
     output: Output,
     name: _PublicName,
@@ -438,147 +440,3 @@ def _print_removal(
     verb = "would be removed" if dry_run else "removed"
     lines.append(f"{len(gone)} {verb}{rest}")
     output.result(document, lines, list(gone))
-
-
-@command(commands, "render", panel=_PANEL)
-def render(
-    output: Output,
-    said: _ModelfileWish,
-    settings: Annotated[
-        dict[str, Any], FieldsOf(ServerSettings, "Settings, with --target", without=("context",))
-    ],
-    reference: Annotated[
-        str | None,
-        typer.Argument(metavar="REFERENCE", help="UD-Q4_K_XL and the like; see create."),
-    ] = None,
-    everything: Annotated[
-        bool,
-        typer.Option(
-            "--all", help="Write the Modelfile of every quant of every release to --directory."
-        ),
-    ] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Fail with a diff where the releases' Modelfiles, or with --all those of every "
-            "quant, are not as the catalog says.",
-        ),
-    ] = False,
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--directory",
-            metavar="DIR",
-            help="Where --all writes, and --check looks; modelfiles if absent, for --check.",
-        ),
-    ] = None,
-    target: Annotated[
-        Target | None,
-        typer.Option(
-            "--target", help="Print a server's settings instead, for what starts the server."
-        ),
-    ] = None,
-    ollama_version: Annotated[
-        str | None,
-        typer.Option(
-            "--ollama-version",
-            metavar="VERSION",
-            help="The server's version, which the settings must suit.",
-            rich_help_panel="Settings, with --target",
-        ),
-    ] = None,
-    gpu: Annotated[
-        Gpu | None,
-        typer.Option(
-            "--gpu",
-            help="Whose cards the container of --target compose gets; nvidia if absent.",
-            rich_help_panel="Settings, with --target",
-        ),
-    ] = None,
-) -> ExitCode | None:
-    """Print a Modelfile, or a server's settings; nothing is asked of any server."""
-    from ollama_tools.cli.documents import RenderAllJson, RenderJson
-    from ollama_tools.devstral.catalog_file import load_catalog
-    from ollama_tools.errors import UsageError
-    from ollama_tools.model import render as rendering
-
-    if sum((reference is not None, everything or check, target is not None)) != 1:
-        raise UsageError(
-            "render takes one of REFERENCE, --all, --check and --target", "as in render UD-Q4_K_XL"
-        )
-    unheard = set(said) - ({"context"} if target else set())
-    if unheard and reference is None:
-        raise UsageError(
-            f"without a REFERENCE there is no model of which {', '.join(sorted(unheard))} could "
-            "be said",
-            "name one, as in render UD-Q4_K_XL",
-        )
-    if target is not None:
-        _render_settings(output, target, settings, said.get("context"), ollama_version, gpu)
-        return None
-    if settings or ollama_version is not None or gpu is not None:
-        raise UsageError("a Modelfile carries no settings of a server", "add --target systemd")
-    catalog = load_catalog()
-    if everything and directory is None:
-        raise UsageError("--all writes many files", "say where: --directory DIR")
-    if check:
-        return _check_rendered(output, catalog, directory or Path("modelfiles"), everything)
-    if everything and directory is not None:
-        written = rendering.write_modelfiles(directory, rendering.every_modelfile(catalog))
-        changed = [str(path) for path in written]
-        output.result(
-            RenderAllJson(directory=str(directory), changed=changed),
-            f"{len(changed)} Modelfiles changed in {directory}",
-            changed,
-        )
-        return None
-    wish = rendering.modelfile_wish(reference or "", **_values(said))
-    text = rendering.render_wish(wish, catalog)
-    output.result(RenderJson(modelfile=text), text.rstrip("\n").split("\n"), None)
-    return None
-
-
-def _check_rendered(
-    output: Output, catalog: Catalog, directory: Path, everything: bool
-) -> ExitCode | None:
-    from ollama_tools.cli.documents import RenderCheckJson
-    from ollama_tools.model import render as rendering
-
-    make = rendering.every_modelfile if everything else rendering.default_modelfiles
-    diffs = rendering.stale_modelfiles(directory, make(catalog))
-    output.result(
-        RenderCheckJson(directory=str(directory), stale=len(diffs), diffs=diffs),
-        [line for each in diffs for line in each.split("\n")]
-        or f"every Modelfile in {directory} is as the catalog says",
-        (),
-    )
-    if diffs:
-        mend = (
-            f"devstral-ollama render --all --directory {directory}" if everything else "make docs"
-        )
-        output.hint(f"run: {mend}")
-    return ExitCode.FAILED if diffs else None
-
-
-def _render_settings(
-    output: Output,
-    target: Target,
-    settings: dict[str, Any],
-    context: str | None,
-    ollama_version: str | None,
-    gpu: Gpu | None,
-) -> None:
-    from ollama_tools.cli.documents import RenderTargetJson
-    from ollama_tools.devstral.context import parse_context
-    from ollama_tools.server.versions import require_supported
-    from ollama_tools.settings.environment import environment
-    from ollama_tools.settings.targets import render_settings
-
-    if context is not None:
-        settings["context"] = parse_context(context)
-    wanted = ServerSettings(**settings)
-    version = None if ollama_version is None else require_supported(ollama_version)
-    text = render_settings(wanted, target, version=version, gpu=gpu)
-    document = RenderTargetJson(target=target.value, environment=environment(wanted), text=text)
-    output.result(document, text.split("\n"), None)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
+MODELS = "Models"
+"""The heading of the commands about one model."""
+MODEL = "The model"
+"""The heading of the options that say what a person wants of it."""
 _GLOBAL = "Global options"
 
 JunitOption: TypeAlias = Annotated[
@@ -37,3 +42,12 @@ DebugOption: TypeAlias = Annotated[
         rich_help_panel=_GLOBAL,
     ),
 ]
+
+
+def values_of_wish(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a command line says of a model, as the fields of a wish."""
+    from ollama_tools.wanted.spec import parse_parameters
+
+    if "parameters" in said:
+        return {**said, "parameters": parse_parameters(said["parameters"])}
+    return dict(said)

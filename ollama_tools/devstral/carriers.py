@@ -10,12 +10,16 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.files.packaged import data_path
 
+BOS = "<s>"
+"""The token that begins a prompt; every engine writes it by itself."""
+
 CONTROL_TOKENS = (
-    "<s>",
+    BOS,
     "</s>",
     "[INST]",
     "[/INST]",
@@ -95,6 +99,15 @@ def jinja_template(tokenizer: TokenizerVersion) -> str:
     """
     text = _COMMENT.sub("", jinja_source(tokenizer))
     return _TRIMMED.sub("", text).strip()
+
+
+def complete_jinja(tokenizer: TokenizerVersion) -> Path:
+    """The file with the complete form of the Jinja, for llama.cpp's own programs.
+
+    Those hand a tool's schema to the template as the client sent it; the form for Ollama writes
+    only what Ollama lets through.
+    """
+    return data_path("templates", "complete", f"{tokenizer.value}.jinja")
 
 
 @cache

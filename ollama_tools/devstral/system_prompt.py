@@ -17,6 +17,9 @@ from ollama_tools.files.packaged import data_path
 LONGEST = 256 * 1024
 """Bytes of the longest system prompt taken; about 60,000 tokens, more than any context spares."""
 
+BUNDLED = data_path("system", "devstral.txt")
+"""The file of the prompt that comes with this package."""
+
 
 class SystemOrigin(StrEnum):
     """Where a system prompt comes from."""
@@ -84,7 +87,7 @@ def system_prompt(text: str, origin: SystemOrigin, label: str) -> SystemPrompt:
 
 def bundled() -> SystemPrompt:
     """The prompt that comes with this package, in its own words."""
-    text = data_path("system", "devstral.txt").read_text(encoding="utf-8")
+    text = BUNDLED.read_text(encoding="utf-8")
     return system_prompt(text, SystemOrigin.BUNDLED, "the bundled system prompt")
 
 

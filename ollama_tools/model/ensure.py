@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from ollama_tools.devstral.carriers import AUTO, Carrier, jinja_template
-from ollama_tools.devstral.catalog import Catalog, Release
+from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.context import AGENT_PROMPT
 from ollama_tools.devstral.reference import (
@@ -25,6 +25,7 @@ from ollama_tools.model.published import Publisher, publisher
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import Server, find_model
+from ollama_tools.server.llama_server import LlamaServer
 from ollama_tools.server.parameters import require_parameters
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
@@ -102,9 +103,10 @@ def ensure_model(
 
 
 def smoke(
-    name: str,
+    name: str | None = None,
     *,
     host: str | None = None,
+    llama_server: str | None = None,
     timeout: float | None = None,
     api_key: str | None = None,
     release: str | None = None,
@@ -116,8 +118,10 @@ def smoke(
     """Check a model on a live server: prompt, context, KV cache, tool calls on every surface.
 
     Args:
-        name: The model's name on the server, or a reference of the catalog (``"UD-Q4_K_XL"``).
+        name: The model's name on the server, or a reference of the catalog (``"UD-Q4_K_XL"``); None
+            for the one of a llama-server.
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
+        llama_server: URL of a llama-server that is asked instead of an Ollama server.
         timeout: Seconds without a byte or progress after which a wait for the server ends; None for
             ``DEVSTRAL_OLLAMA_TIMEOUT``, or what suits each request.
         api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
@@ -133,9 +137,28 @@ def smoke(
         ModelNotFound: The server has no such model.
         ServerUnreachable: No server answers.
     """
+    from ollama_tools.checks.llama_smoke import smoke_llama_server
     from ollama_tools.checks.smoke import smoke_server
 
     catalog = load_catalog()
+    if llama_server is not None:
+        if host is not None:
+            raise UsageError("host and llama_server name two servers", "name one of them")
+        with LlamaServer(
+            llama_server, timeout=timeout, api_key=api_key, progress=progress
+        ) as other:
+            chosen_name, tokenizer = _on_llama_server(other, name, release, catalog)
+            return smoke_llama_server(
+                other,
+                chosen_name,
+                tokenizer,
+                prompt_tokens=prompt_tokens,
+                log=log,
+                require_gpu=require_gpu,
+                progress=progress,
+            )
+    if name is None:
+        raise UsageError("smoke needs the name of a model", "see: devstral-ollama list")
     with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         name, known = _name_on_server(server, name, catalog)
         if release is None and known is None:
@@ -194,6 +217,24 @@ def smoke_task(
         name, _ = _name_on_server(server, name, load_catalog())
         place = folder or state.task_folder(task, name)
         return run_task(server, name, prompt, place, progress or Silence()), place
+
+
+def _on_llama_server(
+    server: LlamaServer, name: str | None, release: str | None, catalog: Catalog
+) -> tuple[str, TokenizerVersion]:
+    """The name of a model of a llama-server, its only one where none is said, and its format."""
+    served = server.models()
+    known_names = ", ".join(each for names in served for each in names)
+    if name is None and len(served) != 1:
+        raise UsageError(f"{server.url} serves {len(served)} models", f"name one of {known_names}")
+    chosen = served[0][0] if name is None else name
+    if not any(chosen in names for names in served):
+        # Who serves one model answers for it under any name.
+        raise ModelNotFound(f"{server.url} has no model {chosen!r}", f"it serves {known_names}")
+    known = guess_release(chosen, catalog)
+    if release is None and known is None:
+        known = guess_release(str(server.props(chosen).get("model_path") or ""), catalog)
+    return chosen, choose_release(release, chosen, known, catalog).tokenizer
 
 
 def _name_on_server(server: Server, name: str, catalog: Catalog) -> tuple[str, Release | None]:

@@ -89,8 +89,8 @@ class RunningModel:
     vram_bytes: int
 
 
-class Server:
-    """One live Ollama server."""
+class Api:
+    """A live server's chat APIs."""
 
     def __init__(
         self,
@@ -118,6 +118,28 @@ class Server:
         """Base URL, without a slash at its end."""
         return self._transport.url
 
+    def close(self) -> None:
+        """Close connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """One JSON answer of any of the server's surfaces."""
+        return self._transport.json("POST", path, body)
+
+    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer, JSON lines or server-sent events."""
+        yield from self._transport.stream(path, body)
+
+
+class Server(Api):
+    """One live Ollama server."""
+
     @property
     def client(self) -> ollama.Client:
         """The official client, for what it can say."""
@@ -140,16 +162,6 @@ class Server:
     def now(self) -> datetime:
         """The server's own time, as its last answer said it; ours where it said none."""
         return self._transport.now
-
-    def close(self) -> None:
-        """Close connections."""
-        self._transport.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # What the server is and has
 
@@ -532,14 +544,6 @@ class Server:
         answer = self._transport.settled("POST", "/api/chat", body, passing, safe=True)
         with well_formed(f"{self.url}/api/chat"):
             return str(answer["_debug_info"]["rendered_template"])
-
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """One JSON answer of any of the server's surfaces."""
-        return self._transport.json("POST", path, body)
-
-    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The events of a streamed answer, JSON lines or server-sent events."""
-        yield from self._transport.stream(path, body)
 
 
 @contextmanager

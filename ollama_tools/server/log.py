@@ -201,7 +201,8 @@ def newest_load(log: str, blob: str | None = None) -> Load:
         log: The log.
         blob: ``sha256-…`` of the model's weights; None for whichever model was loaded last.
     """
-    text = _newest(log, _ENGINE_START)
+    # What llama-server writes by itself has no such line, and is of one load.
+    text = _newest(log, _ENGINE_START) or ("" if blob else log)
     while blob is not None and text and blob not in text.partition("\n")[0]:
         log = log[: -len(text)]
         text = _newest(log, _ENGINE_START)

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -127,15 +127,29 @@ def exec_server(plan: ServePlan) -> NoReturn:
         DevstralError: Its address is taken, or the program cannot run.
     """
     _require_free(plan.changes["OLLAMA_HOST"])
+    become(plan.arguments, plan.changes, option="--ollama")
+
+
+def become(arguments: Sequence[str], changes: Mapping[str, str], *, option: str) -> NoReturn:
+    """Replace this process by a program.
+
+    Args:
+        arguments: The program's path, and its arguments.
+        changes: Variables on top of our own.
+        option: The option that names the program.
+
+    Raises:
+        DevstralError: It cannot run.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     # Python ignores this signal, and what is ignored stays so in the program that follows.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        os.execve(plan.arguments[0], plan.arguments, {**os.environ, **plan.changes})  # noqa: S606
+        os.execve(arguments[0], list(arguments), {**os.environ, **changes})  # noqa: S606
     except OSError as error:
         raise DevstralError(
-            f"cannot run {plan.arguments[0]}: {error.strerror}", "check --ollama PATH"
+            f"cannot run {arguments[0]}: {error.strerror}", f"check {option} PATH"
         ) from error
 
 

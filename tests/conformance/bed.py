@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,16 +19,22 @@ import httpx
 
 from ollama_tools.checks import surfaces
 from ollama_tools.checks.surfaces import SURFACES, Call, Reply, Surface
-from ollama_tools.devstral.carriers import go_template
+from ollama_tools.devstral.carriers import complete_jinja, go_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import CallForm, Output, write_speaker
 from ollama_tools.errors import ServerError, ServerUnreachable
 from ollama_tools.files.packaged import data_path
+from ollama_tools.server.answers import Broken
 from ollama_tools.server.client import Server
 from tests.conformance.cases import CASES, TOOLS, Case
+from tests.testbed.build import NEWEST, ollama_build
+from tests.testbed.server import LlamaServer
 
 Cells = dict[str, dict[str, dict[str, str]]]
 """Outcomes by case, carrier and way: ``/api/chat plain`` is a way."""
+
+LLAMA_SERVER = "llama-server"
+"""What stands for a version of Ollama where llama-server serves by itself."""
 
 _PATIENCE = {False: 20.0, True: 120.0}
 _TRIES = 3
@@ -45,12 +52,14 @@ class Carrier:
         form: The form in which the model writes calls.
         jinja: Whether the template is Jinja in the GGUF; else it is a Go TEMPLATE.
         parser: The PARSER of the model.
+        by_ollama: Whether Ollama serves it; else llama-server by itself.
     """
 
     name: str
     form: CallForm
     jinja: bool
     parser: str | None = None
+    by_ollama: bool = True
 
     @property
     def ordered(self) -> bool:
@@ -64,6 +73,8 @@ CARRIERS: tuple[Carrier, ...] = (
     Carrier("generic", "v13", jinja=False),
     Carrier("gguf v7", "v7", jinja=True),
     Carrier("modelfile v7", "v7", jinja=False),
+    Carrier("llama-server", "v13", jinja=True, by_ollama=False),
+    Carrier("llama-server v7", "v7", jinja=True, by_ollama=False),
 )
 
 
@@ -72,20 +83,21 @@ def cue(case: Case, form: CallForm) -> str:
     return f"<say {form} {case.name}>"
 
 
-def carriers(*, native: bool) -> tuple[Carrier, ...]:
-    """The carriers of a server; only those from 0.30 on are native, that is, apply Jinja."""
-    return tuple(each for each in CARRIERS if native or not each.jinja)
+def carriers(version: str) -> tuple[Carrier, ...]:
+    """The carriers of a server; of Ollama's only those from 0.30 on apply Jinja."""
+    if version == LLAMA_SERVER:
+        return tuple(each for each in CARRIERS if not each.by_ollama)
+    native = version == NEWEST
+    return tuple(each for each in CARRIERS if each.by_ollama and (native or not each.jinja))
 
 
-def create_models(server: Server, directory: Path, *, native: bool) -> None:
+def create_models(server: Server, directory: Path, version: str) -> None:
     """Make the model of each carrier, named as the carrier; those with Go TEMPLATEs share a blob.
 
     A blob with Jinja cannot be shared: the server starts one engine for a blob, with Jinja or not.
     """
     digests: dict[tuple[str | None, bool], str] = {}
-    for carrier, apart in itertools.product(carriers(native=native), (False, True)):
-        if not any(each.apart is apart and each.output(carrier.form) for each in CASES):
-            continue
+    for carrier, apart in models(version):
         jinja = _jinja(carrier.form) if carrier.jinja else None
         if (jinja, apart) not in digests:
             path = directory / f"speaker-{len(digests)}.gguf"
@@ -104,6 +116,38 @@ def create_models(server: Server, directory: Path, *, native: bool) -> None:
         if carrier.parser:
             request["parser"] = carrier.parser
         server.create(request, lambda *_: None)
+
+
+def models(version: str) -> Iterator[tuple[Carrier, bool]]:
+    """The models of a server: each carrier's, and that of the cases that have one apart."""
+    for carrier, apart in itertools.product(carriers(version), (False, True)):
+        if any(each.apart is apart and each.output(carrier.form) for each in CASES):
+            yield carrier, apart
+
+
+@contextmanager
+def llama_servers(directory: Path) -> Iterator[Mapping[str, str]]:
+    """A llama-server for each model, with the complete form of our Jinja.
+
+    Yields:
+        Their URLs by the models' names.
+    """
+    program = ollama_build().llama_server
+    assert program is not None
+    found = {}
+    with ExitStack() as stack:
+        for carrier, apart in models(LLAMA_SERVER):
+            name = model_name(carrier, apart=apart)
+            path = directory / f"{name.replace(':', '-')}.gguf"
+            write_speaker(path, _outputs(apart))
+            template = complete_jinja(TokenizerVersion(carrier.form))
+            arguments = (
+                *("-m", path, "--alias", name, "-c", str(_CONTEXT), "-np", "1", "-t", "1"),
+                *("--temp", "0", "--jinja", "--chat-template-file", template),
+            )
+            server = LlamaServer(program, arguments, log_path=path.with_suffix(".log"))
+            found[name] = stack.enter_context(server).url
+        yield found
 
 
 def _outputs(apart: bool) -> dict[str, Output]:
@@ -162,20 +206,28 @@ def _is_end(event: Mapping[str, Any]) -> bool:
     return kind == "message_stop" or kind in _RESPONSE_ENDS
 
 
-def run(url: str, *, native: bool) -> Cells:
+def run(version: str, url_of: Callable[[str], str]) -> Cells:
     """Ask every case of every carrier in every way.
 
     Models of different blobs are asked side by side; each engine is loaded once.
+
+    Args:
+        version: The server's.
+        url_of: Where the model of a name is served.
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
     lanes: dict[str, list[Carrier]] = {}
-    for carrier in carriers(native=native):
+    for carrier in carriers(version):
         lanes.setdefault(carrier.name if carrier.jinja else "go", []).append(carrier)
 
     def ask_lane(lane: Sequence[Carrier], cases: Sequence[Case], apart: bool) -> None:
-        with _Witness(url, _PATIENCE[apart]) as server:
-            for carrier, case in itertools.product(lane, cases):
-                if case.output(carrier.form) is not None:
+        for carrier in lane:
+            asked = [case for case in cases if case.output(carrier.form) is not None]
+            if not asked:
+                continue
+            url = url_of(model_name(carrier, apart=apart))
+            with _Witness(url, _PATIENCE[apart]) as server:
+                for case in asked:
                     found[carrier.name, case.name] = dict(_ask(server, carrier, case))
 
     # The surfaces take the length of an answer from their module.
@@ -190,7 +242,7 @@ def run(url: str, *, native: bool) -> Cells:
     return {
         case.name: {
             carrier.name: found[carrier.name, case.name]
-            for carrier in carriers(native=native)
+            for carrier in carriers(version)
             if (carrier.name, case.name) in found
         }
         for case in CASES
@@ -205,6 +257,8 @@ def _ask(server: Server, carrier: Carrier, case: Case) -> Iterator[tuple[str, st
     tools = TOOLS if case.offered else []
     model = model_name(carrier, apart=case.apart)
     for surface in SURFACES:
+        if surface.path == "/api/chat" and not carrier.by_ollama:
+            continue
         for stream in (True,) if case.apart else (False, True):
             try:
                 reply = _patiently(
@@ -219,11 +273,15 @@ def _ask(server: Server, carrier: Carrier, case: Case) -> Iterator[tuple[str, st
 
 
 def _patiently(ask: Callable[[], Reply]) -> Reply:
-    """Ask again where no answer comes; what hung once is answered the next time."""
+    """Ask again where no answer comes; what hung once is answered the next time.
+
+    llama-server closes a connection behind a stream without a word, and whoever asks on it in
+    that moment has to ask again.
+    """
     for _ in range(_TRIES - 1):
         try:
             return ask()
-        except (ServerUnreachable, httpx.TimeoutException):
+        except (ServerUnreachable, Broken, httpx.TimeoutException):
             continue
     return ask()
 

@@ -22,6 +22,7 @@ class Word(StrEnum):
     OTHER = "another call"
     AS_TEXT = "as text"
     LOST = "lost"
+    CUT = "cut off"
     ERROR = "error 500"
     BREAKS_OFF = "stream breaks off"
     MALFORMED = "malformed"
@@ -37,6 +38,8 @@ MEANING: Mapping[Word, str] = {
     Word.OTHER: "the server makes another call of it",
     Word.AS_TEXT: "no call; what the model wrote arrives as text, without its control tokens in Go",
     Word.LOST: "an empty answer (on `/v1/messages`, not streamed: `content` is null)",
+    Word.CUT: "the call arrives, its arguments as far as they were written; not streamed, "
+    "`/v1/messages` makes `{}` of them",
     Word.ERROR: "an error, to which agents answer with the same request again",
     Word.BREAKS_OFF: "the stream ends in the middle, without a word of the error behind it",
     Word.MALFORMED: "an answer that the API does not know",
@@ -47,6 +50,8 @@ def word(outcome: str, carrier: str) -> Word:
     """The word for an outcome as the bed describes it."""
     if outcome == "ok":
         return Word.OK
+    if outcome in _CUT:
+        return Word.CUT
     if carrier in _GRAMMAR and outcome.startswith("calls "):
         return Word.PREVENTED
     for start, found in (
@@ -88,7 +93,10 @@ class Rule:
         )
 
 
-_GRAMMAR = ("gguf", "gguf v7")
+_LLAMA = ("llama-server", "llama-server v7")
+_GRAMMAR = ("gguf", "gguf v7", *_LLAMA)
+# What is no JSON, since it was cut off, is None to our client.
+_CUT = ('calls "bash(null)"', 'calls "bash({})"')
 _MINISTRAL = ("modelfile",)
 _GENERIC = ("generic", "modelfile v7")
 _STREAMS = ("/v1/chat/completions streamed", "/v1/responses streamed", "/v1/messages streamed")
@@ -153,6 +161,20 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(Word.TEXT_LOST, ("a call, then text",), _GENERIC),
     Rule(Word.AS_TEXT, _NOT_OFFERED, _GENERIC),
+    # llama-server by itself: what it reads of a model is what the client gets, JSON as text.
+    Rule(
+        Word.OK,
+        (
+            "text, then a call",
+            "text, then two calls",
+            "a float without a fraction",
+            "an integer above 2^53",
+            "nested keys out of order",
+            "keys out of alphabetical order",
+        ),
+        _LLAMA,
+    ),
+    Rule(Word.CUT, _CUT_OFF, _LLAMA),
 )
 
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.bed import Cells
+from tests.conformance.bed import LLAMA_SERVER, Cells
 from tests.testbed.build import NEWEST, OLDEST
 
-VERSIONS = (NEWEST, OLDEST)
+VERSIONS = (NEWEST, OLDEST, LLAMA_SERVER)
 _RESULTS = Path(__file__).with_name("results")
 
 

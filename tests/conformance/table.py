@@ -12,10 +12,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ollama_tools.server.client import Server
-from tests.conformance.bed import CARRIERS, WAYS, Cells, create_models, run
+from tests.conformance.bed import (
+    CARRIERS,
+    LLAMA_SERVER,
+    WAYS,
+    Cells,
+    create_models,
+    llama_servers,
+    run,
+)
 from tests.conformance.outcomes import MEANING, Word, word
 from tests.conformance.store import VERSIONS, load, save
-from tests.testbed.build import NEWEST, ollama_build
+from tests.testbed.build import ollama_build
 from tests.testbed.server import OllamaServer
 
 TARGET = Path(__file__).parents[2] / "docs" / "reference" / "tool-calls.md"
@@ -27,8 +35,9 @@ Written by `python -m tests.conformance.table` out of a run; a test holds it to 
 and another holds those to a live server.
 
 A miniature model writes exactly the output of each case on a real server. The same is asked on
-`/api/chat`, `/v1/chat/completions`, `/v1/responses` and `/v1/messages`, each plain and streamed:
-eight ways. Where they agree a cell holds one word, else each word with the ways it holds for.
+`/api/chat` (which llama-server lacks), `/v1/chat/completions`, `/v1/responses` and `/v1/messages`,
+each plain and streamed: eight ways. Where they agree a cell holds one word, else each word with the
+ways it holds for.
 
 | carrier | what the model is |
 |---|---|
@@ -37,6 +46,7 @@ eight ways. Where they agree a cell holds one word, else each word with the ways
 | `generic` | our Go TEMPLATE without PARSER: the server's generic parser |
 | `gguf v7` | the same as `gguf` for Devstral-Small-2505, whose calls are a JSON list with ids |
 | `modelfile v7` | our Go TEMPLATE for Devstral-Small-2505, without PARSER |
+| `llama-server`, `… v7` | llama.cpp's server by itself, with the complete form of our Jinja |
 """
 _NOTES = """
 - A grammar knows the keys of a call in the order of the schema alone. `/v1/responses` sorts the
@@ -52,7 +62,9 @@ _NOTES = """
 
 def live_results(version: str, directory: Path) -> Cells:
     """Run every case on a server of its own."""
-    native = version == NEWEST
+    if version == LLAMA_SERVER:
+        with llama_servers(directory) as urls:
+            return run(version, urls.__getitem__)
     with (
         OllamaServer(
             ollama_build(version),
@@ -62,8 +74,8 @@ def live_results(version: str, directory: Path) -> Cells:
         ) as bed,
         Server(bed.url) as server,
     ):
-        create_models(server, directory, native=native)
-        return run(bed.url, native=native)
+        create_models(server, directory, version)
+        return run(version, lambda _: bed.url)
 
 
 def markdown() -> str:
@@ -82,13 +94,14 @@ def _meanings() -> Iterator[str]:
 
 def _section(version: str, cells: Cells) -> Iterator[str]:
     shown = [each.name for each in CARRIERS if any(each.name in row for row in cells.values())]
-    yield f"\n## Ollama {version}\n"
+    title = "llama-server by itself" if version == LLAMA_SERVER else f"Ollama {version}"
+    yield f"\n## {title}\n"
     yield f"| the model writes | {' | '.join(f'`{each}`' for each in shown)} |"
     yield "|---|" + "---|" * len(shown)
     for case, row in cells.items():
         columns = (_cell(row[each], each) if each in row else "" for each in shown)
         yield f"| {_escaped(case)} | {' | '.join(columns)} |"
-    yield f"\n### What arrives instead, Ollama {version}\n"
+    yield f"\n### What arrives instead, {title}\n"
     yield "| the model writes | carrier | what arrives |"
     yield "|---|---|---|"
     for case, row in cells.items():
@@ -154,7 +167,7 @@ def main() -> None:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
             save(version, live_results(version, Path(directory)))
-        print(f"Ollama {version}: {time.monotonic() - started:.0f} s")
+        print(f"{version}: {time.monotonic() - started:.0f} s")
     TARGET.write_text(markdown(), encoding="utf-8")
 
 

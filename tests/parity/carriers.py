@@ -17,8 +17,14 @@ from ollama_tools.errors import ServerError
 from ollama_tools.server.client import Server
 from tests.parity.canonical import CASES
 from tests.parity.conversation import from_openai
-from tests.parity.places import Place, parity_server, render_live
-from tests.parity.recorded import Score, score
+from tests.parity.places import (
+    Place,
+    llama_place,
+    parity_llama_servers,
+    parity_server,
+    render_live,
+)
+from tests.parity.recorded import Score, score, score_llama_server
 from tests.parity.reference import reference
 from tests.testbed.build import NEWEST, OLDEST
 
@@ -26,6 +32,9 @@ TARGET = Path(__file__).parents[2] / "docs" / "explanation" / "carriers.md"
 
 _PEER = f"mistral-common {mistral_common.__version__}"
 """The maker's own template, as its generator writes it, on a dedicated server."""
+
+_LLAMA_SERVER = "llama-server"
+"""The complete form of our Jinja, on llama.cpp's own server."""
 
 _INTRODUCTION = """\
 # What each carrier gives
@@ -47,7 +56,11 @@ _NOTES = """
 `hub` is a template like the one that Unsloth publishes, which this package applies only where a
 live check passes; `server` is our Jinja in the environment of a dedicated server, and needs
 nothing of the model's file. Here the `hub` models have no SYSTEM, so that the template puts its own
-default prompt before conversations without one; `create` always sets one. mistral-common's rows are
+default prompt before conversations without one; `create` always sets one. `llama-server` is
+llama.cpp's own, with no Ollama before it and the complete form of our Jinja
+([how-to](../how-to/llama-cpp.md)): of the recorded requests those that went to
+`/v1/chat/completions`, since of the others it does not tell the prompt. The form for Ollama gives
+18 of them there. mistral-common's rows are
 the Jinja that its own generator writes, on a dedicated server as `server` is: it is made for
 requests as its own library has them, and refuses what that refuses, so that the client gets an
 error: in v7 every call of which Ollama made the id (13 characters, where the format has 9). v13 is
@@ -81,11 +94,19 @@ class Row:
         if found.refused:
             decoded = f"{found.refused} refused"
         label = self.peer or f"`{self.place.carrier}`"
+        begin = f"| {label} | {self.place.ollama} | {self.place.version.value} |"
+        if not self.place.by_ollama:
+            begin, decoded = llama_server_row(self.place.version), ""
         return (
-            f"| {label} | {self.place.ollama} | {self.place.version.value} "
+            f"{begin[:-1]}"
             f"| {self.canonical} of {len(CASES)} | {found.identical} of {found.requests} "
             f"| {found.share:.1%} | {decoded} |"
         )
+
+
+def llama_server_row(version: TokenizerVersion) -> str:
+    """How the row of llama-server by itself begins."""
+    return f"| {_LLAMA_SERVER} | none | {version.value} |"
 
 
 def canonical(server: Server, place: Place) -> int:
@@ -114,6 +135,13 @@ def rows() -> Iterator[Row]:
         rows = _on_one_server(NEWEST, Carrier.SERVER, (version,), dedicated=peer)
         yield from (replace(each, peer=_PEER) for each in rows)
     yield from _on_one_server(OLDEST, Carrier.MODELFILE, both)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        parity_llama_servers(Path(directory)) as servers,
+    ):
+        for version in both:
+            place, server = llama_place(version), servers[version]
+            yield Row(place, canonical(server, place), score_llama_server(server, version))
 
 
 def generated_template(version: TokenizerVersion) -> str:

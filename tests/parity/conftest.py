@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ollama_tools.server.client import Server
-from tests.parity.places import parity_server
+from tests.parity.places import LlamaServers, parity_llama_servers, parity_server
 from tests.testbed.build import NEWEST, OLDEST
 
 
@@ -21,3 +21,9 @@ def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with parity_server(OLDEST, tmp_path_factory.mktemp("oldest")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def llama_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServers]:
+    with parity_llama_servers(tmp_path_factory.mktemp("llama-server")) as servers:
+        yield servers

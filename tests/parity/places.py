@@ -10,7 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ollama_tools.devstral.carriers import Carrier, go_template, jinja_template
+from ollama_tools.devstral.carriers import (
+    Carrier,
+    complete_jinja,
+    go_template,
+    jinja_template,
+)
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import Script, write_miniature
 from ollama_tools.server.client import Server
@@ -18,7 +23,7 @@ from ollama_tools.settings.environment import TEMPLATE_FILE
 from tests.parity.conversation import Body, Conversation, to_native, to_openai
 from tests.testbed.build import NEWEST, ollama_build
 from tests.testbed.models import TEMPLATES
-from tests.testbed.server import OllamaServer
+from tests.testbed.server import LlamaServer, OllamaServer
 
 # A miniature reads a byte a token: room for the longest recorded prompt.
 _CONTEXT = 65536
@@ -26,10 +31,20 @@ _PUBLISHED = {TokenizerVersion.V13: "published.jinja", TokenizerVersion.V7: "pub
 
 
 class Surface(StrEnum):
-    """The request surfaces that tell what prompt they build."""
+    """The request surfaces that tell what prompt they build.
+
+    The last is llama-server's own; it takes what its ``/v1/chat/completions`` takes.
+    """
 
     NATIVE = "/api/chat"
     OPENAI = "/v1/chat/completions"
+    TEMPLATE = "/apply-template"
+
+
+LlamaServers = Mapping[TokenizerVersion, Server]
+"""A llama-server for each format: it has one template for all that it serves."""
+
+OLLAMA_SURFACES = (Surface.NATIVE, Surface.OPENAI)
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,7 @@ class Place:
         carrier: Where the template lives; ``hub`` stands for one like the published template.
         version: The format of the prompt.
         surface: Where the request goes in.
-        ollama: Version of the server.
+        ollama: Version of the server; of no meaning for llama-server by itself.
     """
 
     carrier: Carrier
@@ -52,9 +67,60 @@ class Place:
     def model(self) -> str:
         return f"{self.carrier.value}-{self.version.value}"
 
+    @property
+    def by_ollama(self) -> bool:
+        """Whether an Ollama server decodes the request before llama.cpp sees it."""
+        return self.surface is not Surface.TEMPLATE
+
     def __str__(self) -> str:
+        if not self.by_ollama:
+            return f"llama-server-{self.version.value}"
         api = self.surface.value.removeprefix("/").replace("/", "-")
         return f"{self.carrier.value}-{self.version.value}-{api}-{self.ollama}"
+
+
+def llama_place(version: TokenizerVersion) -> Place:
+    """The complete form of our Jinja on llama-server by itself."""
+    return Place(Carrier.SERVER, version, Surface.TEMPLATE)
+
+
+@contextmanager
+def parity_llama_server(
+    version: TokenizerVersion, root: Path, template: Path | None = None
+) -> Iterator[Server]:
+    """A live llama-server with a miniature.
+
+    Args:
+        version: The format of the prompt.
+        root: Where the server keeps what it has.
+        template: File of the Jinja; None for the complete form of ours.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    model = root / f"{version.value}.gguf"
+    write_miniature(
+        model, layers=1, heads=1, kv_heads=1, name=version.value, script=Script(form=version.value)
+    )
+    arguments = ("-m", model, "-c", str(_CONTEXT), "-np", "1")
+    chosen = ("--jinja", "--chat-template-file", template or complete_jinja(version))
+    program = ollama_build().llama_server
+    assert program is not None
+    log = root / "llama-server.log"
+    with (
+        LlamaServer(program, (*arguments, *chosen), log_path=log) as bed,
+        Server(bed.url) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def parity_llama_servers(root: Path) -> Iterator[LlamaServers]:
+    """A llama-server for each format, with the complete form of our Jinja."""
+    v13, v7 = TokenizerVersion.V13, TokenizerVersion.V7
+    with (
+        parity_llama_server(v13, root / v13.value) as one,
+        parity_llama_server(v7, root / v7.value) as other,
+    ):
+        yield {v13: one, v7: other}
 
 
 @contextmanager
@@ -102,12 +168,17 @@ def render_live(server: Server, place: Place, conversation: Conversation) -> str
     Raises:
         ollama_tools.errors.ServerError: The server refuses the conversation.
     """
-    body = to_native(conversation) if place.surface is Surface.NATIVE else to_openai(conversation)
+    native = place.surface is Surface.NATIVE
+    body = to_native(conversation) if native else to_openai(conversation)
     return render_body(server, place, body)
 
 
 def render_body(server: Server, place: Place, body: Mapping[str, Any]) -> str:
     """The prompt for a body as a client sent it."""
+    if not place.by_ollama:
+        prompt = server.post(place.surface.value, body)["prompt"]
+        assert isinstance(prompt, str)
+        return prompt.removeprefix("<s>")
     # Without "truncate" a prompt over the context would lose its first messages.
     more: Body = {"model": place.model, "stream": False, "_debug_render_only": True}
     if place.surface is Surface.NATIVE:

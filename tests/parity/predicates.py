@@ -117,6 +117,10 @@ def _everywhere(_: Place) -> bool:
     return True
 
 
+def _by_ollama(place: Place) -> bool:
+    return place.by_ollama
+
+
 def _modelfile(place: Place) -> bool:
     return place.carrier is Carrier.MODELFILE
 
@@ -290,12 +294,8 @@ def _over_numbers(change: Callable[[Any], Any], value: Any) -> Any:
     return value
 
 
-# Numbers change in the same way everywhere.
-_ANYWHERE = Place(Carrier.GGUF, TokenizerVersion.V13)
-
-
 def _with_numbers(change: Callable[[Any], Any]) -> _Change:
-    def of(_: Place, conversation: Conversation) -> Conversation:
+    def of(place: Place, conversation: Conversation) -> Conversation:
         def parameters(schema: dict[str, Any]) -> dict[str, Any]:
             return _with_only(("$defs", "items"), schema)
 
@@ -309,6 +309,9 @@ def _with_numbers(change: Callable[[Any], Any]) -> _Change:
             }
 
         changed = _with_arguments(conversation, lambda value: _over_numbers(change, value))
+        if not place.by_ollama:
+            # No number of a schema has been dropped on the way.
+            return _with_parameters(changed, lambda schema: dict(_over_numbers(change, schema)))
         return _with_parameters(changed, parameters, of_property)
 
     return of
@@ -361,7 +364,9 @@ def _long_fraction(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _rewritten(written: str, conversation: Conversation, of: Callable[[float], str]) -> str:
+def _rewritten(
+    place: Place, written: str, conversation: Conversation, of: Callable[[float], str]
+) -> str:
     """A prompt with every fraction of it written in another way."""
 
     def note(value: Any) -> Any:
@@ -370,26 +375,26 @@ def _rewritten(written: str, conversation: Conversation, of: Callable[[float], s
         return value
 
     numbers: list[float] = []
-    _with_numbers(note)(_ANYWHERE, conversation)
+    _with_numbers(note)(place, conversation)
     for number in numbers:
         written = written.replace(repr(number), of(number))
     return written
 
 
-def _neighbouring_fractions(_: Place, conversation: Conversation, written: str) -> str:
+def _neighbouring_fractions(place: Place, conversation: Conversation, written: str) -> str:
     def of(number: float) -> str:
         # Above 2**53 the arithmetic knows even digits only.
         return (_by_arithmetic(number) if number < 1e15 else None) or repr(number)
 
-    return _rewritten(written, conversation, of)
+    return _rewritten(place, written, conversation, of)
 
 
-def _large_fractions(_: Place, conversation: Conversation, written: str) -> str:
+def _large_fractions(place: Place, conversation: Conversation, written: str) -> str:
     def of(number: float) -> str:
         # Python begins to write an exponent at 10**16.
         return f"{number:.6g}" if 1e15 <= number < 1e16 else repr(number)
 
-    return _rewritten(written, conversation, of)
+    return _rewritten(place, written, conversation, of)
 
 
 # Two characters that print nothing by themselves stand for line and paragraph separator on their
@@ -601,31 +606,31 @@ PREDICATES: tuple[Predicate, ...] = (
     Predicate(
         "dropped keywords",
         "The server drops all keywords of a schema but a handful.",
-        _everywhere,
+        _by_ollama,
         _dropped_keywords,
     ),
     Predicate(
         "empty keywords",
         "The server drops an empty description, enum, anyOf or type.",
-        _everywhere,
+        _by_ollama,
         _empty_keywords,
     ),
     Predicate(
         "empty required",
         "An empty list of required properties is dropped on the way.",
-        lambda place: _gguf(place) or place.surface is Surface.OPENAI,
+        lambda place: place.by_ollama and (_gguf(place) or place.surface is Surface.OPENAI),
         _empty_required,
     ),
     Predicate(
         "keyword order",
         "The server forgets the order of a schema's keywords; the template picks one.",
-        _everywhere,
+        _by_ollama,
         _keyword_order,
     ),
     Predicate(
         "sorted raw schemas",
         "The server sorts the keys inside items, $defs and enum.",
-        _everywhere,
+        _by_ollama,
         _sorted_raw,
     ),
     Predicate(
@@ -637,7 +642,7 @@ PREDICATES: tuple[Predicate, ...] = (
     Predicate(
         "sorted nested arguments",
         "The server sorts the keys of objects inside a call's arguments.",
-        _everywhere,
+        _by_ollama,
         _nested_keys,
     ),
     Predicate(
@@ -649,13 +654,13 @@ PREDICATES: tuple[Predicate, ...] = (
     Predicate(
         "whole floats",
         "1.0 becomes 1.",
-        _everywhere,
+        _by_ollama,
         _with_numbers(_whole_float),
     ),
     Predicate(
         "big integers",
         "Integers above 2**53 lose digits.",
-        _everywhere,
+        _by_ollama,
         _with_numbers(_big_integer),
     ),
     Predicate(
@@ -694,7 +699,7 @@ PREDICATES: tuple[Predicate, ...] = (
         "split results",
         "/v1/chat/completions breaks a result into its parts and drops their id: those of several "
         "calls cannot be told apart.",
-        _everywhere,
+        _by_ollama,
         _split_results,
     ),
     Predicate(
@@ -776,7 +781,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         "tools without parameters",
         "llama.cpp finds no grammar for a tool whose schema names no type.",
-        _gguf,
+        lambda place: place.by_ollama and _gguf(place),
         _has_tool_without_parameters,
     ),
     Refusal(

@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,14 @@ from tests.parity.conversation import (
     from_openai,
     from_responses,
 )
-from tests.parity.places import Place, Surface, parity_server, render_body, render_live
+from tests.parity.places import (
+    Place,
+    Surface,
+    llama_place,
+    parity_server,
+    render_body,
+    render_live,
+)
 from tests.parity.predicates import PREDICATES, at_work, expected
 from tests.parity.reference import reference
 from tests.testbed.build import NEWEST
@@ -142,9 +149,27 @@ class Score:
 
 def score(server: Server, carrier: Carrier, version: TokenizerVersion, ollama: str) -> Score:
     """Puts the whole corpus to a place."""
+    return _score(
+        server, ((each, Place(carrier, version, each.surface, ollama)) for each in recorded())
+    )
+
+
+def score_llama_server(server: Server, version: TokenizerVersion) -> Score:
+    """Puts to a llama-server what of the corpus went to the surface of which it tells the prompt.
+
+    Args:
+        server: The server, with the complete form of our Jinja.
+        version: The format of its prompts.
+    """
+    place = llama_place(version)
+    asked = [each for each in recorded() if each.path == Surface.OPENAI.value]
+    return _score(server, ((each, place) for each in asked))
+
+
+def _score(server: Server, requests: Iterable[tuple[Recorded, Place]]) -> Score:
     total = Score()
-    for request in recorded():
-        place = Place(carrier, version, request.surface, ollama)
+    for request, place in requests:
+        version = place.version
         exact = reference(version, with_ids(place, request.conversation)).text
         total.requests += 1
         total.characters += len(exact)

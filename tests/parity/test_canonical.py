@@ -12,7 +12,15 @@ from ollama_tools.errors import ServerError
 from ollama_tools.server.client import Server
 from tests.parity.canonical import CASES, golden, path
 from tests.parity.conversation import Body, from_openai
-from tests.parity.places import Place, Surface, render_body, render_live
+from tests.parity.places import (
+    OLLAMA_SURFACES,
+    LlamaServers,
+    Place,
+    Surface,
+    llama_place,
+    render_body,
+    render_live,
+)
 from tests.parity.predicates import at_work, expected, refusals
 from tests.parity.reference import reference, tokens
 from tests.testbed.build import OLDEST
@@ -21,12 +29,12 @@ NEWEST_PLACES = [
     Place(carrier, version, surface)
     for carrier in (Carrier.GGUF, Carrier.MODELFILE)
     for version in TokenizerVersion
-    for surface in Surface
+    for surface in OLLAMA_SURFACES
 ]
 OLDEST_PLACES = [
     Place(Carrier.MODELFILE, version, surface, OLDEST)
     for version in TokenizerVersion
-    for surface in Surface
+    for surface in OLLAMA_SURFACES
 ]
 
 # What stands between these places and an exact prompt. Everything else is identical.
@@ -47,19 +55,24 @@ JINJA_DIFFERENCES: dict[str, list[str]] = {
 PREFIX_DIFFERENCE = {"prefix": ["thinking before a prefix"]}
 
 
+LLAMA_DIFFERENCES: dict[str, list[str]] = {"big-integers": ["beyond 64 bits"]}
+
+# Identical at the least, by the carrier.
+LEAST = {Carrier.MODELFILE: 18, Carrier.GGUF: 19, Carrier.SERVER: 22}
+
+
 def differences(place: Place) -> dict[str, list[str]]:
     if place.carrier is Carrier.MODELFILE:
         return GO_DIFFERENCES
-    if place.version is TokenizerVersion.V13:
-        return JINJA_DIFFERENCES | PREFIX_DIFFERENCE
-    return JINJA_DIFFERENCES
+    of_jinja = JINJA_DIFFERENCES if place.by_ollama else LLAMA_DIFFERENCES
+    return of_jinja | PREFIX_DIFFERENCE if place.version is TokenizerVersion.V13 else of_jinja
 
 
 def render(server: Server, place: Place, body: Body) -> str:
     """The prompt for a request as it stands in the golden file, where the surface takes it."""
-    if place.surface is Surface.OPENAI:
-        return render_body(server, place, body)
-    return render_live(server, place, from_openai(body))
+    if place.surface is Surface.NATIVE:
+        return render_live(server, place, from_openai(body))
+    return render_body(server, place, body)
 
 
 def check(server: Server, place: Place) -> None:
@@ -80,7 +93,7 @@ def check(server: Server, place: Place) -> None:
         assert tokens(place.version, rendered) == seen.tokens, name
         found[name] = at_work(place, conversation)
     assert found == differences(place)
-    assert len(CASES) - len(found) >= (18 if place.carrier is Carrier.MODELFILE else 19)
+    assert len(CASES) - len(found) >= LEAST[place.carrier]
 
 
 @pytest.mark.parametrize("version", list(TokenizerVersion))
@@ -107,6 +120,14 @@ def test_every_canonical_conversation_is_identical_or_differs_by_name(
     newest: Server, place: Place
 ) -> None:
     check(newest, place)
+
+
+@pytest.mark.xdist_group("llama-server")
+@pytest.mark.parametrize("version", list(TokenizerVersion))
+def test_the_complete_forms_do_so_on_llama_server(
+    llama_servers: LlamaServers, version: TokenizerVersion
+) -> None:
+    check(llama_servers[version], llama_place(version))
 
 
 @pytest.mark.old_server

@@ -12,7 +12,7 @@ from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
 from ollama_tools.server.client import Server
 from tests.parity.conversation import Conversation
-from tests.parity.places import Place, render_live
+from tests.parity.places import LlamaServers, Place, llama_place, render_live
 from tests.parity.predicates import expected, refusals
 from tests.parity.reference import tokens
 from tests.parity.strategies import sessions
@@ -54,6 +54,19 @@ def test_no_session_differs_outside_the_predicates(newest: Server) -> None:
     @given(sessions())
     def holds(conversation: Conversation) -> None:
         check(newest, places, conversation)
+
+    holds()
+
+
+@pytest.mark.xdist_group("llama-server")
+@pytest.mark.parametrize("version", list(TokenizerVersion))
+def test_nor_on_llama_server_by_itself(
+    llama_servers: LlamaServers, version: TokenizerVersion
+) -> None:
+    @generated
+    @given(sessions())
+    def holds(conversation: Conversation) -> None:
+        check(llama_servers[version], [llama_place(version)], conversation)
 
     holds()
 

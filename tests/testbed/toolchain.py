@@ -97,12 +97,19 @@ def python_package(name: str, version: str) -> Path:
     return cached(f"python/{name}-{version}", make)
 
 
-def python_source(name: str, version: str, *, below: str) -> Path:
+def python_source(name: str, version: str, *, below: str, folders: Sequence[str] = ("",)) -> Path:
     """The part of a source distribution that lies in its folder ``below``.
+
+    Args:
+        name: The distribution.
+        version: Its version.
+        below: The folder.
+        folders: Which folders in it are kept; all of them if absent.
 
     Raises:
         BuildError: When it cannot be downloaded or has no such folder.
     """
+    kept = tuple(f"{below}/{each}/" if each else f"{below}/" for each in folders)
 
     def make(into: Path) -> None:
         say(f"downloading the sources of {name} {version}")
@@ -112,14 +119,14 @@ def python_source(name: str, version: str, *, below: str) -> Path:
         with tarfile.open(archive) as tar:
             for member in tar.getmembers():
                 _, _, inside = member.name.partition("/")
-                if member.isfile() and inside.startswith(f"{below}/"):
+                if member.isfile() and inside.startswith(kept):
                     member.name = inside.removeprefix(f"{below}/")
                     tar.extract(member, into, filter="data")
         archive.unlink()
         if not any(into.iterdir()):
             raise BuildError(f"{name} {version} has no folder {below}")
 
-    return cached(f"sources/{name}-{version}", make)
+    return cached(f"sources/{name}-{version}-{below.replace('/', '-')}", make)
 
 
 def go() -> Path:

@@ -1,0 +1,1 @@
+"""llama.cpp's own programs, run as this package says."""
