@@ -146,7 +146,12 @@ class Pasted(Served):
 
 @contextmanager
 def started(shell: Shell, line: str) -> Iterator[httpx.Client]:
-    with Pasted(shell, line) as bed, httpx.Client(base_url=bed.url, timeout=SECONDS) as client:
+    # A router closes connections on which it has said that it keeps them.
+    headers = {"Connection": "close"}
+    with (
+        Pasted(shell, line) as bed,
+        httpx.Client(base_url=bed.url, timeout=SECONDS, headers=headers) as client,
+    ):
         yield client
 
 
