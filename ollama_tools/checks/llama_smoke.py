@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any
 
 from ollama_tools.checks.evidence import kv_evidence
 from ollama_tools.checks.placement import judge_placement, look_at_host, placement
-from ollama_tools.checks.result import CheckResult, Report, Status
+from ollama_tools.checks.result import Report, Status
 from ollama_tools.checks.surfaces import SHARED_SURFACES, SharedSurface
 from ollama_tools.checks.talk import (
     BOS_MESSAGES,
@@ -23,15 +22,14 @@ from ollama_tools.checks.talk import (
     check_bos,
     check_long_prompt,
     fail,
+    model_checks,
     ok,
     surface_checks,
 )
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
-from ollama_tools.errors import ModelNotFound, ServerError
 from ollama_tools.lint import cases
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.answers import NO_ANSWER
 from ollama_tools.server.llama_server import LlamaServer
 from ollama_tools.server.log import read_log
 
@@ -167,19 +165,6 @@ _CHECKS: tuple[tuple[str, Callable[[_Subject], Answer]], ...] = (
 )
 
 
-def _run_checks(subject: _Subject, progress: Progress) -> Iterator[CheckResult]:
-    for identifier, check in _CHECKS:
-        progress.step(f"checking {identifier}")
-        started = time.monotonic()
-        try:
-            status, saw, fix = check(subject)
-        except (ModelNotFound, *NO_ANSWER):
-            raise
-        except ServerError as error:
-            status, saw, fix = Status.FAIL, error.what, _ADVICE.fix(error)
-        yield CheckResult(identifier, status, saw, fix, time.monotonic() - started)
-
-
 def _asks(subject: _Subject) -> Iterator[tuple[str, Ask]]:
     def asking(surface: SharedSurface) -> Ask:
         return lambda messages, tools, stream: surface.ask(
@@ -221,5 +206,8 @@ def smoke_llama_server(
     version = str(subject.props["build_info"])
     quiet = progress or Silence()
     asks = tuple(_asks(subject))
-    checks = [*_run_checks(subject, quiet), *surface_checks(asks, _ADVICE, quiet)]
+    checks = [
+        *model_checks(_CHECKS, subject, _ADVICE, quiet),
+        *surface_checks(asks, _ADVICE, quiet),
+    ]
     return Report(name, server.url, version, tuple(checks))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.placement import judge_placement, look_at_host, placement
-from ollama_tools.checks.result import CheckResult, Report, Status
+from ollama_tools.checks.result import Report, Status
 from ollama_tools.checks.surfaces import SURFACES, Surface
 from ollama_tools.checks.talk import (
     BOS_MESSAGES,
@@ -20,6 +19,7 @@ from ollama_tools.checks.talk import (
     check_bos,
     check_long_prompt,
     fail,
+    model_checks,
     ok,
     surface_checks,
 )
@@ -30,7 +30,7 @@ from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld
 from ollama_tools.lint import cases
 from ollama_tools.lint.live import prompt_difference
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.answers import NO_ANSWER, OF_THE_WAY
+from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, RunningModel, Server, find_model
 from ollama_tools.server.log import read_log
 from ollama_tools.server.names import same_name
@@ -255,19 +255,6 @@ _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-def _run_model_checks(subject: _Subject, progress: Progress) -> Iterator[CheckResult]:
-    for identifier, check in _MODEL_CHECKS:
-        progress.step(f"checking {identifier}")
-        started = time.monotonic()
-        try:
-            status, saw, fix = check(subject)
-        except (ModelNotFound, *NO_ANSWER):
-            raise
-        except ServerError as error:
-            status, saw, fix = Status.FAIL, error.what, _ADVICE.fix(error)
-        yield CheckResult(identifier, status, saw, fix, time.monotonic() - started)
-
-
 def _asks(subject: _Subject) -> Iterator[tuple[str, Ask]]:
     """What asks the model on each surface."""
 
@@ -312,5 +299,8 @@ def smoke_server(
     subject.models = server.models()
     quiet = progress or Silence()
     asks = tuple(_asks(subject))
-    checks = [*_run_model_checks(subject, quiet), *surface_checks(asks, _ADVICE, quiet)]
+    checks = [
+        *model_checks(_MODEL_CHECKS, subject, _ADVICE, quiet),
+        *surface_checks(asks, _ADVICE, quiet),
+    ]
     return Report(name, server.url, subject.version, tuple(checks))

@@ -1,16 +1,16 @@
-"""Tool calls on a live server: what is asked on each of its chat APIs, whatever server it is."""
+"""What is asked of a model whatever server it is on, and the tool calls on each chat API."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from ollama_tools.checks.result import CheckResult, Status
 from ollama_tools.checks.surfaces import Reply
-from ollama_tools.errors import MALFORMED, ServerError
+from ollama_tools.errors import MALFORMED, ModelNotFound, ServerError
 from ollama_tools.lint import cases
 from ollama_tools.progress import Progress
 from ollama_tools.server.answers import NO_ANSWER
@@ -23,6 +23,8 @@ _BOS_TOKENS = 7
 """``<s>[SYSTEM_PROMPT]a[/SYSTEM_PROMPT][INST]a[/INST]``: each letter and control token is one."""
 
 _CONTROL = re.compile(r"\[/?(?:INST|TOOL_CALLS|ARGS|CALL_ID|TOOL_RESULTS|AVAILABLE_TOOLS)\]|</?s>")
+
+_T = TypeVar("_T")
 
 Answer: TypeAlias = tuple[Status, str, str]
 """A check's status, what was seen, and what to do about it."""
@@ -51,6 +53,30 @@ class Advice:
             if words in error.what:
                 return fix
         return error.fix or "check the server's log"
+
+
+def model_checks(
+    checks: Iterable[tuple[str, Callable[[_T], Answer]]],
+    subject: _T,
+    advice: Advice,
+    progress: Progress,
+) -> Iterator[CheckResult]:
+    """Put each check to a model; what the server refuses is an answer to it.
+
+    Raises:
+        ModelNotFound: The server has no such model.
+        ServerError: No answer comes, so nothing is known of the model.
+    """
+    for identifier, check in checks:
+        progress.step(f"checking {identifier}")
+        started = time.monotonic()
+        try:
+            status, saw, fix = check(subject)
+        except (ModelNotFound, *NO_ANSWER):
+            raise
+        except ServerError as error:
+            status, saw, fix = Status.FAIL, error.what, advice.fix(error)
+        yield CheckResult(identifier, status, saw, fix, time.monotonic() - started)
 
 
 def ok(saw: str) -> Answer:

@@ -100,7 +100,7 @@ class Sent:
     Attributes:
         number: The signal.
         share: After which share of the requests that the command makes without one; below zero it
-            is sent after so many seconds, while the interpreter still starts.
+            is sent after so many seconds of a processor, while the interpreter still starts.
     """
 
     number: signal.Signals

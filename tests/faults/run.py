@@ -7,11 +7,11 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.processes import processor_seconds
 from tests.faults.bed import SECRETS, TOKEN, Bed, Ended
 from tests.faults.cases import Case, Side
 from tests.faults.commands import NAME, Command
@@ -238,7 +238,7 @@ class Runner:
 
 
 class _Sender:
-    """Sends a signal when so many requests were made, or so much time has passed."""
+    """Sends a signal when so many requests were made, or so much was done at all."""
 
     def __init__(self, case: Case, reference: Reference, bed: Bed) -> None:
         assert case.sent is not None
@@ -246,14 +246,13 @@ class _Sender:
         self._share = case.sent.share
         self._wanted = max(1, math.ceil(case.sent.share * reference.asked))
         self._bed = bed
-        self._started = time.monotonic()
         self.sent = False
 
     def __call__(self, process: subprocess.Popen[bytes]) -> None:
         if self.sent:
             return
         if self._share < 0:
-            due = time.monotonic() - self._started >= -self._share
+            due = processor_seconds(process.pid) >= -self._share
         else:
             due = self._bed.asked() >= self._wanted
         if due:

@@ -57,3 +57,20 @@ def session_wheels() -> Path:
 def fleet(hosts: Hosts, fleet_hub: Hub, files: FileServer, session_wheels: Path) -> Fleet:
     """The hosts with what they are to be; what a test changed in that is gone with it."""
     return Fleet(hosts, fleet_hub, files, session_wheels)
+
+
+@pytest.fixture(scope="module")
+def settled() -> list[bool]:
+    """Whether the test before has left the hosts as they should be."""
+    return [False]
+
+
+@pytest.fixture
+def converged(fleet: Fleet, settled: list[bool]) -> Iterator[Fleet]:
+    """A fleet on which everything is as its variables say."""
+    if not settled[0]:
+        done = fleet.play("site")
+        assert done.code == 0, done.output
+    settled[0] = False
+    yield fleet
+    settled[0] = fleet.settled

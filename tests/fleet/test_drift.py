@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -186,23 +185,6 @@ def do(fleet: Fleet, edits: list[Edit]) -> None:
 def problems(message: str) -> list[str]:
     """The single problems of a host's message."""
     return message.split("; ")
-
-
-@pytest.fixture(scope="module")
-def settled() -> list[bool]:
-    """Whether the test before has left the hosts as they should be."""
-    return [False]
-
-
-@pytest.fixture
-def converged(fleet: Fleet, settled: list[bool]) -> Iterator[Fleet]:
-    """A fleet on which everything is as its variables say."""
-    if not settled[0]:
-        done = fleet.play("site")
-        assert done.code == 0, done.output
-    settled[0] = False
-    yield fleet
-    settled[0] = fleet.settled
 
 
 def test_every_edit_by_hand_is_found_and_mended(converged: Fleet) -> None:

@@ -30,23 +30,6 @@ _LAST_BEFORE_BATCHES = "Tell apart who can be reached and who cannot"
 pytestmark = pytest.mark.xdist_group("fleet")
 
 
-@pytest.fixture(scope="module")
-def settled() -> list[bool]:
-    """Whether the last scenario left the hosts as the next one wants them."""
-    return [False]
-
-
-@pytest.fixture
-def converged(fleet: Fleet, settled: list[bool]) -> Iterator[Fleet]:
-    """A fleet on which everything is as its variables say."""
-    if not settled[0]:
-        done = fleet.play("site")
-        assert done.code == 0, done.output
-    settled[0] = False
-    yield fleet
-    settled[0] = fleet.settled
-
-
 def inside(hosts: Hosts, name: str) -> Any:
     """A host as testinfra sees it, over ssh."""
     return testinfra.get_host(f"ssh://{name}", ssh_config=str(hosts.ssh_config), sudo=True)
