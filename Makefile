@@ -54,7 +54,7 @@ test-clients: setup  ## Drive real client packages against a real server (needs 
 	$(BIN)/python -m pytest tests/clients
 
 test-fleet: $(VENV)/fleet  ## Run the tests of the Ansible collection, on hosts of their own (needs root)
-	$(BIN)/python -m pytest tests/fleet
+	$(BIN)/python -m pytest tests/fleet $(FLEET)
 
 test-old: setup  ## Run the tests that need a real server of the older generation
 	$(BIN)/python -m pytest tests/live tests/parity -m old_server

@@ -13,7 +13,7 @@ from tests.fleet import fleet as running
 from tests.fleet.fleet import COLLECTION, Fleet
 from tests.fleet.test_scenarios import verify
 
-pytestmark = pytest.mark.xdist_group("fleet")
+pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.long]
 
 
 def test_the_lowest_ansible_that_is_tried_is_the_one_that_is_asked_for() -> None:

@@ -14,7 +14,7 @@ from tests.fleet.test_scenarios import environment
 from tests.testbed.build import NEWEST
 from tests.testbed.hosts import FileServer, Host, ollama_archive
 
-pytestmark = pytest.mark.xdist_group("fleet")
+pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.long]
 
 MODELS = "/srv/models"
 PASSWORD = "pass-4c81"

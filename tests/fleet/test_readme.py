@@ -16,7 +16,7 @@ from tests.testbed.hosts import FileServer, Hosts, ollama_archive
 from tests.testbed.hub import Hub
 from tests.testbed.relays import new_authority, public_hosts
 
-pytestmark = pytest.mark.xdist_group("fleet")
+pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.long]
 
 HUB = ("hf.co", "huggingface.co")
 RELEASES = "github.com"
