@@ -25,7 +25,7 @@ DROP_IN = "/etc/systemd/system/ollama.service.d/devstral.conf"
 TOOLS = "/opt/devstral-ollama/bin/devstral-ollama"
 REPOSITORY = "unsloth/Devstral-Small-2507-GGUF"
 
-_LAST_BEFORE_BATCHES = "Tell apart who can be reached and who cannot"
+_LAST_BEFORE_BATCHES = "Take the host, so that no other run changes it"
 
 pytestmark = pytest.mark.xdist_group("fleet")
 

@@ -28,6 +28,11 @@ options:
     description: Tokens of the long prompt of the checks; the default is an agent's first prompt.
     type: int
     default: 18500
+  require_gpu:
+    description:
+      - Whether the model must be wholly on graphics cards to pass the checks.
+      - Without it that is asked where a graphics card is seen on the host.
+    type: bool
   force:
     description: Pull and build again even where nothing differs.
     type: bool
@@ -199,6 +204,7 @@ ARGUMENTS = {
     "check": {"type": "bool", "default": True},
     # Said so that nobody takes tokens of a prompt for a secret.
     "prompt_tokens": {"type": "int", "default": 18500, "no_log": False},
+    "require_gpu": {"type": "bool"},
     "force": {"type": "bool", "default": False},
     "upgrade": {"type": "bool", "default": False},
     "keep": {"type": "int"},
@@ -221,6 +227,7 @@ def present(module, server):
         force=given["force"],
         upgrade=given["upgrade"],
         keep=given["keep"],
+        require_gpu=given["require_gpu"],
     )
     plan = plan_for(server, wish_of(module), policy, log)
     planned = plan.as_json()

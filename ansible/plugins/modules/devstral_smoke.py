@@ -26,6 +26,11 @@ options:
   log:
     description: The server's log file on the host, as evidence of the KV cache type.
     type: path
+  require_gpu:
+    description:
+      - Whether the model must be wholly on graphics cards to pass the checks.
+      - Without it that is asked where a graphics card is seen on the host.
+    type: bool
   fail:
     description: Whether the task fails where a check fails; else only RV(report.passed) tells.
     type: bool
@@ -86,6 +91,7 @@ ARGUMENTS = {
     # Said so that nobody takes tokens of a prompt for a secret.
     "prompt_tokens": {"type": "int", "default": 18500, "no_log": False},
     "log": {"type": "path"},
+    "require_gpu": {"type": "bool"},
     "fail": {"type": "bool", "default": True},
 }
 
@@ -105,6 +111,7 @@ def main():
             release=given["release"],
             prompt_tokens=given["prompt_tokens"],
             log=Path(given["log"]) if given["log"] else None,
+            require_gpu=given["require_gpu"],
             progress=Log(module),
         )
     if report.failures and given["fail"]:
