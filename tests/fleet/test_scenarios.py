@@ -137,6 +137,7 @@ def test_what_serves_is_checked_after_a_change_and_where_it_was_not_seen_to_pass
     converged.settled = True
 
 
+@pytest.mark.long
 def test_a_setting_that_changes_means_one_restart(converged: Fleet) -> None:
     before = {each.name: starts(each) for each in converged.hosts.hosts}
     converged.variables["ollama_server_settings"] = {"keep_alive": "45m", "max_queue": 64}
@@ -158,6 +159,7 @@ def test_a_setting_that_changes_means_one_restart(converged: Fleet) -> None:
         assert int(log) >= 1
 
 
+@pytest.mark.long
 def test_a_kv_type_edited_by_hand_is_found_and_mended(converged: Fleet) -> None:
     host = converged.hosts["gpu2"]
     host.run(f"sed -i s/TYPE=q8_0/TYPE=q4_0/ {DROP_IN}")
@@ -177,6 +179,7 @@ def test_a_kv_type_edited_by_hand_is_found_and_mended(converged: Fleet) -> None:
     converged.settled = True
 
 
+@pytest.mark.long
 def test_a_parameter_edited_on_the_server_is_found_and_mended(converged: Fleet) -> None:
     host = converged.hosts["gpu3"]
     before = status(host)[MODEL]
@@ -217,6 +220,7 @@ def asking(host: Host) -> Iterator[list[str]]:
     assert count > 5
 
 
+@pytest.mark.long
 def test_a_new_quant_is_rolled_out_without_a_failed_request(converged: Fleet) -> None:
     host = converged.hosts["gpu1"]
     before = status(host)[MODEL]
@@ -234,6 +238,7 @@ def test_a_new_quant_is_rolled_out_without_a_failed_request(converged: Fleet) ->
     converged.settled = True
 
 
+@pytest.mark.long
 def test_a_host_whose_smoke_fails_is_put_back_and_the_next_left_alone(converged: Fleet) -> None:
     before = {each.name: status(each)[MODEL] for each in converged.hosts.hosts}
     converged.want(context=16384)
@@ -249,6 +254,7 @@ def test_a_host_whose_smoke_fails_is_put_back_and_the_next_left_alone(converged:
     assert not [each for each in done.tasks if each.host == "gpu3" and each.changed]
 
 
+@pytest.mark.long
 def test_a_model_made_by_hand_serves_again_where_the_new_ones_smoke_fails(
     converged: Fleet,
 ) -> None:
@@ -265,6 +271,7 @@ def test_a_model_made_by_hand_serves_again_where_the_new_ones_smoke_fails(
     assert status(host)[MODEL] == by_hand
 
 
+@pytest.mark.long
 def test_a_new_name_whose_smoke_fails_has_nothing_to_be_put_back_to(converged: Fleet) -> None:
     host = converged.hosts["gpu2"]
     converged.want(name="devstral:new")
@@ -278,6 +285,7 @@ def test_a_new_name_whose_smoke_fails_has_nothing_to_be_put_back_to(converged: F
     assert "devstral:new" not in status(host)
 
 
+@pytest.mark.long
 def test_a_host_that_another_run_overtakes_says_so_and_nothing_is_put_back(
     converged: Fleet,
 ) -> None:
@@ -299,6 +307,7 @@ def test_a_host_that_another_run_overtakes_says_so_and_nothing_is_put_back(
     assert status(host)[MODEL] == status(host)[other]
 
 
+@pytest.mark.long
 def test_a_host_with_weights_of_another_time_is_told_apart(
     converged: Fleet, fleet_hub: Hub
 ) -> None:
@@ -319,6 +328,7 @@ def test_a_host_with_weights_of_another_time_is_told_apart(
     converged.hosts.reset([late])
 
 
+@pytest.mark.long
 def test_a_host_that_reboots_serves_again_by_itself(converged: Fleet) -> None:
     host = converged.hosts["gpu1"]
     host.reboot()
@@ -334,6 +344,7 @@ def test_a_host_that_reboots_serves_again_by_itself(converged: Fleet) -> None:
     converged.settled = True
 
 
+@pytest.mark.long
 def test_a_host_that_is_cut_off_is_reported_and_the_others_finish(converged: Fleet) -> None:
     converged.want(context=20480)
     lost = converged.hosts["gpu2"]
@@ -351,6 +362,7 @@ def test_a_host_that_is_cut_off_is_reported_and_the_others_finish(converged: Fle
     assert set(drift.failures()) == {"gpu2"}
 
 
+@pytest.mark.long
 def test_a_wrong_checksum_installs_nothing(fleet: Fleet) -> None:
     host = fleet.hosts["gpu1"]
     host.reset()
@@ -362,6 +374,7 @@ def test_a_wrong_checksum_installs_nothing(fleet: Fleet) -> None:
     assert host.run(f"systemctl cat {UNIT}", check=False).returncode != 0
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_the_old_model_serving(converged: Fleet, fleet_hub: Hub) -> None:
     host = converged.hosts["gpu3"]
     before = status(host)
@@ -374,6 +387,7 @@ def test_a_full_disk_leaves_the_old_model_serving(converged: Fleet, fleet_hub: H
     assert tool_call(host) == cases.TOOL
 
 
+@pytest.mark.long
 def test_a_server_is_upgraded_and_takes_a_better_carrier(fleet: Fleet) -> None:
     fleet.hosts.reset([fleet.hosts["gpu1"]])
     only = ("--limit", "gpu1")
@@ -399,6 +413,7 @@ def carrier(fleet: Fleet) -> str:
     return str(entry["carrier"])
 
 
+@pytest.mark.long
 def test_one_smoke_report_over_all_hosts(converged: Fleet, tmp_path: Any) -> None:
     done = converged.play("smoke", devstral_report_directory=str(tmp_path))
     assert done.code == 0, done.output
