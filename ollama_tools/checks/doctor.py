@@ -231,8 +231,9 @@ def _gpu(patient: Patient) -> Iterator[CheckResult]:
             blob = shown.weights.replace(":", "-") if shown.weights else None
             where = placement(log, blob, each)
             yield CheckResult(f"gpu {each.name}", *judge_placement(where, host, None))
-    if not seen and host.has_card and devices(log):
-        found = [each for each in devices(log) if each.is_gpu]
+    listed = devices(log)
+    if not seen and host.has_card and listed:
+        found = [each for each in listed if each.is_gpu]
         if not found:
             why, fix = cause(Placement(0.0, 0, "the server's log"), host)
             yield CheckResult("gpu", Status.FAIL, why or "the server found no card", fix)

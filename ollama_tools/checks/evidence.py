@@ -14,9 +14,9 @@ from math import log
 from pathlib import Path
 
 from ollama_tools.devstral.memory import KvType
+from ollama_tools.server.log import read_log
 from ollama_tools.server.process import ServerProcess
 
-_LOG_TAIL = 8 * 1024 * 1024
 _SIZED = (KvType.F16, KvType.Q8_0, KvType.Q4_0)
 _NEAR = (0.85, 1.3)
 _CACHE_LINE = re.compile(r"K \((?P<type>\w+)\):\s*(?P<size>[\d.]+) MiB")
@@ -81,13 +81,7 @@ def kv_type_of_size(bytes_per_token: float, elements: int) -> KvType | None:
 
 def _logged(log: Path, blob: str | None) -> tuple[str, str] | None:
     """Type and size of the newest KV cache in a log, after the newest load of the blob."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _LOG_TAIL))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return None
+    lines = read_log(None, log).splitlines()
     if blob is not None:
         start = max(
             (i for i, line in enumerate(lines) if blob in line and "start" in line), default=0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,12 @@ from typing import Any
 from ollama_tools.checks.evidence import kv_evidence
 from ollama_tools.checks.placement import judge_placement, look_at_host, placement
 from ollama_tools.checks.result import Report, Status
-from ollama_tools.checks.surfaces import SHARED_SURFACES, SharedSurface
+from ollama_tools.checks.surfaces import SHARED_SURFACES
 from ollama_tools.checks.talk import (
     BOS_MESSAGES,
     Advice,
     Answer,
-    Ask,
+    asks_on,
     check_bos,
     check_long_prompt,
     fail,
@@ -165,16 +165,6 @@ _CHECKS: tuple[tuple[str, Callable[[_Subject], Answer]], ...] = (
 )
 
 
-def _asks(subject: _Subject) -> Iterator[tuple[str, Ask]]:
-    def asking(surface: SharedSurface) -> Ask:
-        return lambda messages, tools, stream: surface.ask(
-            subject.server, subject.name, messages, tools, stream=stream
-        )
-
-    for each in SHARED_SURFACES:
-        yield each.path, asking(each)
-
-
 def smoke_llama_server(
     server: LlamaServer,
     name: str,
@@ -205,7 +195,7 @@ def smoke_llama_server(
     subject = _Subject(server, name, tokenizer, prompt_tokens, log, require_gpu)
     version = str(subject.props["build_info"])
     quiet = progress or Silence()
-    asks = tuple(_asks(subject))
+    asks = asks_on(SHARED_SURFACES, server, name)
     checks = [
         *model_checks(_CHECKS, subject, _ADVICE, quiet),
         *surface_checks(asks, _ADVICE, quiet),

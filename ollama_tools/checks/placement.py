@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from ollama_tools.server.client import RunningModel
     from ollama_tools.server.process import ServerProcess
 
-_HIDING = {
-    "CUDA_VISIBLE_DEVICES": ("-1", ""),
-    "ROCR_VISIBLE_DEVICES": ("-1", ""),
-    "HIP_VISIBLE_DEVICES": ("-1", ""),
-    "GGML_VK_VISIBLE_DEVICES": ("-1", ""),
-}
-"""Values of a server's variables that hide every card from it."""
+_HIDING = (
+    "CUDA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "GGML_VK_VISIBLE_DEVICES",
+)
+"""Variables of a server that hide every card from it where they are empty or -1."""
 
 _OLDEST_DRIVER = 550
 _OLDEST_DRIVER_OF_OLD_CARDS = 570
@@ -157,8 +157,8 @@ def cause(found: Placement, host: Host) -> tuple[str, str]:
     Returns:
         Both as texts; the cause is empty where nothing here tells.
     """
-    for variable, values in _HIDING.items():
-        if variable in host.environment and host.environment[variable] in values:
+    for variable in _HIDING:
+        if host.environment.get(variable) in ("-1", ""):
             return (
                 f"{variable} hides every card from the server",
                 f"unset {variable} for the server",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +10,12 @@ from pathlib import Path
 from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.placement import judge_placement, look_at_host, placement
 from ollama_tools.checks.result import Report, Status
-from ollama_tools.checks.surfaces import SURFACES, Surface
+from ollama_tools.checks.surfaces import SURFACES
 from ollama_tools.checks.talk import (
     BOS_MESSAGES,
     Advice,
     Answer,
-    Ask,
+    asks_on,
     check_bos,
     check_long_prompt,
     fail,
@@ -255,18 +255,6 @@ _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-def _asks(subject: _Subject) -> Iterator[tuple[str, Ask]]:
-    """What asks the model on each surface."""
-
-    def asking(surface: Surface) -> Ask:
-        return lambda messages, tools, stream: surface.ask(
-            subject.server, subject.name, messages, tools, stream=stream
-        )
-
-    for each in SURFACES:
-        yield each.path, asking(each)
-
-
 def smoke_server(
     server: Server,
     name: str,
@@ -298,7 +286,7 @@ def smoke_server(
     subject.version = server.version()
     subject.models = server.models()
     quiet = progress or Silence()
-    asks = tuple(_asks(subject))
+    asks = asks_on(SURFACES, server, name)
     checks = [
         *model_checks(_MODEL_CHECKS, subject, _ADVICE, quiet),
         *surface_checks(asks, _ADVICE, quiet),

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from ollama_tools.errors import NotOllama, ServerError
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.lint.cases import Message
 from ollama_tools.server.answers import CHECK_ADDRESS
 from ollama_tools.server.client import Api, Server
+
+_Server_contra = TypeVar("_Server_contra", contravariant=True)
 
 ANSWER_TOKENS = 512
 """Tokens of the longest answer asked for; a check must end even where a model rambles."""
@@ -65,14 +67,14 @@ class Reply:
         return message
 
 
-class Surface(Protocol):
-    """One of the server's chat APIs."""
+class SurfaceOf(Protocol[_Server_contra]):
+    """A chat API of a kind of server."""
 
     path: str
 
     def ask(
         self,
-        server: Server,
+        server: _Server_contra,
         model: str,
         messages: list[Message],
         tools: list[dict[str, Any]],
@@ -82,19 +84,11 @@ class Surface(Protocol):
         """Ask a model; raises ServerError where the server answers with an error."""
 
 
-class SharedSurface(Surface, Protocol):
-    """A chat API that servers of more than one kind have."""
+Surface: TypeAlias = SurfaceOf[Server]
+"""One of an Ollama server's chat APIs."""
 
-    def ask(
-        self,
-        server: Api,
-        model: str,
-        messages: list[Message],
-        tools: list[dict[str, Any]],
-        *,
-        stream: bool,
-    ) -> Reply:
-        """See :class:`Surface`."""
+SharedSurface: TypeAlias = SurfaceOf[Api]
+"""A chat API that servers of more than one kind have."""
 
 
 class OllamaChat:
@@ -111,7 +105,7 @@ class OllamaChat:
         *,
         stream: bool,
     ) -> Reply:
-        """See :class:`Surface`."""
+        """See :class:`SurfaceOf`."""
         client = server.client
         import ollama
 
@@ -168,7 +162,7 @@ class ChatCompletions:
         *,
         stream: bool,
     ) -> Reply:
-        """See :class:`Surface`."""
+        """See :class:`SurfaceOf`."""
         body = {
             "model": model,
             "messages": messages,
@@ -222,7 +216,7 @@ class Responses:
         *,
         stream: bool,
     ) -> Reply:
-        """See :class:`Surface`."""
+        """See :class:`SurfaceOf`."""
         body = {
             "model": model,
             "input": [item for message in messages for item in _response_items(message)],
@@ -287,7 +281,7 @@ class Messages:
         *,
         stream: bool,
     ) -> Reply:
-        """See :class:`Surface`."""
+        """See :class:`SurfaceOf`."""
         body = {
             "model": model,
             "system": "\n".join(each["content"] for each in messages if each["role"] == "system"),

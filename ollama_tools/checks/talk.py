@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from ollama_tools.checks.result import CheckResult, Status
-from ollama_tools.checks.surfaces import Reply
+from ollama_tools.checks.surfaces import Reply, SurfaceOf
 from ollama_tools.errors import MALFORMED, ModelNotFound, ServerError
 from ollama_tools.lint import cases
 from ollama_tools.progress import Progress
@@ -31,6 +31,19 @@ Answer: TypeAlias = tuple[Status, str, str]
 
 Ask: TypeAlias = Callable[[list[cases.Message], list[dict[str, Any]], bool], Reply]
 """Asks a model for an answer: messages, tools, and whether it is streamed."""
+
+
+def asks_on(
+    surfaces: Iterable[SurfaceOf[_T]], server: _T, model: str
+) -> tuple[tuple[str, Ask], ...]:
+    """What asks a model on each surface of a server, by the surface's path."""
+
+    def asking(surface: SurfaceOf[_T]) -> Ask:
+        return lambda messages, tools, stream: surface.ask(
+            server, model, messages, tools, stream=stream
+        )
+
+    return tuple((each.path, asking(each)) for each in surfaces)
 
 
 @dataclass(frozen=True, slots=True)
