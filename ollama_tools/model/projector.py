@@ -348,7 +348,16 @@ class PulledProjector(Step):
         if isinstance(around.publisher, Mirror):
             _missing(self.spec, around, around.publisher.label)
             return
-        found = _of_hub(self.spec, source, around)
+        try:
+            found = _of_hub(self.spec, source, around)
+        except HubError as error:
+            what = f"the pull of {source} brought no projector, and {error.what}"
+            if self.spec.vision is None:
+                run.progress.warn(f"{what}: {self.spec.name} will see no images")
+                return
+            raise HubError(
+                what, "name a projector by --projector FILE, or leave it out by --no-vision"
+            ) from error
         if found is not None:
             found.check(str(source), run.width)
             add_projector(run, found)

@@ -179,6 +179,11 @@ def test_a_server_gets_the_hubs_projector_where_its_pull_brings_none(
     assert server.models() == []
     # The stand-in takes the hub's own place: whoever is no mirror may ask it.
     monkeypatch.setattr(RegistryAddress, "is_hub", property(lambda _: True))
+    hub.fail("/api/models/", status=503)
+    with pytest.raises(HubError, match=r"brought no projector, and .*503") as refused:
+        create(via="server", registry=hub.registry, vision=True, carrier="hub")
+    assert "--no-vision" in refused.value.fix
+    hub.heal()
     made = create(via="server", registry=hub.registry, vision=True, carrier="hub")
     digest = hub.newest(REPOSITORY).repository.files[PROJECTOR].digest
     assert (made.vision, server.show(NAME).projectors) == (True, (digest,))
