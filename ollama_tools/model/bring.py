@@ -395,7 +395,9 @@ class Download(Step):
             self.file,
             lambda done, total: run.progress.transfer(name, done, total or self.bytes),
         )
-        check_header(self.spec, gguf.read_header(path), self.fits)
+        header = gguf.read_header(path)
+        check_sight(header, self.fits)
+        check_header(self.spec, header)
         try:
             jinja = self.spec.layers.jinja
             digest = sent_sha256(path, jinja, self.origin.sha256, run.progress)
@@ -446,7 +448,9 @@ def require_published(path: Path, own: str, published: str) -> None:
 
 
 def _file_step(spec: Spec, source: FileSource, around: Surroundings, fits: Fits) -> Step:
-    check_header(spec, gguf.read_header(source.path), fits)
+    header = gguf.read_header(source.path)
+    check_sight(header, fits)
+    check_header(spec, header)
     jinja = spec.layers.jinja
     own = source.sha256
     if rewrites_files(around.version):
@@ -757,11 +761,11 @@ def _check_room(run: Run, size: int | None) -> None:
     raise ServerError(message, "free space, choose a smaller quant, or move OLLAMA_MODELS")
 
 
-def check_header(spec: Spec, header: gguf.GgufHeader, fits: Fits) -> None:
-    """Refuse a file that is none of the release's, or not for its projector.
+def check_sight(header: gguf.GgufHeader, fits: Fits) -> None:
+    """Refuse a projector in the place of a model, and a model that its projector is not for.
 
     Raises:
-        UsageError: See :func:`check_architecture`; or it is a projector itself.
+        UsageError: It is one of these.
     """
     if is_projector(header):
         raise UsageError(
@@ -769,6 +773,10 @@ def check_header(spec: Spec, header: gguf.GgufHeader, fits: Fits) -> None:
             f"name the model's own file; this one goes with it by --projector {header.label}",
         )
     fits(header.label, text_width(header))
+
+
+def check_header(spec: Spec, header: gguf.GgufHeader) -> None:
+    """Refuse a file that is none of the release's; see :func:`check_architecture`."""
     longest = header.value("context_length")
     check_architecture(
         spec, header.label, header.architecture, longest if isinstance(longest, int) else None

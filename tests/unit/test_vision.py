@@ -36,7 +36,8 @@ from ollama_tools.files.projectors import (
     projector_names,
     text_width,
 )
-from ollama_tools.model.bring import check_header
+from ollama_tools.lint import lint_file
+from ollama_tools.model.bring import check_sight
 from ollama_tools.model.modelfile import differences
 from ollama_tools.model.projector import check_width, require_projector
 from ollama_tools.server.client import Api
@@ -192,9 +193,9 @@ def test_a_projector_of_another_width_and_one_given_as_a_model_are_refused(
         check_width("mmproj.gguf", 64, label, width)
 
     with pytest.raises(UsageError, match=r"mmproj.gguf is for models of width 64, .* has 32"):
-        check_header(HUB, read_header(model), fits)
+        check_sight(read_header(model), fits)
     with pytest.raises(UsageError, match=r"is a projector, .* and no model") as caught:
-        check_header(HUB, read_header(mmproj), fits)
+        check_sight(read_header(mmproj), fits)
     assert f"--projector {mmproj}" in caught.value.fix
     check_width("mmproj.gguf", None, "x", 32)
     check_width("mmproj.gguf", 64, "x", None)
@@ -389,3 +390,20 @@ def test_what_llama_cpp_cannot_do_is_refused(
 ) -> None:
     assert run(["render", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_lint_takes_the_weights_for_them_and_says_what_is_dropped(
+    model: Path, mmproj: Path
+) -> None:
+    def linted(text: str) -> list[tuple[str, str]]:
+        path = model.with_name("Modelfile")
+        path.write_text(text, encoding="utf-8")
+        return [(each.code, each.message) for each in lint_file(path)]
+
+    both, alone = render(str(model), vision=True), linted(render(str(model)))
+    assert linted(both) == alone
+    turned = both.replace(f"FROM {model}\nFROM {mmproj}", f"FROM {mmproj}\nFROM {model}")
+    assert turned != both
+    assert linted(turned) == alone
+    lost = linted(f"{render('Q4_K_M')}\nFROM {mmproj}\n")
+    assert lost == [("DV412", f"FROM {str(mmproj)[:80]} is dropped")]
