@@ -31,7 +31,7 @@ from tests.testbed.models import changed
 
 REPOSITORY = "unsloth/Devstral-Small-2507-GGUF"
 PROMISED = {"name", "version", "previous", "reason", "differences", "steps", "removed", "changed"}
-AFTERWARDS = {"build", "digest", "weights", "origin", "carrier", "context", "report"}
+AFTERWARDS = {"build", "digest", "weights", "origin", "carrier", "context", "vision", "report"}
 
 Module = Callable[..., dict[str, Any]]
 Make = Callable[..., Outcome]
