@@ -265,6 +265,7 @@ class UseWeights(Step):
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
         run.weights, run.origin, run.license = self.weights, self.origin, self.license
+        run.projectors = ()
         if self.published is not None:
             run.license = hub_license(self.published, run.progress)
 

@@ -20,8 +20,10 @@ from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import HubError, ServerError, UsageError
 from ollama_tools.lint import cases
+from ollama_tools.model.ensure import plan_for
 from ollama_tools.model.listing import list_models
 from ollama_tools.model.status import model_status
+from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
 from ollama_tools.wanted.draft import RegistryAddress
@@ -116,6 +118,12 @@ def test_what_a_pull_brings_unasked_is_left_out_and_said(
     back = create(carrier="hub", via="upload")
     assert (back.build, back.vision) == (blind.build, False)
     assert not [each for each in requests.so_far() if "blobs" in each and "POST" in each]
+
+    # What is pulled is known beforehand, so a plan knows what will be too much.
+    pulled = {"context": 8192, "via": "server", "registry": hub.registry, "system": "bundled"}
+    wish = Wish(reference=QUANT, carrier="hub", vision=True, **pulled)  # type: ignore[arg-type]
+    plan = plan_for(server, wish, Policy(check=False, keep=1), Silence())
+    assert (set(plan.removed), plan.at_most) == ({blind.build, seeing.build}, False)
 
     # Of its own name as of any other on the server, the projector is wanted or not.
     named = create(NAME, name="other", carrier="hub", release="2507")
