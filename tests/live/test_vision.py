@@ -125,9 +125,17 @@ def test_what_a_pull_brings_unasked_is_left_out_and_said(
     plan = plan_for(server, wish, Policy(check=False, keep=1), Silence())
     assert (set(plan.removed), plan.at_most) == ({blind.build, seeing.build}, False)
 
-    # Of its own name as of any other on the server, the projector is wanted or not.
-    named = create(NAME, name="other", carrier="hub", release="2507")
+    # Of a model that is on the server, the projector is wanted or not, as of any other.
+    create(carrier="hub", vision=True, name="devstral-2507-seeing")
+    heard = Heard()
+    named = create("devstral-2507-seeing", name="other", carrier="hub", progress=heard)
     assert (named.vision, server.show("other").projectors) == (False, ())
+    assert [each for each in heard.warnings if "devstral-2507-seeing has a projector" in each]
+    kept = create("devstral-2507-seeing", name="other", carrier="hub", vision=True)
+    assert (kept.vision, server.show("other").projectors) == (True, (eyes,))
+    assert create("devstral-2507-seeing", name="other", carrier="hub").build == named.build
+    with pytest.raises(UsageError, match="other has no projector"):
+        create("other", name="third", release="2507", vision=True)
 
 
 def test_drift_of_vision_is_seen_and_named_everywhere(
