@@ -312,7 +312,9 @@ def smoke_server(
         *model_checks(_MODEL_CHECKS, subject, _ADVICE, quiet),
         *surface_checks(asks, _ADVICE, quiet),
     ]
-    if subject.shown.sees_images:
+    vision = next(each for each in checks if each.id == "vision")
+    # Where that check fails, every request with a picture would say the same, or nothing is known.
+    if vision.status is not Status.FAIL and subject.shown.sees_images:
         asks = asks_on(SURFACES_OF_IMAGES, server, name)
         checks += picture_checks(asks, _ADVICE, quiet)
     return Report(name, server.url, subject.version, tuple(checks))
