@@ -13,6 +13,7 @@ from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import guess_release
 from ollama_tools.errors import FileProblem
 from ollama_tools.files.gguf import GgufHeader, read_header
+from ollama_tools.files.projectors import is_projector, projector_names
 from ollama_tools.lint.engines import GoTried
 from ollama_tools.lint.fault import TemplateFault, WorkerCrash
 from ollama_tools.lint.probes import (
@@ -270,7 +271,7 @@ def from_modelfile(
         found = parsed.last(name)
         return None if found is None else Value(found.value, found.value_line)
 
-    origin = last("FROM")
+    origin = _weights(parsed, directory)
     header = _header_of(origin, directory)
     words = [label, origin.text if origin else "", (header.name or "") if header else ""]
     known = find_release(release, " ".join(words), catalog)
@@ -298,6 +299,19 @@ def from_modelfile(
         modelfile=parsed,
         text=text,
     )
+
+
+def _weights(parsed: Modelfile, directory: Path | None) -> Value | None:
+    """What the last FROM names that is no projector's."""
+    found = [
+        Value(each.value, each.value_line) for each in parsed.instructions if each.name == "FROM"
+    ]
+    for each in reversed(found):
+        header = _header_of(each, directory)
+        by_name = projector_names([Path(each.text).name])
+        if not (is_projector(header) if header is not None else by_name):
+            return each
+    return found[-1] if found else None
 
 
 def _header_of(origin: Value | None, directory: Path | None) -> GgufHeader | None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier, PromptLayers, prompt_layers
@@ -35,8 +36,9 @@ class Spec:
         parameters: Ollama's model parameters, ``num_ctx`` (tokens) always among them.
         native: Whether the server could apply the file's own Jinja. It is part of the spec so that
             a model made before a server's upgrade is looked at again after it.
-        vision: Whether it sees images; None where nobody said it, and then no part of a build's
-            mark, since builds were marked before it could be said.
+        vision: Whether it sees images; None where it does if a projector is published beside its
+            weights. A projector is among the weights that a mark is made of, so the mark says it.
+        projector: The projector on this machine by which it does; None for the source's own.
     """
 
     name: str
@@ -46,7 +48,8 @@ class Spec:
     system: SystemPrompt
     parameters: Parameters
     native: bool = True
-    vision: bool | None = None
+    vision: bool | None = False
+    projector: Path | None = None
 
     @property
     def context(self) -> int:
@@ -106,7 +109,6 @@ class Spec:
     @property
     def _facts(self) -> dict[str, Any]:
         layers = self.layers
-        said = {} if self.vision is None else {"vision": self.vision}
         return {
             "source": self.source.identity,
             "carrier": self.carrier.value,
@@ -117,7 +119,6 @@ class Spec:
             "system": self.system.sha256,
             "parameters": dict(self.parameters),
             "native": self.native,
-            **said,
         }
 
 

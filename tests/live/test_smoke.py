@@ -61,6 +61,7 @@ MODEL_CHECKS = {
     "bos",
     "context",
     "long-prompt",
+    "vision",
     "kv-cache",
     "gpu",
 }

@@ -14,6 +14,7 @@ WISH = {
     "system": {"type": "str"},
     "carrier": {"type": "str", "choices": ["auto", "gguf", "hub", "modelfile", "server"]},
     "vision": {"type": "bool"},
+    "projector": {"type": "str"},
     "via": {"type": "str", "choices": ["server", "upload"]},
     "registry": {"type": "str"},
     "revision": {"type": "str"},
