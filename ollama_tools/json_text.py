@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -13,6 +14,7 @@ Python's two readers end at other depths than this, which differ by its version,
 one of them has read may still be too deep for what comes after it.
 """
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 _MARKS = re.compile(rb'[\[\]{}"\\]')
 
 
@@ -54,10 +56,15 @@ class Nesting:
             self._escaped = escaped == len(piece)
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
     """The value that a text stands for.
 
     ``json`` has an exception of its own for syntax, and another for bytes that are no text.
+
+    Args:
+        text: The text.
+        strict: Whether to refuse what readers of JSON disagree about: keys that stand twice in an
+            object, NaN and numbers without end, and half of a surrogate pair.
 
     Raises:
         MalformedJson: It cannot be read, for whatever reason.
@@ -67,7 +74,13 @@ def parse_json(text: str | bytes) -> Any:
             text = text.decode(json.detect_encoding(text), "surrogatepass")
         if text.count("[") + text.count("{") > DEEPEST:
             Nesting().feed(text.encode(errors="surrogatepass"))
-        return json.loads(text)
+        if not strict:
+            return json.loads(text)
+        if _SURROGATE.search(text):
+            _no_half_pairs(json.loads(text))
+        return json.loads(
+            text, object_pairs_hook=_no_doubles, parse_constant=_no_constant, parse_float=_finite
+        )
     except json.JSONDecodeError as error:
         raise MalformedJson(f"line {error.lineno}: {error.msg}") from error
     except MalformedJson:
@@ -77,3 +90,28 @@ def parse_json(text: str | bytes) -> Any:
         raise MalformedJson("nested too deeply") from error
     except ValueError as error:
         raise MalformedJson(str(error)) from error
+
+
+def _no_half_pairs(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise MalformedJson("half of a surrogate pair is no character") from error
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise MalformedJson("a key stands twice in an object")
+    return found
+
+
+def _no_constant(text: str) -> None:
+    raise MalformedJson(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise MalformedJson("a number is too large")
+    return found
