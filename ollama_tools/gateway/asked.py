@@ -79,7 +79,9 @@ class Asked:
         tools: The tools that are offered.
         options: Options of ``/api/chat`` that the client set.
         fields: Other fields of ``/api/chat``.
+        defaults: Options that the server's surface sets where the client does not.
         stream: Whether the answer comes in pieces.
+        web_search: Whether the server itself is to search the web.
         body: The request as it came.
     """
 
@@ -88,7 +90,9 @@ class Asked:
     tools: list[Tool]
     options: JsonObject = field(default_factory=dict)
     fields: JsonObject = field(default_factory=dict)
+    defaults: JsonObject = field(default_factory=dict)
     stream: bool = False
+    web_search: bool = False
     body: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -1,4 +1,4 @@
-"""What the gateway and our templates have agreed upon: how a request's own JSON gets past the server.
+"""What the gateway and our templates have agreed upon: how a request's JSON passes the server.
 
 Ollama decodes tools and arguments into structs and writes them anew, which loses keywords and
 orders. So a tool's JSON travels in its description and a call's arguments as one text, and the
@@ -52,3 +52,11 @@ def sealed_description(name: str, description: str, parameters: object) -> str:
 def sealed_arguments(arguments: object) -> Mapping[str, Any]:
     """The arguments that carry others as text; what is no JSON is written as a JSON string."""
     return {VERBATIM: written(arguments)}
+
+
+def sealed_speech(text: str) -> str:
+    """What an assistant says for a Go template, which takes newlines off its beginning else.
+
+    It cannot know whether they are the server's.
+    """
+    return f"{VERBATIM}:{text}" if text.startswith(("\n", VERBATIM)) else text

@@ -2,7 +2,9 @@
 
 Ollama sorts the keys of objects in lists, and llama.cpp puts optional keys behind the required
 ones (0.34.4). A grammar in another order than the schema that the model has read bends what it
-writes, so such a schema is loosened: it then asks for less, and in the order that was sent.
+writes, so such an object is any object for the grammar. The arguments themselves cannot be: of an
+object without properties Ollama makes one that has to be empty, so there the optional keys stay
+behind the others.
 """
 
 from __future__ import annotations
@@ -18,27 +20,32 @@ def loosened(parameters: dict[str, Any]) -> dict[str, Any]:
     if not parameters:
         # A schema that says nothing is refused ("Unrecognized schema").
         return {"type": "object", "properties": {}}
-    found = _loosened(parameters)
-    assert isinstance(found, dict)
+    return _with_parts(parameters, in_list=False)
+
+
+def _with_parts(schema: dict[str, Any], *, in_list: bool) -> dict[str, Any]:
+    found = dict(schema)
+    if isinstance(properties := schema.get("properties"), dict):
+        found["properties"] = {
+            name: _part(each, in_list=in_list) for name, each in properties.items()
+        }
+    if "items" in schema:
+        found["items"] = _part(schema["items"], in_list=True)
+    if isinstance(schema.get("anyOf"), list):
+        found["anyOf"] = [_part(each, in_list=in_list) for each in schema["anyOf"]]
     return found
 
 
-def _loosened(schema: Any, in_list: bool = False) -> Any:
+def _part(schema: Any, *, in_list: bool) -> Any:
     if not isinstance(schema, dict):
         return schema
     properties = schema.get("properties")
-    if in_list and isinstance(properties, dict) and list(properties) != sorted(properties):
+    if isinstance(properties, dict) and (
+        (in_list and list(properties) != sorted(properties))
+        or _puts_optional_first(properties, schema.get("required"))
+    ):
         return _ANY_OBJECT
-    found = dict(schema)
-    if isinstance(properties, dict):
-        found["properties"] = {name: _loosened(each, in_list) for name, each in properties.items()}
-        if _puts_optional_first(properties, schema.get("required")):
-            found.pop("required")
-    if "items" in found:
-        found["items"] = _loosened(found["items"], in_list=True)
-    if isinstance(found.get("anyOf"), list):
-        found["anyOf"] = [_loosened(each, in_list) for each in found["anyOf"]]
-    return found
+    return _with_parts(schema, in_list=in_list)
 
 
 def _puts_optional_first(properties: dict[str, Any], required: object) -> bool:

@@ -17,12 +17,14 @@ class Known:
         is_jinja: Whether llama.cpp renders its prompt, and not a Go template.
         context: Its context in tokens; None where it sets none.
         thinks: Whether it can be asked to think.
+        system: Its own system prompt.
     """
 
     understands: bool
     is_jinja: bool
     context: int | None
     thinks: bool
+    system: str = ""
 
 
 def known(shown: Shown) -> Known:
@@ -32,4 +34,5 @@ def known(shown: Shown) -> Known:
         is_jinja=shown.is_jinja,
         context=shown.context,
         thinks="thinking" in shown.capabilities,
+        system=shown.system,
     )

@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from ollama_tools.gateway.asked import Asked, JsonObject, Problem, Tool, joined
+from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, Tool, joined
 from ollama_tools.gateway.contract import (
     PREFIX_ROLE,
     ROLES,
     sealed_arguments,
     sealed_description,
+    sealed_speech,
 )
 from ollama_tools.gateway.grammar import loosened
 from ollama_tools.gateway.known import Known
+from ollama_tools.gateway.repairs import Repair
 
 _SYSTEM = {"system": "developer", "developer": "system"}
 _NOT_USERS = ("system", "developer", "assistant", "tool")
-
-
-class Repair(StrEnum):
-    """What the gateway does to a request that nobody asked it to do."""
-
-    TEMPERATURE = "temperature"
-    EFFORT = "effort"
-    SCHEMA = "schema"
-    TOOLS = "tools"
-    CONTEXT = "context"
-    ROOM = "room"
-    WEB_SEARCH = "web_search"
-
-    @property
-    def meaning(self) -> str:
-        """What it does."""
-        return _MEANINGS[self]
-
-
-_MEANINGS = {
-    Repair.TEMPERATURE: "the model's own temperature and top_p where the client sets none",
-    Repair.EFFORT: "no thinking is asked for of a model that does not think",
-    Repair.SCHEMA: "the grammar keeps to the order in which a schema was sent",
-    Repair.TOOLS: "no tools are offered where no user has spoken",
-    Repair.CONTEXT: "the model's own context, whatever the client asks for",
-    Repair.ROOM: "an answer ends where the context does, and pushes nothing out of it",
-    Repair.WEB_SEARCH: "the server's own web search is not offered",
-}
 
 
 @dataclass(frozen=True)
@@ -70,37 +43,46 @@ def sealed(asked: Asked, known: Known, off: frozenset[Repair] = frozenset()) -> 
 
     Raises:
         Problem: A message claims to be the gateway's own.
+        NotUnderstood: It has what only the server can do, and the repair of that is off.
     """
-    repairs = []
     for index, message in enumerate(asked.messages):
         if message.get("role") in ROLES:
             raise Problem(f"messages[{index}].role is the gateway's own, and no client's")
+    made: list[Repair] = []
+
+    def makes(repair: Repair, needed: object) -> bool:
+        if needed and repair not in off:
+            made.append(repair)
+        return bool(needed) and repair not in off
+
+    if asked.web_search and not makes(Repair.WEB_SEARCH, asked.web_search):
+        raise NotUnderstood("web search")
+    fields, options = dict(asked.fields), dict(asked.options)
+    if makes(Repair.EFFORT, fields.get("think") and not known.thinks):
+        del fields["think"]
+    if makes(Repair.SHIFT, "shift" in fields):
+        del fields["shift"]
+    if makes(Repair.CONTEXT, "num_ctx" in options):
+        del options["num_ctx"]
+    unset = {name: value for name, value in asked.defaults.items() if name not in options}
+    if not makes(Repair.TEMPERATURE, unset):
+        options |= unset
     tools = asked.tools
-    has_user = any(each.get("role") not in _NOT_USERS for each in asked.messages)
-    if tools and not has_user and Repair.TOOLS not in off:
+    if makes(
+        Repair.TOOLS, tools and all(each.get("role") in _NOT_USERS for each in asked.messages)
+    ):
         tools = []
-        repairs.append(Repair.TOOLS)
+    schemas = [loosened(each.parameters) for each in tools]
+    if not makes(Repair.SCHEMA, schemas != [each.parameters for each in tools]):
+        schemas = [each.parameters for each in tools]
     messages = [_message(each) for each in asked.messages]
     messages = _with_prefix(messages) if known.is_jinja else _apart(messages)
-    fields, options = dict(asked.fields), dict(asked.options)
-    if fields.get("think") and not known.thinks and Repair.EFFORT not in off:
-        del fields["think"]
-        repairs.append(Repair.EFFORT)
-    if "num_ctx" in options and Repair.CONTEXT not in off:
-        del options["num_ctx"]
-        repairs.append(Repair.CONTEXT)
-    offered = []
-    for tool in tools:
-        parameters = loosened(tool.parameters) if Repair.SCHEMA not in off else tool.parameters
-        if parameters != tool.parameters and Repair.SCHEMA not in repairs:
-            repairs.append(Repair.SCHEMA)
-        offered.append(_tool(tool, parameters))
-    body: JsonObject = {"model": asked.model, **fields, "messages": messages, "truncate": False}
-    if offered:
-        body["tools"] = offered
+    body: JsonObject = {"truncate": False, **fields, "model": asked.model, "messages": messages}
+    if tools:
+        body["tools"] = [_tool(*each) for each in zip(tools, schemas, strict=True)]
     if options:
         body["options"] = options
-    return Sealed({**body, "stream": asked.stream}, tuple(repairs))
+    return Sealed({**body, "stream": asked.stream}, tuple(made))
 
 
 def _tool(tool: Tool, parameters: JsonObject) -> JsonObject:
@@ -153,19 +135,23 @@ def _apart(messages: list[JsonObject]) -> list[JsonObject]:
             found.append(message)
         elif role in _SYSTEM:
             found.append({**message, "role": _SYSTEM[role]})
-        elif role in ("user", "assistant"):
+        elif role in ("user", "assistant") and "images" not in last and "images" not in message:
             found[-1] = _one(last, message)
         else:
             found.append(message)
-    return found
+    return [
+        {**each, "content": sealed_speech(each["content"])}
+        if each.get("role") == "assistant"
+        else each
+        for each in found
+    ]
 
 
 def _one(first: JsonObject, second: JsonObject) -> JsonObject:
     """Two messages of one role as one."""
     both = {**first, **second, "content": joined([first["content"], second["content"]])}
-    for name in ("images", "tool_calls"):
-        if name in first and name in second:
-            both[name] = [*first[name], *second[name]]
+    if calls := [*first.get("tool_calls", ()), *second.get("tool_calls", ())]:
+        both["tool_calls"] = calls
     return both
 
 

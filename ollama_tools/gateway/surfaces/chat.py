@@ -87,6 +87,7 @@ class Chat:
             ],
             options=options,
             fields=fields,
+            defaults={"temperature": 1.0, "top_p": 1.0},
             stream=flag_of(body, "stream"),
             body=body,
         )

@@ -69,14 +69,17 @@ class Messages:
         fields: JsonObject = {}
         if text_of(object_of(body, "thinking"), "type") == "enabled":
             fields["think"] = True
+        tools = objects_of(body, "tools")
+        own = [_is_web_search(each) for each in tools]
         return Asked(
             model=text_of(body, "model"),
             messages=messages,
             tools=[
-                found
-                for index, each in enumerate(objects_of(body, "tools"))
-                if (found := _tool(each, f"tools[{index}]."))
+                _tool(each, f"tools[{index}].")
+                for index, each in enumerate(tools)
+                if not own[index]
             ],
+            web_search=any(own),
             options={key: value for key, value in copied(body, _OPTIONS).items() if value != []},
             fields=fields,
             stream=flag_of(body, "stream"),
@@ -210,10 +213,13 @@ def _system(value: object) -> str:
     return joined([text_of(each, "text", "system.") for each in value if isinstance(each, dict)])
 
 
-def _tool(tool: JsonObject, where: str) -> Tool | None:
+def _is_web_search(tool: JsonObject) -> bool:
+    """Whether a tool is one that the server itself runs, by asking a service elsewhere."""
+    return str(tool.get("type") or "").startswith("web_search")
+
+
+def _tool(tool: JsonObject, where: str) -> Tool:
     kind = text_of(tool, "type", where)
-    if kind.startswith("web_search"):
-        return None
     if kind not in ("", "custom"):
         raise NotUnderstood(f"{where}type is {kind}")
     name = text_of(tool, "name", where)

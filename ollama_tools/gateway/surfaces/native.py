@@ -17,7 +17,7 @@ from ollama_tools.gateway.asked import (
 )
 from ollama_tools.gateway.surfaces.surface import Writer, compact
 
-_OURS = ("model", "messages", "tools", "options", "stream", "truncate")
+_OURS = ("model", "messages", "tools", "options", "stream")
 
 
 class Native:
@@ -35,8 +35,6 @@ class Native:
         if not messages:
             # Without messages it asks to load the model, or to unload it.
             raise NotUnderstood("no messages")
-        if body.get("truncate") is True:
-            raise NotUnderstood("messages may be dropped: truncate is true")
         return Asked(
             model=text_of(body, "model"),
             messages=messages,

@@ -60,7 +60,9 @@ class Responses:
             tools=[tool for _, _, tool in tools_of(body)],
             options=copied(body, _OPTIONS),
             fields=fields,
+            defaults={"temperature": 1.0},
             stream=flag_of(body, "stream"),
+            web_search=any(each.get("type") == "web_search" for each in objects_of(body, "tools")),
             body=body,
         )
 
