@@ -14,6 +14,9 @@ Python's two readers end at other depths than this, which differ by its version,
 one of them has read may still be too deep for what comes after it.
 """
 
+TOO_DEEP = "nested too deeply"
+"""The message about a text that is JSON, and nested deeper than that."""
+
 _SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 _MARKS = re.compile(rb'[\[\]{}"\\]')
 
@@ -49,7 +52,7 @@ class Nesting:
             elif mark in b"[{":
                 self._depth += 1
                 if self._depth > DEEPEST:
-                    raise MalformedJson("nested too deeply")
+                    raise MalformedJson(TOO_DEEP)
             elif mark in b"]}":
                 self._depth -= 1
         if piece:
@@ -87,7 +90,7 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
         raise
     except RecursionError as error:
         # Whoever asks may stand deep already.
-        raise MalformedJson("nested too deeply") from error
+        raise MalformedJson(TOO_DEEP) from error
     except ValueError as error:
         raise MalformedJson(str(error)) from error
 

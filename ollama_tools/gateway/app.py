@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Final
@@ -24,7 +25,7 @@ from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.gateway.surfaces.surface import Surface, compact, count
 from ollama_tools.gateway.upstream import Upstream
 from ollama_tools.gateway.watch import METRICS_TYPE, Seen, Watch
-from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.json_text import TOO_DEEP, MalformedJson, parse_json
 
 _HOP_BY_HOP: Final = frozenset(
     (
@@ -53,7 +54,7 @@ _POSTED: Final = (
     "/v1/responses/compact",
     *SURFACES,
 )
-_ONE_MODEL: Final = "/v1/models/"
+_ONE_MODEL: Final = re.compile(r"/v1/models/(?!\.{1,2}$)[^/]+")
 _METRICS: Final = "/metrics"
 _READY: Final = "/ready"
 
@@ -123,12 +124,13 @@ class Gateway:
         """Let pass what asks; what changes the server has no business here, however written."""
         method, path = exchange.method, exchange.path
         own = method == "GET" and path in (_METRICS, _READY)
-        asks = method in ("GET", "HEAD") and (path in _ASKED or path.startswith(_ONE_MODEL))
+        is_model = _ONE_MODEL.fullmatch(path) is not None
+        asks = method in ("GET", "HEAD") and (path in _ASKED or is_model)
         posts = method == "POST" and path in _POSTED
         # A browser asks before it asks.
         may_be_asked = method == "OPTIONS" and path in (*_ASKED, *_POSTED)
-        plain = exchange.is_plain or path.startswith(_ONE_MODEL)
-        if not plain or not (own or asks or posts or may_be_asked):
+        # A name has characters that are escaped; a path of ours has none.
+        if not (exchange.is_plain or is_model) or not (own or asks or posts or may_be_asked):
             raise Problem(f"the gateway does not serve {method} {path}", HTTPStatus.FORBIDDEN)
         if self._keyring.is_asked_for and path != _READY and not may_be_asked:
             try:
@@ -308,7 +310,10 @@ def _model(body: JsonObject, content: bytes) -> str:
     """The model that a request names; empty where it names none, or is no JSON at all."""
     try:
         found = body or parse_json(content)
-    except MalformedJson:
+    except MalformedJson as error:
+        # What is no JSON is the server's to answer; this is, and a server would read it.
+        if str(error) == TOO_DEEP:
+            raise Problem(f"the request is {error}") from error
         return ""
     model = found.get("model") if isinstance(found, dict) else None
     return model if isinstance(model, str) else ""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import uvicorn
+
+from ollama_tools.gateway.app import Gateway
+from ollama_tools.gateway.settings import GatewaySettings
+from ollama_tools.gateway.watch import Watch
 from tests.testbed.server import Served
 
 
@@ -46,3 +55,30 @@ class GatewayServer(Served):
             self.host,
             *self._options,
         ]
+
+
+@contextmanager
+def gateway_in_thread(upstream: str, lines: list[str], **settings: Any) -> Iterator[str]:
+    """A gateway in this process.
+
+    Args:
+        upstream: Base URL of the server behind it.
+        lines: Gets what it logs.
+        settings: Its other settings.
+
+    Yields:
+        Its base URL.
+    """
+    made = GatewaySettings(upstream=upstream, **settings)
+    config = uvicorn.Config(
+        Gateway(made, Watch(lines.append)), log_level="critical", lifespan="on", access_log=False
+    )
+    server = uvicorn.Server(config)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
