@@ -48,6 +48,15 @@ def _table(parameters: list[Any]) -> Iterator[str]:
     yield from (_row(each) for each in parameters)
 
 
+def all_commands(group: Any) -> Iterator[tuple[str, Any]]:
+    """Each command with all the words that it takes to name it."""
+    for name, command in group.commands.items():
+        if getattr(command, "invoke_without_command", True):
+            yield name, command
+        if hasattr(command, "commands"):
+            yield from ((f"{name} {inner}", each) for inner, each in all_commands(command))
+
+
 def markdown() -> str:
     """The reference of every command, as the command line describes itself."""
     group: Any = typer.main.get_command(app)
@@ -59,7 +68,7 @@ def markdown() -> str:
         _text(group.help),
     ]
     shared: list[Any] = []
-    for name, command in group.commands.items():
+    for name, command in all_commands(group):
         shared = [each for each in command.params if each.name in _GLOBAL]
         own = [
             each

@@ -51,6 +51,9 @@ OUTPUTS: dict[str, Mapping[str, Any]] = {
     "doctor": {"": ReportJson},
     "env": {"": documents.EnvJson},
     "serve": {"--dry-run": documents.ServeJson},
+    "gateway key add": {"": documents.KeyJson},
+    "gateway key list": {"": documents.KeysJson},
+    "gateway key revoke": {"": documents.KeyRevokedJson},
 }
 """What each command prints, by the option that makes it another document, the stronger first."""
 

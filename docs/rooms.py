@@ -16,6 +16,7 @@ ORDER = (
     "cli",
     "collection",
     "__init__",
+    "gateway",
     "model",
     "checks",
     "wanted",

@@ -17,16 +17,22 @@ TEMPLATES = Path(__file__).parents[1] / "modelfiles" / "templates"
 
 _AVAILABLE = re.compile(r"\{#- available:.*?\{%- endmacro -%\}", re.DOTALL)
 _COMPLETE = """\
-{#- available: the tools, each with its schema as the client sent it. -#}
+{#- available: the tools, each with its schema as the client sent it, or the text of them. -#}
 {%- macro available(tools) -%}
-    {{- '[AVAILABLE_TOOLS][' -}}
-    {%- for tool in tools -%}
-        {{- ', ' if not loop.first -}}
-        {{- '{"type": "function", "function": {"name": ' + tool.function.name | tojson -}}
-        {{- ', "description": ' + (tool.function.description or '') | tojson -}}
-        {{- ', "parameters": ' + json(tool.function.parameters or {}) + '}}' -}}
-    {%- endfor -%}
-    {{- '][/AVAILABLE_TOOLS]' -}}
+    {{- '[AVAILABLE_TOOLS]' -}}
+    {%- if tools is string -%}
+        {{- tools -}}
+    {%- else -%}
+        {{- '[' -}}
+        {%- for tool in tools -%}
+            {{- ', ' if not loop.first -}}
+            {{- '{"type": "function", "function": {"name": ' + tool.function.name | tojson -}}
+            {{- ', "description": ' + (tool.function.description or '') | tojson -}}
+            {{- ', "parameters": ' + json(tool.function.parameters or {}) + '}}' -}}
+        {%- endfor -%}
+        {{- ']' -}}
+    {%- endif -%}
+    {{- '[/AVAILABLE_TOOLS]' -}}
 {%- endmacro -%}"""
 _OPENING = re.compile(r"\A(\{#- Devstral, .*?)\n    For llama\.cpp's engine,", re.DOTALL)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -13,6 +14,10 @@ Python's two readers end at other depths than this, which differ by its version,
 one of them has read may still be too deep for what comes after it.
 """
 
+TOO_DEEP = "nested too deeply"
+"""The message about a text that is JSON, and nested deeper than that."""
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 _MARKS = re.compile(rb'[\[\]{}"\\]')
 
 
@@ -47,17 +52,22 @@ class Nesting:
             elif mark in b"[{":
                 self._depth += 1
                 if self._depth > DEEPEST:
-                    raise MalformedJson("nested too deeply")
+                    raise MalformedJson(TOO_DEEP)
             elif mark in b"]}":
                 self._depth -= 1
         if piece:
             self._escaped = escaped == len(piece)
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
     """The value that a text stands for.
 
     ``json`` has an exception of its own for syntax, and another for bytes that are no text.
+
+    Args:
+        text: The text.
+        strict: Whether to refuse what readers of JSON disagree about: keys that stand twice in an
+            object, NaN and numbers without end, and half of a surrogate pair.
 
     Raises:
         MalformedJson: It cannot be read, for whatever reason.
@@ -67,13 +77,44 @@ def parse_json(text: str | bytes) -> Any:
             text = text.decode(json.detect_encoding(text), "surrogatepass")
         if text.count("[") + text.count("{") > DEEPEST:
             Nesting().feed(text.encode(errors="surrogatepass"))
-        return json.loads(text)
+        if not strict:
+            return json.loads(text)
+        if _SURROGATE.search(text):
+            _no_half_pairs(json.loads(text))
+        return json.loads(
+            text, object_pairs_hook=_no_doubles, parse_constant=_no_constant, parse_float=_finite
+        )
     except json.JSONDecodeError as error:
         raise MalformedJson(f"line {error.lineno}: {error.msg}") from error
     except MalformedJson:
         raise
     except RecursionError as error:
         # Whoever asks may stand deep already.
-        raise MalformedJson("nested too deeply") from error
+        raise MalformedJson(TOO_DEEP) from error
     except ValueError as error:
         raise MalformedJson(str(error)) from error
+
+
+def _no_half_pairs(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise MalformedJson("half of a surrogate pair is no character") from error
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise MalformedJson("a key stands twice in an object")
+    return found
+
+
+def _no_constant(text: str) -> None:
+    raise MalformedJson(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise MalformedJson("a number is too large")
+    return found

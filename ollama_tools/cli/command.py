@@ -151,7 +151,7 @@ _GLOBAL_OPTIONS = {
 
 
 def command(
-    app: typer.Typer, name: str, *, panel: str | None = None
+    app: typer.Typer, name: str, *, panel: str | None = None, with_others: bool = False
 ) -> Callable[[Command[P]], Command[P]]:
     """Register a function as a command of an app.
 
@@ -163,6 +163,7 @@ def command(
         app: The app.
         name: The command's name.
         panel: Under which heading the help lists it.
+        with_others: Whether it is what an app of commands does where none of them is named.
     """
 
     def register(function: Command[P]) -> Command[P]:
@@ -172,6 +173,9 @@ def command(
             early = ctx.obj if isinstance(ctx.obj, Globals) else Globals()
             late = Globals(**{option: arguments.pop(option) for option in _GLOBAL_OPTIONS})
             given = Globals(*(one or other for one, other in zip(early, late, strict=True)))
+            if ctx.invoked_subcommand is not None:
+                ctx.obj = given
+                return None
             for parameter, group in groups.items():
                 arguments[parameter] = group.take(arguments)
             with Output(json=given.json, quiet=given.quiet, color=not given.no_color) as output:
@@ -181,7 +185,10 @@ def command(
         run.__doc__ = function.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
-        app.command(name, rich_help_panel=panel)(run)
+        if with_others:
+            app.callback(invoke_without_command=True)(run)
+        else:
+            app.command(name, rich_help_panel=panel)(run)
         return function
 
     return register

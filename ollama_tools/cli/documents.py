@@ -120,3 +120,30 @@ class RenderPromptJson(TypedDict):
     """A raw prompt."""
 
     prompt: Annotated[str, "Its text, without the BOS token, which llama.cpp writes itself."]
+
+
+class KeyJson(TypedDict):
+    """A key that was made for a gateway."""
+
+    name: Annotated[str, "Whose it is."]
+    key: Annotated[str, "The key, which is kept nowhere."]
+
+
+class KeyNameJson(TypedDict):
+    """A key, as its file knows it."""
+
+    name: Annotated[str, "Whose it is."]
+    created: Annotated[str, "When it was made, ISO 8601 in UTC."]
+
+
+class KeysJson(TypedDict):
+    """The keys of a gateway."""
+
+    file: Annotated[str, "Where they are kept."]
+    keys: list[KeyNameJson]
+
+
+class KeyRevokedJson(TypedDict):
+    """A key that was taken away."""
+
+    name: Annotated[str, "Whose it was."]

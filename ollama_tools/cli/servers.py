@@ -13,12 +13,12 @@ from ollama_tools.errors import ExitCode
 from ollama_tools.settings.environment import ServerSettings
 
 commands = typer.Typer()
-_PANEL = "Servers"
+PANEL = "Servers"
 
 SettingsOptions: TypeAlias = Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]
 
 
-@command(commands, "list", panel=_PANEL)
+@command(commands, "list", panel=PANEL)
 def list_models(
     output: Output,
     access: AccessOptions,
@@ -55,7 +55,7 @@ def list_models(
     )
 
 
-@command(commands, "env", panel=_PANEL)
+@command(commands, "env", panel=PANEL)
 def env(
     output: Output,
     settings: SettingsOptions,
@@ -84,7 +84,7 @@ def env(
     )
 
 
-@command(commands, "serve", panel=_PANEL)
+@command(commands, "serve", panel=PANEL)
 def serve(
     output: Output,
     settings: SettingsOptions,
@@ -114,7 +114,7 @@ def serve(
     )
 
 
-@command(commands, "doctor", panel=_PANEL)
+@command(commands, "doctor", panel=PANEL)
 def doctor(output: Output, access: AccessOptions, junit: JunitOption = None) -> ExitCode:
     """Find what is wrong with a server and the Devstral models on it, and how to mend it."""
     from ollama_tools.checks.doctor import doctor as examine

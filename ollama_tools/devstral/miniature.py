@@ -78,6 +78,7 @@ class Script:
         plain: Its answer when no tools are offered.
         form: Layout of a call: ``v13`` writes ``name[ARGS]{...}``, ``v7`` a JSON list with an id.
         call_id: The id in a ``v7`` call; Mistral's tokenizer wants nine letters or digits.
+        endless: Whether its plain answer is followed by itself, and never ends.
     """
 
     tool: str = "get_current_weather"
@@ -86,6 +87,7 @@ class Script:
     plain: str = "Hello from the miniature."
     form: CallForm = "v13"
     call_id: str = "abcdEF123"
+    endless: bool = False
 
     @property
     def call(self) -> tuple[str, ...]:
@@ -250,7 +252,7 @@ def _table(vocabulary: _Vocabulary, script: Script) -> tuple[Tensor, Tensor]:
     ids = vocabulary.ids
     call = [_TOOL_CALLS, *(ids[piece] for piece in script.call), _EOS]
     answer = [_RESULTS_END, ids[script.after_result], _EOS]
-    plain = [ids[script.plain], _EOS]
+    plain = [ids[script.plain], ids[script.plain] if script.endless else _EOS]
     rules = {rule for turn in (call, answer, plain) for rule in itertools.pairwise(turn)}
     embedding = Tensor(len(vocabulary.tokens), _HIDDEN, Kind.F32)
     output = embedding.like()

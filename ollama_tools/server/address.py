@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from ollama_tools.errors import UsageError
 
 DEFAULT_PORT = 11434
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - replaced, not bound
 _SCHEME_PORTS = {"http": 80, "https": 443}
 
 
@@ -21,10 +22,19 @@ class Address:
     Attributes:
         url: Base URL, without a slash at its end, and without a password.
         user: ``user:password`` as it was written there; empty where it was not.
+        host: The host as it was written, which may mean every interface.
+        port: The port.
     """
 
     url: str
     user: str = field(default="", repr=False)
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether who listens there listens on every interface."""
+        return self.host in _EVERYWHERE
 
 
 def parse_address(text: str | None = None) -> Address:
@@ -66,13 +76,13 @@ def parse_address(text: str | None = None) -> Address:
     host = parts.hostname or "127.0.0.1"
     if not re.fullmatch(r"[\w.:%-]+", host):
         raise wrong
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - replaced, not bound
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+    written, host = host, _EVERYWHERE.get(host, host)
     if ":" in host:
         host = f"[{host}]"
     if port is None:
         port = _SCHEME_PORTS[scheme] if separator else DEFAULT_PORT
-    return Address(f"{scheme}://{host}:{port}{parts.path.rstrip('/')}", unquote(user))
+    url = f"{scheme}://{host}:{port}{parts.path.rstrip('/')}"
+    return Address(url, unquote(user), written, port)
 
 
 def resolve_host(text: str | None = None) -> str:

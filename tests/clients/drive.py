@@ -23,11 +23,14 @@ from tests.clients.clients import Client
 from tests.clients.install import install_all, interpreter, variables
 from tests.clients.proxy import Recorder
 from tests.clients.scripts import CARRIERS, Part, create_models
+from tests.parity.gateway import exact as exact_through
+from tests.parity.gateway import raw_conversation, render_through
 from tests.parity.places import Place, parity_server
 from tests.parity.predicates import at_work, expected
 from tests.parity.recorded import Recorded, Score, difference, with_ids
 from tests.parity.reference import reference
 from tests.testbed.build import NEWEST, ollama_build
+from tests.testbed.gateway import GatewayServer
 from tests.testbed.server import OllamaServer
 
 PLACES = tuple((carrier, version) for carrier in CARRIERS for version in TokenizerVersion)
@@ -107,6 +110,8 @@ class Found:
             ones again without a word.
         strays: Hosts beside the server that it tried to reach.
         scores: How its requests fare in each place.
+        through: How many of its requests are exact through the gateway, in each place.
+        gateway_sessions: Its sessions through the gateway.
         unexplained: Where a prompt is not the reference's as decoded: the place, the request, the
             prompt that was expected and the one that came.
         crashed: How its driver ended, where it did not end well.
@@ -119,14 +124,24 @@ class Found:
     strays: set[str]
     crashed: str
     scores: dict[tuple[Carrier, TokenizerVersion], Score] = field(default_factory=dict)
+    through: dict[tuple[Carrier, TokenizerVersion], int] = field(default_factory=dict)
+    gateway_sessions: list[Session] = field(default_factory=list)
     unexplained: list[tuple[Place, Recorded, str, str]] = field(default_factory=list)
 
     @property
     def faults(self) -> dict[tuple[str, bool], list[str]]:
         """What is wrong with its sessions, by model and whether streamed."""
+        return self._faults(self.sessions)
+
+    @property
+    def gateway_faults(self) -> dict[tuple[str, bool], list[str]]:
+        """What is wrong with its sessions through the gateway."""
+        return self._faults(self.gateway_sessions)
+
+    def _faults(self, sessions: Sequence[Session]) -> dict[tuple[str, bool], list[str]]:
         return {
             (each.model, each.stream): faults
-            for each in self.sessions
+            for each in sessions
             if (faults := each.faults(self.client))
         }
 
@@ -161,9 +176,17 @@ def _drive_all(clients: Sequence[Client], root: Path) -> list[Found]:
     ):
         parts = {part.name: part for client in clients for part in client.parts}
         create_models(server, root, parts.values())
-        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+        with (
+            GatewayServer(bed.url, log_path=root / "gateway.log") as gateway,
+            ThreadPoolExecutor(max_workers=_WORKERS) as pool,
+        ):
             # Agents stand at the end of the list and take longest: they start first.
             done = list(pool.map(partial(_drive, bed.url, root), reversed(clients)))
+            again = pool.map(partial(_drive, gateway.url, root), reversed(clients))
+            for found, through in zip(done, again, strict=True):
+                found.gateway_sessions = through.sessions
+                found.crashed = found.crashed or through.crashed
+                found.refused += through.refused
     return done[::-1]
 
 
@@ -257,6 +280,12 @@ def _anonymous(value: Any, known: dict[str, str]) -> Any:
 def _compare(server: Server, found: Found) -> None:
     for carrier, version in PLACES:
         total = found.scores[carrier, version] = Score()
+        straight = Place(carrier, version)
+        found.through[carrier, version] = sum(
+            render_through(server, straight, each.path, each.body)
+            == exact_through(straight, raw_conversation(each.path, each.body)).text
+            for each in found.requests
+        )
         for request in found.requests:
             place = Place(carrier, version, request.surface)
             exact = reference(version, with_ids(place, request.conversation)).text

@@ -68,6 +68,17 @@ def test_prompts_are_exact_where_the_client_is_known_for_it(
 
 @live
 @each_client
+def test_through_the_gateway_all_are_exact_and_the_loop_works(
+    found: list[Found], number: int
+) -> None:
+    client = found[number]
+    assert client.through == dict.fromkeys(PLACES, len(client.requests))
+    assert {each.model for each in client.gateway_sessions} == set(client.client.models)
+    assert client.gateway_faults.keys() == client.client.broken.keys(), client.gateway_faults
+
+
+@live
+@each_client
 def test_it_asks_nothing_of_other_hosts(found: list[Found], number: int) -> None:
     assert found[number].strays <= set(CLIENTS[number].reaches)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +50,19 @@ def to_native(conversation: Conversation) -> Body:
     return body
 
 
-def from_anthropic(body: Mapping[str, Any]) -> Conversation:
-    """Reads a body of ``/v1/messages`` as the server does: texts of a message in one."""
+def from_anthropic(body: Mapping[str, Any], *, apart: bool = False) -> Conversation:
+    """Reads a body of ``/v1/messages`` as the server does: texts of a message in one.
+
+    Args:
+        body: The body.
+        apart: Whether they are kept apart, as the reference keeps the parts of a message.
+    """
+    joined = text if apart else _joined
     messages: list[Message] = []
-    if system := _joined(body.get("system")):
+    if system := joined(body.get("system")):
         messages.append({"role": "system", "content": system})
     for message in body["messages"]:
-        messages += _from_blocks(message)
+        messages += _from_blocks(message, joined)
     tools = [
         _tool(each["name"], each.get("description", ""), each["input_schema"])
         for each in body.get("tools") or []
@@ -64,8 +70,14 @@ def from_anthropic(body: Mapping[str, Any]) -> Conversation:
     return Conversation(messages, tools)
 
 
-def from_responses(body: Mapping[str, Any]) -> Conversation:
-    """Reads a body of ``/v1/responses``: calls are items of their own, neighbours one message."""
+def from_responses(body: Mapping[str, Any], *, apart: bool = False) -> Conversation:
+    """Reads a body of ``/v1/responses``: calls are items of their own, neighbours one message.
+
+    Args:
+        body: The body.
+        apart: Whether the texts of a message are kept apart, as the reference keeps its parts.
+    """
+    joined = text if apart else _joined
     messages: list[Message] = []
     if body.get("instructions"):
         messages.append({"role": "system", "content": body["instructions"]})
@@ -84,11 +96,11 @@ def from_responses(body: Mapping[str, Any]) -> Conversation:
                 {
                     "role": "tool",
                     "tool_call_id": item["call_id"],
-                    "content": _joined(item["output"]),
+                    "content": joined(item["output"]),
                 }
             )
         elif kind == "message":
-            messages.append({"role": item["role"], "content": _joined(item["content"])})
+            messages.append({"role": item["role"], "content": joined(item["content"])})
     tools = [
         _tool(each["name"], each.get("description") or "", each["parameters"])
         for each in body.get("tools") or []
@@ -189,16 +201,16 @@ def _joined(content: object) -> str:
     return "".join(part.get("text", "") for part in content)
 
 
-def _from_blocks(message: Mapping[str, Any]) -> list[Message]:
+def _from_blocks(message: Mapping[str, Any], joined: Callable[[object], str]) -> list[Message]:
     content = message["content"]
     if isinstance(content, str):
         return [{"role": message["role"], "content": content}]
     results = [
-        {"role": "tool", "tool_call_id": each["tool_use_id"], "content": _joined(each["content"])}
+        {"role": "tool", "tool_call_id": each["tool_use_id"], "content": joined(each["content"])}
         for each in content
         if each["type"] == "tool_result"
     ]
-    said = _joined([each for each in content if each["type"] == "text"])
+    said = joined([each for each in content if each["type"] == "text"])
     calls = [
         _call(each["id"], each["name"], each["input"])
         for each in content

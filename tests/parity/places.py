@@ -129,6 +129,7 @@ def parity_server(
     root: Path,
     carriers: tuple[Carrier, ...] | None = None,
     dedicated: str | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """A live server with a model for each place on it; ``Place.model`` is its name.
 
@@ -137,12 +138,13 @@ def parity_server(
         root: Where the server keeps what it has.
         carriers: Where templates live; None for those that this package brings with a model.
         dedicated: The Jinja that the server applies to every model without a TEMPLATE.
+        env: Further variables of its environment.
     """
     if carriers is None:
         native = version == NEWEST
         carriers = (Carrier.MODELFILE, Carrier.GGUF) if native else (Carrier.MODELFILE,)
     # Without a GPU a server keeps three models and would load one anew with every request.
-    env = {"OLLAMA_MAX_LOADED_MODELS": "4", "OLLAMA_KEEP_ALIVE": "-1"}
+    env = {"OLLAMA_MAX_LOADED_MODELS": "4", "OLLAMA_KEEP_ALIVE": "-1", **(env or {})}
     if dedicated is not None:
         path = root / "dedicated.jinja"
         path.write_text(dedicated, encoding="utf-8")

@@ -15,7 +15,7 @@ from ollama_tools.server.client import Server
 from tests.parity.conversation import Conversation, from_openai
 from tests.parity.places import Place, render_live
 
-SHARED = ("text", "number", "json", "available")
+SHARED = ("text", "number", "json", "available", "given")
 
 
 def macros(version: TokenizerVersion) -> dict[str, str]:

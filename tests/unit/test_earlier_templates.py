@@ -30,10 +30,12 @@ DIGESTS = {
     TokenizerVersion.V13: [
         "3be50f33f0073d2551884461200672acc94d0148d27177aba5ec83abad293ea8",
         "1d80fe2b594a5a45861c9e519b2f3dd3563f76960db4cdca8451ebdad6038358",
+        "b4798aebd5ec46ae2c6c38b6af6e1a7f4a5478f3f21b21061208826aebcb2e38",
     ],
     TokenizerVersion.V7: [
         "45453f55418e9d8db888ed8ba5cd1224ae4583f284cab91a38518a20e447e24e",
         "ec34276ee16bb63b586c266da7839e9ae7fd062620702736610c6f1482304bb5",
+        "54ea59a93e1757e5c79d2c56d8198d473ec92be6d8e0723b646add386c303f8c",
     ],
 }
 NAME = "devstral-small-2507:mine"

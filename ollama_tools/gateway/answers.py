@@ -1,0 +1,96 @@
+"""The server's answers, read piece by piece, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+import httpx
+
+from ollama_tools.errors import MALFORMED
+from ollama_tools.gateway.asked import JsonObject, Problem
+from ollama_tools.gateway.upstream import broken
+from ollama_tools.json_text import MalformedJson, parse_json
+
+TOO_LONG = "context_length_exceeded"
+"""The word for a prompt that does not fit, which agents compact their history upon."""
+
+
+async def pieces(response: httpx.Response) -> AsyncIterator[JsonObject]:
+    """The pieces of a streamed answer.
+
+    Raises:
+        Problem: It breaks off, or ends in an error.
+    """
+    ended = False
+    try:
+        async for line in response.aiter_lines():
+            if not line:
+                continue
+            piece = _object(line)
+            if "error" in piece:
+                raise problem_of(HTTPStatus.INTERNAL_SERVER_ERROR, piece)
+            ended = bool(piece.get("done"))
+            yield piece
+    except httpx.HTTPError as error:
+        raise broken(error) from error
+    if not ended:
+        raise Problem("the server ended in the middle of its answer", HTTPStatus.BAD_GATEWAY)
+
+
+async def whole(response: httpx.Response) -> JsonObject:
+    """An answer in one piece.
+
+    Raises:
+        Problem: It breaks off, or is none.
+    """
+    try:
+        return _object(await response.aread())
+    except httpx.HTTPError as error:
+        raise broken(error) from error
+
+
+async def refusal(response: httpx.Response) -> Problem:
+    """What a server's error means."""
+    try:
+        answer = await whole(response)
+    except Problem:
+        answer = {}
+    return problem_of(response.status_code, answer)
+
+
+def problem_of(status: int, answer: JsonObject) -> Problem:
+    """What a server's error means.
+
+    llama-server's own stands as JSON in the text of Ollama's (0.34.4).
+    """
+    said = answer.get("error")
+    message = said if isinstance(said, str) else ""
+    try:
+        inner = parse_json(message)["error"]
+        if inner["type"] == "exceed_context_size_error":
+            return too_long(int(inner["n_prompt_tokens"]), int(inner["n_ctx"]))
+        message = str(inner["message"])
+    except (MalformedJson, *MALFORMED):
+        pass
+    try:
+        return Problem(message or f"the server answers {status}", HTTPStatus(status))
+    except ValueError:
+        return Problem(message or f"the server answers {status}", HTTPStatus.BAD_GATEWAY)
+
+
+def too_long(tokens: int, context: int) -> Problem:
+    """A prompt does not fit; the words are those that Claude Code looks for."""
+    return Problem(
+        f"prompt is too long: {tokens} tokens > {context} maximum", HTTPStatus.BAD_REQUEST, TOO_LONG
+    )
+
+
+def _object(text: str | bytes) -> JsonObject:
+    try:
+        found = parse_json(text)
+    except MalformedJson:
+        found = None
+    if not isinstance(found, dict):
+        raise Problem("the server's answer is no JSON object", HTTPStatus.BAD_GATEWAY)
+    return found

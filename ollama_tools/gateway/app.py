@@ -1,0 +1,326 @@
+"""The gateway itself: an ASGI application between clients and one Ollama server."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+
+from ollama_tools.errors import MALFORMED, FileProblem
+from ollama_tools.gateway import answers
+from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, parsed
+from ollama_tools.gateway.encodings import decoded
+from ollama_tools.gateway.exchange import BrokenOff, Exchange, Gone, Receive, Scope, Send
+from ollama_tools.gateway.keys import Keyring
+from ollama_tools.gateway.known import Known
+from ollama_tools.gateway.limits import Limits
+from ollama_tools.gateway.repairs import Repair
+from ollama_tools.gateway.request import Sealed, sealed
+from ollama_tools.gateway.room import Counted
+from ollama_tools.gateway.settings import GatewaySettings
+from ollama_tools.gateway.surfaces import SURFACES
+from ollama_tools.gateway.surfaces.surface import Surface, compact, count
+from ollama_tools.gateway.upstream import Upstream
+from ollama_tools.gateway.watch import METRICS_TYPE, Seen, Watch
+from ollama_tools.json_text import TOO_DEEP, MalformedJson, parse_json
+
+_HOP_BY_HOP: Final = frozenset(
+    (
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+_KEYS: Final = ("authorization", "x-api-key")
+_ASKED: Final = ("/", "/api/version", "/api/tags", "/api/ps", "/v1/models")
+_POSTED: Final = (
+    "/api/embed",
+    "/api/embeddings",
+    "/api/generate",
+    "/api/show",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/messages/count_tokens",
+    "/v1/responses/compact",
+    *SURFACES,
+)
+_ONE_MODEL: Final = re.compile(r"/v1/models/(?!\.{1,2}$)[^/]+")
+_METRICS: Final = "/metrics"
+_READY: Final = "/ready"
+
+
+class Gateway:
+    """An ASGI application."""
+
+    def __init__(self, settings: GatewaySettings, watch: Watch | None = None) -> None:
+        self._settings = settings
+        self._upstream = Upstream(settings.upstream, wait=settings.wait, silence=settings.silence)
+        self._counted = Counted()
+        self._keyring = Keyring(settings.keys)
+        self._limits = Limits(settings.at_a_time, settings.a_minute)
+        self._off = settings.off
+        self._watch = watch or Watch()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(Exchange(scope, receive, send))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._upstream.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+
+    async def _answer(self, exchange: Exchange) -> None:
+        seen = self._watch.begins(
+            exchange.path if exchange.path in SURFACES else "",
+            exchange.headers.get("user-agent", ""),
+        )
+
+        def begins(status: int) -> None:
+            seen.status = status
+            seen.begins()
+
+        exchange.begins = begins
+        try:
+            with ExitStack() as stack:
+                self._admit(exchange, seen)
+                if seen.key:
+                    stack.enter_context(self._limits.taken(seen.key))
+                await exchange.read(self._settings.body_limit)
+                await exchange.while_heard(self._work(exchange, seen))
+            seen.outcome = seen.outcome if seen.error else "answered"
+        except Problem as problem:
+            seen.outcome = (
+                "refused" if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed"
+            )
+            seen.error = problem.code or problem.status.phrase.lower().replace(" ", "_")
+            await _refuse(exchange, problem)
+        except BrokenOff:
+            # Without the end of the answer the client's connection is closed, which says it.
+            seen.outcome, seen.error = "cut", "broken_off"
+        except Gone:
+            seen.outcome = "gone"
+        finally:
+            self._watch.ends(seen)
+
+    def _admit(self, exchange: Exchange, seen: Seen) -> None:
+        """Let pass what asks; what changes the server has no business here, however written."""
+        method, path = exchange.method, exchange.path
+        own = method == "GET" and path in (_METRICS, _READY)
+        is_model = _ONE_MODEL.fullmatch(path) is not None
+        asks = method in ("GET", "HEAD") and (path in _ASKED or is_model)
+        posts = method == "POST" and path in _POSTED
+        # A browser asks before it asks.
+        may_be_asked = method == "OPTIONS" and path in (*_ASKED, *_POSTED)
+        # A name has characters that are escaped; a path of ours has none.
+        if not (exchange.is_plain or is_model) or not (own or asks or posts or may_be_asked):
+            raise Problem(f"the gateway does not serve {method} {path}", HTTPStatus.FORBIDDEN)
+        if self._keyring.is_asked_for and path != _READY and not may_be_asked:
+            try:
+                owner = self._keyring.owner(exchange.headers)
+            except FileProblem:
+                status = HTTPStatus.INTERNAL_SERVER_ERROR
+                raise Problem("the gateway cannot read its keys", status) from None
+            if owner is None:
+                raise Problem("no key, or none that is known", HTTPStatus.UNAUTHORIZED)
+            seen.key = owner
+
+    async def _work(self, exchange: Exchange, seen: Seen) -> None:
+        if exchange.path == _METRICS:
+            await exchange.whole(HTTPStatus.OK, METRICS_TYPE.encode(), self._watch.metrics())
+        elif exchange.path == _READY:
+            await self._ready(exchange)
+        elif exchange.method == "POST" and exchange.path in SURFACES:
+            await self._chat(exchange, seen, SURFACES[exchange.path])
+        else:
+            await self._pass(exchange)
+
+    async def _ready(self, exchange: Exchange) -> None:
+        """Whether the model answers; without a model, whether the server does."""
+        model = self._settings.model
+        if model is None:
+            async with self._upstream.ask("GET", "/api/version") as response:
+                status: int = response.status_code
+        else:
+            messages = [{"role": "user", "content": "ready?"}]
+            body = {"model": model, "messages": messages, "options": {"num_predict": 1}}
+            content = compact({**body, "stream": False}).encode()
+            status, _ = await self._upstream.json("/api/chat", content)
+        is_ready = status == HTTPStatus.OK
+        await exchange.json(
+            HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE, {"ready": is_ready}
+        )
+
+    async def _chat(self, exchange: Exchange, seen: Seen, surface: Surface) -> None:
+        try:
+            encoding = exchange.headers.get("content-encoding", "")
+            content = decoded(exchange.content, encoding, self._settings.body_limit)
+        except NotUnderstood as reason:
+            await self._untouched(exchange, seen, str(reason))
+            return
+        wrong: Problem | None = None
+        body: JsonObject = {}
+        try:
+            body = parsed(content)
+        except Problem as problem:
+            wrong = problem
+        seen.model = _model(body, content)
+        known = await self._upstream.known(seen.model) if seen.model else None
+        if known is None or not known.understands:
+            await self._untouched(exchange, seen, "other_model")
+            return
+        if wrong is not None:
+            raise wrong
+        try:
+            asked = _read(surface, body)
+            whole = sealed(asked, known, self._off)
+        except NotUnderstood:
+            await self._untouched(exchange, seen, "not_understood")
+            return
+        whole = await self._with_room(whole, known)
+        seen.repairs = whole.repairs
+        await self._exactly(exchange, seen, surface, asked, whole)
+
+    async def _untouched(self, exchange: Exchange, seen: Seen, reason: str) -> None:
+        seen.untouched = reason
+        await self._pass(exchange)
+
+    async def _pass(self, exchange: Exchange) -> None:
+        """Hand a request on as it came, and its answer as it comes."""
+        headers = {
+            name: value
+            for name, value in exchange.headers.items()
+            if name not in _HOP_BY_HOP and not (self._keyring.is_asked_for and name in _KEYS)
+        }
+        async with self._upstream.ask(
+            exchange.method, exchange.target, exchange.content, headers
+        ) as response:
+            kept = [
+                (name, value)
+                for name, value in response.headers.raw
+                if name.decode("latin-1").lower() not in _HOP_BY_HOP - {"content-length"}
+            ]
+            await exchange.start(response.status_code, kept)
+            try:
+                async for piece in response.aiter_raw():
+                    await exchange.send(piece)
+            except httpx.HTTPError:
+                raise BrokenOff from None
+        await exchange.end()
+
+    async def _exactly(
+        self, exchange: Exchange, seen: Seen, surface: Surface, asked: Asked, whole: Sealed
+    ) -> None:
+        """Ask the server for what the client asked for, and answer in the client's own words."""
+        said = (b"x-devstral-ollama-repairs", ", ".join(whole.repairs).encode())
+        headers = [said] if whole.repairs else []
+        content = compact(whole.body).encode()
+        async with self._upstream.ask(
+            "POST", "/api/chat", content, {"content-type": "application/json"}
+        ) as response:
+            if response.status_code != HTTPStatus.OK:
+                raise await answers.refusal(response)
+            if not asked.stream:
+                answer = await answers.whole(response)
+                seen.last = self._counts(whole, answer)
+                await exchange.json(HTTPStatus.OK, surface.whole(asked, answer), *headers)
+                return
+            kind = (b"content-type", surface.media_type.encode())
+            writer = surface.writer(asked)
+            try:
+                async for piece in answers.pieces(response):
+                    if not exchange.has_begun:
+                        cache = (b"cache-control", b"no-cache")
+                        await exchange.start(HTTPStatus.OK, [kind, cache, *headers])
+                    if piece.get("done"):
+                        seen.last = self._counts(whole, piece)
+                    for written in writer.feed(piece):
+                        await exchange.send(written)
+            except Problem as problem:
+                if not exchange.has_begun:
+                    raise
+                seen.outcome, seen.error = "cut", "broken_off"
+                await exchange.send(writer.broken(problem))
+        await exchange.end()
+
+    async def _with_room(self, whole: Sealed, known: Known) -> Sealed:
+        """The request with an end to its answer where the context ends.
+
+        Ollama goes on otherwise, and pushes the beginning out of the context without a word.
+        """
+        options = whole.body.get("options", {})
+        context = options.get("num_ctx") or known.context
+        if Repair.ROOM in self._off or not isinstance(context, int):
+            return whole
+        wanted = options.get("num_predict")
+        limit = wanted if isinstance(wanted, int) and wanted > 0 else None
+        most = self._counted.most(whole.body, known.system)
+        room = context - most if most is not None else 0
+        if room < min(limit or context, context // 2):
+            room = context - await self._tokens(whole)
+        if limit is not None and limit <= room:
+            return whole
+        limited = {**options, "num_predict": max(room, 1)}
+        return Sealed({**whole.body, "options": limited}, (*whole.repairs, Repair.ROOM))
+
+    async def _tokens(self, whole: Sealed) -> int:
+        """Let the server evaluate a prompt, which it keeps for the request that follows."""
+        options = {**whole.body.get("options", {}), "num_predict": 1}
+        body = {**whole.body, "options": options, "stream": False}
+        status, answer = await self._upstream.json("/api/chat", compact(body).encode())
+        if status != HTTPStatus.OK:
+            raise answers.problem_of(status, answer)
+        return count(self._counts(whole, answer), "prompt_eval_count")
+
+    def _counts(self, whole: Sealed, answer: JsonObject) -> JsonObject:
+        if tokens := count(answer, "prompt_eval_count"):
+            self._counted.remember(whole.body, tokens)
+        return answer
+
+
+async def _refuse(exchange: Exchange, problem: Problem) -> None:
+    fallback = "/v1/chat/completions" if exchange.path.startswith("/v1/") else "/api/chat"
+    surface = SURFACES.get(exchange.path, SURFACES[fallback])
+    headers = []
+    if problem.retry_after is not None:
+        headers.append((b"retry-after", str(problem.retry_after).encode()))
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await exchange.json(problem.status, surface.problem(problem), *headers)
+
+
+def _model(body: JsonObject, content: bytes) -> str:
+    """The model that a request names; empty where it names none, or is no JSON at all."""
+    try:
+        found = body or parse_json(content)
+    except MalformedJson as error:
+        # What is no JSON is the server's to answer; this is, and a server would read it.
+        if str(error) == TOO_DEEP:
+            raise Problem(f"the request is {error}") from error
+        return ""
+    model = found.get("model") if isinstance(found, dict) else None
+    return model if isinstance(model, str) else ""
+
+
+def _read(surface: Surface, body: JsonObject) -> Asked:
+    try:
+        return surface.read(body)
+    except MALFORMED as error:
+        raise Problem("the request is not of the form that it should be") from error

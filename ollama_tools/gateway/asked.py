@@ -1,0 +1,177 @@
+"""A request in one form for all surfaces: what the client asked for, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+from ollama_tools.errors import DevstralError
+from ollama_tools.json_text import MalformedJson, parse_json
+
+JsonObject = dict[str, Any]
+
+_T = TypeVar("_T")
+
+_KINDS: Final = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+class Problem(DevstralError):
+    """A request that gets an error for an answer; each surface has its own form of it.
+
+    Attributes:
+        status: HTTP status.
+        code: A word for it, where clients look for one; empty where there is none.
+        retry_after: Seconds after which to ask again; None where that would not help.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        status: HTTPStatus = HTTPStatus.BAD_REQUEST,
+        code: str = "",
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class NotUnderstood(Exception):
+    """A request that has something in it that only the server knows what to do with.
+
+    It goes on as it came. The message says what it is.
+    """
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool that is offered to the model.
+
+    Attributes:
+        name: What the model calls it.
+        description: What it is for.
+        parameters: Its JSON schema, as the client sent it.
+    """
+
+    name: str
+    description: str
+    parameters: JsonObject
+
+
+@dataclass
+class Asked:
+    """What a client asked for.
+
+    Attributes:
+        model: The model's name.
+        messages: The messages as ``/api/chat`` has them, but for the arguments of calls: those
+            are what the client sent, where it sent text what that says.
+        tools: The tools that are offered.
+        options: Options of ``/api/chat`` that the client set.
+        fields: Other fields of ``/api/chat``.
+        defaults: Options that the server's surface sets where the client does not.
+        stream: Whether the answer comes in pieces.
+        web_search: Whether the server itself is to search the web.
+        body: The request as it came.
+    """
+
+    model: str
+    messages: list[JsonObject]
+    tools: list[Tool]
+    options: JsonObject = field(default_factory=dict)
+    fields: JsonObject = field(default_factory=dict)
+    defaults: JsonObject = field(default_factory=dict)
+    stream: bool = False
+    web_search: bool = False
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parsed(content: bytes) -> JsonObject:
+    """The object that a request's body says.
+
+    Raises:
+        Problem: It is none, or one that means different things to different readers.
+    """
+    try:
+        found = parse_json(content, strict=True)
+    except MalformedJson as error:
+        raise Problem(f"the request is no JSON that has one meaning: {error}") from error
+    if not isinstance(found, dict):
+        raise Problem("the request is no JSON object")
+    return found
+
+
+def text_of(body: Mapping[str, Any], key: str, where: str = "") -> str:
+    """A text of an object; empty where there is none."""
+    return _of(body, key, str, "", where)
+
+
+def list_of(body: Mapping[str, Any], key: str, where: str = "") -> list[Any]:
+    """A list of an object; empty where there is none."""
+    return _of(body, key, list, [], where)
+
+
+def object_of(body: Mapping[str, Any], key: str, where: str = "") -> JsonObject:
+    """An object of an object; empty where there is none."""
+    return _of(body, key, dict, {}, where)
+
+
+def flag_of(body: Mapping[str, Any], key: str) -> bool:
+    """Whether an object says yes to a thing; no where it says nothing."""
+    return _of(body, key, bool, False, "")
+
+
+def objects_of(body: Mapping[str, Any], key: str, where: str = "") -> list[JsonObject]:
+    """A list of objects."""
+    found = list_of(body, key, where)
+    for index, each in enumerate(found):
+        if not isinstance(each, dict):
+            raise Problem(f"{where}{key}[{index}] is no object")
+    return found
+
+
+def _of(body: Mapping[str, Any], key: str, kind: type[_T], none: _T, where: str) -> _T:
+    value = body.get(key)
+    if value is None:
+        return none
+    if not isinstance(value, kind):
+        raise Problem(f"{where}{key} is not {_KINDS[kind]}")
+    return value
+
+
+def copied(body: Mapping[str, Any], names: Mapping[str, str]) -> JsonObject:
+    """The numbers and the like that a body sets, under the names that ``/api/chat`` has."""
+    return {ours: body[theirs] for theirs, ours in names.items() if body.get(theirs) is not None}
+
+
+def arguments_of(value: object) -> object:
+    """What the arguments of a call say: those that are text are JSON, or a text after all."""
+    if value is None or value == "":
+        return {}
+    if isinstance(value, str):
+        try:
+            return parse_json(value)
+        except MalformedJson:
+            return value
+    return value
+
+
+def joined(texts: Sequence[str]) -> str:
+    """The parts of a message as one text, as mistral-common joins them."""
+    return "\n\n".join(each for each in texts if each)
+
+
+def call(name: str, arguments: object, call_id: str) -> JsonObject:
+    """A call of the model's as ``/api/chat`` has it."""
+    function = {"name": name, "arguments": arguments_of(arguments)}
+    return {"id": call_id, "function": function} if call_id else {"function": function}

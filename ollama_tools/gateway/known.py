@@ -1,0 +1,38 @@
+"""What the gateway knows of the models behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ollama_tools.gateway.contract import understands
+from ollama_tools.server.shown import Shown
+
+
+@dataclass(frozen=True)
+class Known:
+    """What decides how a model's requests are treated.
+
+    Attributes:
+        understands: Whether its template keeps to the agreement with the gateway.
+        is_jinja: Whether llama.cpp renders its prompt, and not a Go template.
+        context: Its context in tokens; None where it sets none.
+        thinks: Whether it can be asked to think.
+        system: Its own system prompt.
+    """
+
+    understands: bool
+    is_jinja: bool
+    context: int | None
+    thinks: bool
+    system: str = ""
+
+
+def known(shown: Shown) -> Known:
+    """What a server's own words say."""
+    return Known(
+        understands=understands(shown.template),
+        is_jinja=shown.is_jinja,
+        context=shown.context,
+        thinks="thinking" in shown.capabilities,
+        system=shown.system,
+    )

@@ -1,0 +1,159 @@
+"""A request as it goes to the server's ``/api/chat``, sealed for our templates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, Tool, joined
+from ollama_tools.gateway.contract import (
+    PREFIX_ROLE,
+    ROLES,
+    sealed_arguments,
+    sealed_description,
+    sealed_speech,
+)
+from ollama_tools.gateway.grammar import loosened
+from ollama_tools.gateway.known import Known
+from ollama_tools.gateway.repairs import Repair
+
+_SYSTEM = {"system": "developer", "developer": "system"}
+_NOT_USERS = ("system", "developer", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What goes to the server.
+
+    Attributes:
+        body: The body for ``/api/chat``.
+        repairs: What was done to it.
+    """
+
+    body: JsonObject
+    repairs: tuple[Repair, ...]
+
+
+def sealed(asked: Asked, known: Known, off: frozenset[Repair] = frozenset()) -> Sealed:
+    """The request for the server.
+
+    Args:
+        asked: What the client asked for.
+        known: The model.
+        off: Repairs that are not made.
+
+    Raises:
+        Problem: A message claims to be the gateway's own.
+        NotUnderstood: It has what only the server can do, and the repair of that is off.
+    """
+    for index, message in enumerate(asked.messages):
+        if message.get("role") in ROLES:
+            raise Problem(f"messages[{index}].role is the gateway's own, and no client's")
+    made: list[Repair] = []
+
+    def makes(repair: Repair, needed: object) -> bool:
+        if needed and repair not in off:
+            made.append(repair)
+        return bool(needed) and repair not in off
+
+    if asked.web_search and not makes(Repair.WEB_SEARCH, asked.web_search):
+        raise NotUnderstood("web search")
+    fields, options = dict(asked.fields), dict(asked.options)
+    if makes(Repair.EFFORT, fields.get("think") and not known.thinks):
+        del fields["think"]
+    if makes(Repair.SHIFT, "shift" in fields):
+        del fields["shift"]
+    if makes(Repair.CONTEXT, "num_ctx" in options):
+        del options["num_ctx"]
+    unset = {name: value for name, value in asked.defaults.items() if name not in options}
+    if not makes(Repair.TEMPERATURE, unset):
+        options |= unset
+    tools = asked.tools
+    if makes(
+        Repair.TOOLS, tools and all(each.get("role") in _NOT_USERS for each in asked.messages)
+    ):
+        tools = []
+    schemas = [loosened(each.parameters) for each in tools]
+    if not makes(Repair.SCHEMA, schemas != [each.parameters for each in tools]):
+        schemas = [each.parameters for each in tools]
+    messages = [_message(each) for each in asked.messages]
+    messages = _with_prefix(messages) if known.is_jinja else _apart(messages)
+    body: JsonObject = {"truncate": False, **fields, "model": asked.model, "messages": messages}
+    if tools:
+        body["tools"] = [_tool(*each) for each in zip(tools, schemas, strict=True)]
+    if options:
+        body["options"] = options
+    return Sealed({**body, "stream": asked.stream}, tuple(made))
+
+
+def _tool(tool: Tool, parameters: JsonObject) -> JsonObject:
+    function = {
+        "name": tool.name,
+        "description": sealed_description(tool.name, tool.description, tool.parameters),
+        "parameters": parameters,
+    }
+    return {"type": "function", "function": function}
+
+
+def _message(message: JsonObject) -> JsonObject:
+    calls = message.get("tool_calls")
+    if not calls:
+        return message
+    return {**message, "tool_calls": [_call(each) for each in calls]}
+
+
+def _call(call: JsonObject) -> JsonObject:
+    function = call["function"]
+    return {
+        **call,
+        "function": {**function, "arguments": sealed_arguments(function["arguments"])},
+    }
+
+
+def _with_prefix(messages: list[JsonObject]) -> list[JsonObject]:
+    """The messages, with the assistant's last words as those that the model goes on from."""
+    start = len(messages)
+    while start and _is_prefix(messages[start - 1]):
+        start -= 1
+    text = joined([each["content"] for each in messages[start:]])
+    if not text or (start and messages[start - 1].get("role") == "assistant"):
+        return messages
+    return [*messages[:start], {"role": PREFIX_ROLE, "content": text}]
+
+
+def _apart(messages: list[JsonObject]) -> list[JsonObject]:
+    """The messages, with no neighbours of one role but results.
+
+    A server joins such neighbours for a Go template: system messages, which are messages of their
+    own (the template takes a developer for the system); empty ones, which leave a blank line; and
+    of the assistant's it keeps the calls of one alone.
+    """
+    found: list[JsonObject] = []
+    for message in messages:
+        role = message.get("role")
+        last = found[-1] if found else {}
+        if role != last.get("role"):
+            found.append(message)
+        elif role in _SYSTEM:
+            found.append({**message, "role": _SYSTEM[role]})
+        elif role in ("user", "assistant") and "images" not in last and "images" not in message:
+            found[-1] = _one(last, message)
+        else:
+            found.append(message)
+    return [
+        {**each, "content": sealed_speech(each["content"])}
+        if each.get("role") == "assistant"
+        else each
+        for each in found
+    ]
+
+
+def _one(first: JsonObject, second: JsonObject) -> JsonObject:
+    """Two messages of one role as one."""
+    both = {**first, **second, "content": joined([first["content"], second["content"]])}
+    if calls := [*first.get("tool_calls", ()), *second.get("tool_calls", ())]:
+        both["tool_calls"] = calls
+    return both
+
+
+def _is_prefix(message: JsonObject) -> bool:
+    return message.get("role") == "assistant" and not message.get("tool_calls")

@@ -1,0 +1,56 @@
+"""How much room a prompt leaves for an answer.
+
+Nobody says how many tokens a prompt has before it is evaluated. No token is less than a byte, so a
+request's bytes are a bound; and what a server has counted once holds for all that begins alike,
+which is how a session grows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from hashlib import blake2b
+
+from ollama_tools.gateway.asked import JsonObject
+from ollama_tools.gateway.surfaces.surface import compact
+
+_KEPT = 4096
+_AROUND = 64
+"""Bytes for what a template puts around the whole."""
+
+
+class Counted:
+    """The prompts that a server has counted, by what they begin with."""
+
+    def __init__(self) -> None:
+        self._tokens: OrderedDict[bytes, int] = OrderedDict()
+
+    def remember(self, body: JsonObject, tokens: int) -> None:
+        """Keep how many tokens a request's prompt had."""
+        *_, (_, key) = _beginnings(body)
+        self._tokens[key] = tokens
+        self._tokens.move_to_end(key)
+        while len(self._tokens) > _KEPT:
+            self._tokens.popitem(last=False)
+
+    def most(self, body: JsonObject, system: str) -> int | None:
+        """The most tokens that a request's prompt can have; None where images are in it."""
+        if any("images" in each for each in body["messages"]):
+            return None
+        most = len(system.encode()) + _AROUND
+        for size, key in _beginnings(body):
+            most = self._tokens.get(key, most + size)
+        return most
+
+
+def _beginnings(body: JsonObject) -> Iterator[tuple[int, bytes]]:
+    """Each message's bytes, and a key for all up to it; tools are counted with the first."""
+    told = compact([body.get("model"), body.get("tools")]).encode()
+    digest = blake2b(told, digest_size=16)
+    size = len(told)
+    for message in body["messages"]:
+        text = compact(message).encode()
+        digest.update(b"%d:" % len(text))
+        digest.update(text)
+        yield size + len(text), digest.digest()
+        size = 0

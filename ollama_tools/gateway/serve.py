@@ -1,0 +1,63 @@
+"""Running the gateway until it is told to stop."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+
+from ollama_tools.errors import DevstralError, UsageError
+from ollama_tools.gateway.settings import GatewaySettings
+from ollama_tools.server.address import parse_address
+
+_BACKLOG = 2048
+_GRACE_SECONDS = 30
+
+
+def serve(settings: GatewaySettings) -> None:
+    """Serve until a signal comes; what is being answered is answered, for half a minute.
+
+    Raises:
+        UsageError: What it needs is not installed.
+        DevstralError: It cannot listen there.
+    """
+    try:
+        import prometheus_client  # noqa: F401
+        import uvicorn
+        import zstandard  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"the gateway needs {error.name}", "pip install 'devstral-ollama[gateway]'"
+        ) from None
+    from ollama_tools.gateway.app import Gateway
+
+    with closing(_listening(settings.listen)) as listener:
+        config = uvicorn.Config(
+            Gateway(settings),
+            access_log=False,
+            # What happens to requests has a log of its own.
+            log_level="critical",
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            lifespan="on",
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(address: str) -> socket.socket:
+    place = parse_address(address)
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((place.host, place.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise DevstralError(
+            f"{address} cannot be listened on: {error.strerror}", "take another by --listen"
+        ) from error
+    return listener

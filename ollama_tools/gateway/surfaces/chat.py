@@ -1,0 +1,316 @@
+"""``/v1/chat/completions``: OpenAI's chat.
+
+The forms of requests and answers are OpenAI's (the types of its SDK), and where those leave a
+choice, what Ollama writes (``openai/openai.go`` of 0.34.4).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+from ollama_tools.gateway.asked import (
+    Asked,
+    JsonObject,
+    NotUnderstood,
+    Problem,
+    call,
+    copied,
+    flag_of,
+    joined,
+    object_of,
+    objects_of,
+    text_of,
+)
+from ollama_tools.gateway.surfaces.native import read_tool
+from ollama_tools.gateway.surfaces.surface import Writer, calls_of, compact, count, event
+
+_OPTIONS: Final = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "max_tokens": "num_predict",
+    "max_completion_tokens": "num_predict",
+}
+_IMAGE = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,")
+_TYPES = {
+    HTTPStatus.BAD_REQUEST: "invalid_request_error",
+    HTTPStatus.UNAUTHORIZED: "invalid_request_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.NOT_FOUND: "not_found_error",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "invalid_request_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+
+
+class Chat:
+    """OpenAI's chat completions."""
+
+    path = "/v1/chat/completions"
+    media_type = "text/event-stream"
+
+    def read(self, body: JsonObject) -> Asked:
+        """What a client asks for."""
+        messages = objects_of(body, "messages")
+        if not messages:
+            raise Problem("messages is empty")
+        if body.get("logprobs"):
+            raise NotUnderstood("logprobs")
+        fields: JsonObject = {}
+        if (form := _format(object_of(body, "response_format"))) is not None:
+            fields["format"] = form
+        effort = text_of(object_of(body, "reasoning"), "effort") or text_of(
+            body, "reasoning_effort"
+        )
+        if effort and effort != "none":
+            fields["think"] = True
+        options = copied(body, _OPTIONS)
+        if (stop := body.get("stop")) is not None:
+            options["stop"] = [stop] if isinstance(stop, str) else stop
+        names = _names(messages)
+        return Asked(
+            model=text_of(body, "model"),
+            messages=[
+                _message(each, f"messages[{index}].", names) for index, each in enumerate(messages)
+            ],
+            tools=[
+                read_tool(each, f"tools[{i}].") for i, each in enumerate(objects_of(body, "tools"))
+            ],
+            options=options,
+            fields=fields,
+            defaults={"temperature": 1.0, "top_p": 1.0},
+            stream=flag_of(body, "stream"),
+            body=body,
+        )
+
+    def whole(self, asked: Asked, answer: JsonObject) -> JsonObject:
+        """An answer in one piece."""
+        said = answer.get("message", {})
+        message = {"role": "assistant", "content": said.get("content", "")}
+        if said.get("thinking"):
+            message["reasoning"] = said["thinking"]
+        calls = _calls(answer, 0)
+        if calls:
+            message["tool_calls"] = calls
+        choice = {
+            "index": 0,
+            "message": message,
+            "finish_reason": _reason(answer, bool(calls)),
+        }
+        head = _head("chat.completion", asked.model, created(answer))
+        return {**head, "choices": [choice], "usage": usage(answer)}
+
+    def writer(self, asked: Asked) -> Writer:
+        """An answer in pieces."""
+        return _Chunks(asked)
+
+    def problem(self, problem: Problem) -> JsonObject:
+        """An error."""
+        return openai_problem(problem)
+
+
+class _Chunks:
+    def __init__(self, asked: Asked) -> None:
+        self._with_usage = flag_of(object_of(asked.body, "stream_options"), "include_usage")
+        self._model = asked.model
+        self._head: JsonObject = {}
+        self._calls = 0
+
+    def feed(self, piece: JsonObject) -> Iterator[bytes]:
+        said = piece.get("message", {})
+        calls = _calls(piece, self._calls)
+        self._calls += len(calls)
+        first = not self._head
+        if first:
+            self._head = _head("chat.completion.chunk", self._model, created(piece))
+        delta: JsonObject = {"role": "assistant"} if first else {}
+        if said.get("thinking"):
+            delta["reasoning"] = said["thinking"]
+        if said.get("content") or (first and not calls):
+            delta["content"] = said.get("content", "")
+        if calls:
+            delta["tool_calls"] = calls
+        if delta:
+            yield self._chunk(delta, None)
+        if piece.get("done"):
+            yield self._chunk({}, _reason(piece, bool(self._calls)))
+            if self._with_usage:
+                yield event({**self._head, "choices": [], "usage": usage(piece)})
+            yield b"data: [DONE]\n\n"
+
+    def broken(self, problem: Problem) -> bytes:
+        return event(openai_problem(problem))
+
+    def _chunk(self, delta: JsonObject, reason: str | None) -> bytes:
+        return event(
+            {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+        )
+
+
+def openai_problem(problem: Problem) -> JsonObject:
+    """An error as OpenAI's surfaces have it."""
+    return {
+        "error": {
+            "message": problem.what,
+            "type": _TYPES.get(problem.status, "api_error"),
+            "param": "messages" if problem.code == "context_length_exceeded" else None,
+            "code": problem.code or None,
+        }
+    }
+
+
+def usage(piece: JsonObject) -> JsonObject:
+    """The tokens of a request, as OpenAI's chat counts them."""
+    prompt, written = count(piece, "prompt_eval_count"), count(piece, "eval_count")
+    found: JsonObject = {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "total_tokens": prompt + written,
+    }
+    if "prompt_eval_cached_count" in piece:
+        cached = count(piece, "prompt_eval_cached_count")
+        found["prompt_tokens_details"] = {"cached_tokens": cached}
+    return found
+
+
+def created(piece: JsonObject) -> int:
+    """When an answer began, in seconds since 1970."""
+    try:
+        return int(datetime.fromisoformat(str(piece.get("created_at"))).timestamp())
+    except ValueError:
+        return int(time.time())
+
+
+def image_of(url: str, where: str) -> str:
+    """The base64 of an image that is given as an address.
+
+    Raises:
+        Problem: It is somewhere else, or none.
+    """
+    if url.startswith(("http://", "https://")):
+        raise Problem(f"{where} is an address: send the image itself, in base64")
+    found, head = _IMAGE.subn("", url, count=1)
+    try:
+        if not head:
+            raise Problem(f"{where} is no image that is known: jpeg, png or webp in base64")
+        base64.b64decode(found, validate=True)
+    except binascii.Error as error:
+        raise Problem(f"{where} is no base64") from error
+    return found
+
+
+def _head(kind: str, model: str, at: int) -> JsonObject:
+    return {
+        "id": f"chatcmpl-{secrets.token_hex(12)}",
+        "object": kind,
+        "created": at,
+        "model": model,
+        "system_fingerprint": "fp_ollama",
+    }
+
+
+def _calls(piece: JsonObject, start: int) -> list[JsonObject]:
+    return [
+        {
+            "id": call_id,
+            "index": index,
+            "type": "function",
+            "function": {"name": name, "arguments": compact(arguments)},
+        }
+        for index, (call_id, name, arguments) in enumerate(calls_of(piece), start)
+    ]
+
+
+def _reason(piece: JsonObject, called: bool) -> str:
+    reason = piece.get("done_reason") or "stop"
+    return "tool_calls" if called and reason == "stop" else str(reason)
+
+
+def _format(asked: JsonObject) -> Any:
+    match text_of(asked, "type", "response_format."):
+        case "json_object":
+            return "json"
+        case "json_schema":
+            return object_of(asked, "json_schema", "response_format.").get("schema")
+        case _:
+            return None
+
+
+def _names(messages: list[JsonObject]) -> dict[str, str]:
+    """The name of the tool that each call was for."""
+    return {
+        str(each["id"]): each["function"]["name"]
+        for message in messages
+        for each in (message.get("tool_calls") or [])
+        if isinstance(each, dict)
+        and each.get("id")
+        and isinstance(each.get("function"), dict)
+        and isinstance(each["function"].get("name"), str)
+    }
+
+
+def _message(message: JsonObject, where: str, names: dict[str, str]) -> JsonObject:
+    role = text_of(message, "role", where)
+    if not role:
+        raise Problem(f"{where}role is missing")
+    calls = objects_of(message, "tool_calls", where)
+    content = message.get("content")
+    if content is None and "tool_calls" not in message:
+        raise Problem(f"{where}content is missing")
+    texts, images = parts_of(content, f"{where}content")
+    found: JsonObject = {"role": role, "content": joined(texts)}
+    if images:
+        found["images"] = images
+    if reasoning := text_of(message, "reasoning", where):
+        found["thinking"] = reasoning
+    if calls:
+        found["tool_calls"] = [
+            _read_call(each, f"{where}tool_calls[{index}].") for index, each in enumerate(calls)
+        ]
+    if call_id := text_of(message, "tool_call_id", where):
+        found["tool_call_id"] = call_id
+    if role == "tool" and (name := text_of(message, "name", where) or names.get(call_id, "")):
+        found["tool_name"] = name
+    return found
+
+
+def parts_of(content: object, where: str) -> tuple[list[str], list[str]]:
+    """The texts and the images of a message's content."""
+    if content is None or isinstance(content, str):
+        return [content or ""], []
+    if not isinstance(content, list):
+        raise Problem(f"{where} is no text and no list of parts")
+    texts, images = [], []
+    for index, part in enumerate(content):
+        here = f"{where}[{index}]"
+        if not isinstance(part, dict):
+            raise Problem(f"{here} is no object")
+        match part.get("type"):
+            case "text":
+                texts.append(text_of(part, "text", f"{here}."))
+            case "image_url":
+                url = part.get("image_url")
+                url = url.get("url") if isinstance(url, dict) else url
+                if not isinstance(url, str):
+                    raise Problem(f"{here} has no address of an image")
+                images.append(image_of(url, here))
+            case kind:
+                raise NotUnderstood(f"{here} is of the type {kind}")
+    return texts, images
+
+
+def _read_call(each: JsonObject, where: str) -> JsonObject:
+    function = object_of(each, "function", where)
+    name = text_of(function, "name", f"{where}function.")
+    if not name:
+        raise Problem(f"{where}function has no name")
+    return call(name, function.get("arguments"), text_of(each, "id", where))

@@ -1,0 +1,106 @@
+"""``/api/chat``: the server's own surface, whose answers pass as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ollama_tools.gateway.asked import (
+    Asked,
+    JsonObject,
+    NotUnderstood,
+    Problem,
+    Tool,
+    arguments_of,
+    object_of,
+    objects_of,
+    text_of,
+)
+from ollama_tools.gateway.surfaces.surface import Writer, compact
+
+_OURS = ("model", "messages", "tools", "options", "stream")
+
+
+class Native:
+    """Ollama's own chat."""
+
+    path = "/api/chat"
+    media_type = "application/x-ndjson"
+
+    def read(self, body: JsonObject) -> Asked:
+        """What a client asks for."""
+        messages = [
+            _message(each, f"messages[{index}].")
+            for index, each in enumerate(objects_of(body, "messages"))
+        ]
+        if not messages:
+            # Without messages it asks to load the model, or to unload it.
+            raise NotUnderstood("no messages")
+        return Asked(
+            model=text_of(body, "model"),
+            messages=messages,
+            tools=[
+                read_tool(each, f"tools[{i}].") for i, each in enumerate(objects_of(body, "tools"))
+            ],
+            options=dict(object_of(body, "options")),
+            fields={key: value for key, value in body.items() if key not in _OURS},
+            stream=body.get("stream") is not False,
+            body=body,
+        )
+
+    def whole(self, asked: Asked, answer: JsonObject) -> JsonObject:  # noqa: ARG002
+        """The server's answer."""
+        return answer
+
+    def writer(self, asked: Asked) -> Writer:  # noqa: ARG002
+        """The server's answer."""
+        return _Lines()
+
+    def problem(self, problem: Problem) -> JsonObject:
+        """An error."""
+        return {"error": problem.what}
+
+
+class _Lines:
+    def feed(self, piece: JsonObject) -> Iterator[bytes]:
+        yield f"{compact(piece)}\n".encode()
+
+    def broken(self, problem: Problem) -> bytes:
+        return f"{compact({'error': problem.what})}\n".encode()
+
+
+def read_tool(tool: JsonObject, where: str) -> Tool:
+    """A tool as OpenAI's chat has it, and Ollama's.
+
+    Raises:
+        Problem: It is none.
+        NotUnderstood: It is another kind of tool.
+    """
+    if tool.get("type", "function") != "function":
+        raise NotUnderstood(f"{where}type is {tool['type']}")
+    function = object_of(tool, "function", where)
+    name = text_of(function, "name", f"{where}function.")
+    if not name:
+        raise Problem(f"{where}function has no name")
+    return Tool(
+        name,
+        text_of(function, "description", f"{where}function."),
+        object_of(function, "parameters", f"{where}function."),
+    )
+
+
+def _message(message: JsonObject, where: str) -> JsonObject:
+    if not text_of(message, "role", where):
+        raise Problem(f"{where}role is missing")
+    found = {**message, "content": text_of(message, "content", where)}
+    if calls := objects_of(message, "tool_calls", where):
+        found["tool_calls"] = [
+            _call(each, f"{where}tool_calls[{index}].") for index, each in enumerate(calls)
+        ]
+    return found
+
+
+def _call(call: JsonObject, where: str) -> JsonObject:
+    function = object_of(call, "function", where)
+    if not text_of(function, "name", f"{where}function."):
+        raise Problem(f"{where}function has no name")
+    return {**call, "function": {**function, "arguments": arguments_of(function.get("arguments"))}}

@@ -1,0 +1,50 @@
+"""What becomes of a request on its way through the gateway, up to the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.gateway.known import Known
+from ollama_tools.gateway.request import sealed
+from ollama_tools.gateway.surfaces import SURFACES
+from ollama_tools.server.client import Server
+from tests.parity.conversation import Conversation, from_anthropic, from_openai, from_responses
+from tests.parity.places import Place, Surface, render_body
+from tests.parity.predicates import PREDICATES
+from tests.parity.reference import Reference, reference
+
+_KEPT = ("messages", "tools", "truncate")
+
+
+def render_through(server: Server, place: Place, path: str, body: Mapping[str, Any]) -> str:
+    """The prompt that a live server builds of a request that came to the gateway."""
+    known = Known(
+        understands=True, is_jinja=place.carrier is Carrier.GGUF, context=None, thinks=False
+    )
+    whole = sealed(SURFACES[path].read(dict(body)), known).body
+    assert place.surface is Surface.NATIVE
+    return render_body(server, place, {key: whole[key] for key in _KEPT if key in whole})
+
+
+def exact(place: Place, conversation: Conversation) -> Reference:
+    """The prompt that a place must give: the reference's, with what no template can know.
+
+    Those are the ids that a client leaves out, and the names that the server gives to images.
+    """
+    for each in PREDICATES:
+        if each.name in ("ids", "images") and each.change and each.holds(place):
+            conversation = each.change(place, conversation)
+    return reference(place.version, conversation)
+
+
+def raw_conversation(path: str, body: Mapping[str, Any]) -> Conversation:
+    """What a request says, the parts of its messages apart."""
+    match path:
+        case "/v1/messages":
+            return from_anthropic(body, apart=True)
+        case "/v1/responses":
+            return from_responses(body, apart=True)
+        case _:
+            return from_openai(body)
