@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.header import (
+    HeaderFault,
+    header_faults,
+    require_answer,
+    require_architecture,
+    require_fit,
+    require_sound,
+    sent_how,
+)
 from ollama_tools.errors import (
     BuildLost,
     FileProblem,
@@ -24,6 +32,7 @@ from ollama_tools.errors import (
 from ollama_tools.files import gguf, gguf_rewrite, hub
 from ollama_tools.files import remembered as state
 from ollama_tools.files.digests import short_digest
+from ollama_tools.files.gguf_rewrite import AS_IT_IS, Rewriting
 from ollama_tools.model.published import (
     Publisher,
     hub_facts,
@@ -177,11 +186,10 @@ class FileWay(Way):
 
     def is_right(self, spec: Spec, shown: Shown, asked: Asked) -> bool:
         """See :class:`Way`: what the file is sent as now, with the spec's template in it."""
-        jinja = spec.layers.jinja
         if rewrites_files(asked.version):
-            own = gguf_rewrite.own_sha256(self.source.path, asked.progress, jinja)
+            own = gguf_rewrite.own_sha256(self.source.path, asked.progress, spec.rewriting)
             return shown.origin is not None and shown.origin.sha256 == own
-        sent = gguf_rewrite.sent_sha256s(self.source.path, jinja, asked.progress)
+        sent = gguf_rewrite.sent_sha256s(self.source.path, spec.rewriting, asked.progress)
         return sorted(shown.blobs) == sorted(f"sha256:{each}" for each in sent)
 
     def as_marked_earlier(self, spec: Spec, shown: Shown, progress: Progress) -> Spec:
@@ -201,7 +209,7 @@ class ServerWay(Way):
         """See :class:`Way`."""
         name, digests = self.source.name, self.source.digests
         shown = around.server.show(name)
-        check_architecture(spec, name, shown.architecture, shown.longest_context)
+        check_shown(spec, name, shown, "name the file that it was made of, as in ./tune.gguf")
         if rewrites_files(around.version):
             return [UseWeights(name, shown.origin, f"the weights of {name}")]
         origin = shown.origin or Origin(file=name, sha256=digests[0].removeprefix("sha256:"))
@@ -371,11 +379,13 @@ class Download(Step):
             self.file,
             lambda done, total: run.progress.transfer(name, done, total or self.bytes),
         )
-        check_header(self.spec, gguf.read_header(path))
+        header = gguf.read_header(path)
+        if faults := check_header(self.spec, header):
+            run.progress.warn(f"{self.file} is sent {_how(self.spec, header, faults)}")
         try:
-            jinja = self.spec.layers.jinja
-            digest = sent_sha256(path, jinja, self.origin.sha256, run.progress)
-            _send(run, path, f"sha256:{digest}", jinja)
+            rewriting = self.spec.rewriting
+            digest = sent_sha256(path, rewriting, self.origin.sha256, run.progress)
+            _send(run, path, f"sha256:{digest}", rewriting)
         except FileProblem as error:
             # huggingface_hub compares sizes only, and would give the same file again.
             path.resolve().unlink(missing_ok=True)
@@ -387,25 +397,26 @@ class Download(Step):
         run.license = hub_license(self.source, run.progress)
 
 
-def sent_sha256(path: Path, jinja: str | None, published: str | None, progress: Progress) -> str:
+def sent_sha256(path: Path, rewriting: Rewriting, published: str | None, progress: Progress) -> str:
     """Hex digest of what a server is sent of a file from the hub; remembered.
 
     Args:
         path: The file.
-        jinja: The template that is put into its header; None where it stays as it is.
+        rewriting: What is put into its header.
         published: Hex digest that the hub announced; None where it did not.
         progress: Hears of the hashing.
 
     Raises:
         FileProblem: It is another file than the hub announced.
     """
-    if jinja is None:
+    rewritten = gguf_rewrite.rewrite(path, rewriting)
+    if rewriting.chat_template is None and rewritten.is_unchanged:
         return published or state.file_sha256(path, progress)
     # The server checks what is sent to it, but not what that was made of.
-    own, new = gguf_rewrite.rewrite(path, jinja).digests(progress)
+    own, new = rewritten.digests(progress)
     if published is not None:
         require_published(path, own, published)
-        state.remember_digest(*_derived(jinja, published), new)
+        state.remember_digest(*_derived(rewriting, published), new)
     return new
 
 
@@ -422,22 +433,28 @@ def require_published(path: Path, own: str, published: str) -> None:
 
 
 def _file_step(spec: Spec, source: FileSource, around: Surroundings) -> Step:
-    check_header(spec, gguf.read_header(source.path))
-    jinja = spec.layers.jinja
+    first, *others = gguf_rewrite.parts(source.path)
+    header = gguf.read_header(first)
+    faults = check_header(spec, header)
+    rewriting = spec.rewriting
     own = source.sha256
     if rewrites_files(around.version):
         # Nothing else will tell which file it was.
-        own = gguf_rewrite.own_sha256(source.path, around.progress, jinja)
-    sent = gguf_rewrite.sent_sha256s(source.path, jinja, around.progress)
-    others = gguf_rewrite.parts(source.path)[1:]
-    if jinja is None and not others:
+        own = gguf_rewrite.own_sha256(source.path, around.progress, rewriting)
+    sent = gguf_rewrite.sent_sha256s(source.path, rewriting, around.progress)
+    if rewriting.chat_template is None and not faults and not others:
         (own,) = sent
     origin = Origin(file=source.path.name, sha256=own)
     keys = [origin.key(), *(origin.key(part.name) for part in others)]
     weights = {key: f"sha256:{each}" for key, each in zip(keys, sent, strict=True)}
     if all(around.server.has_blob(each) for each in weights.values()):
         return UseWeights(weights, origin, f"the weights of {source.path}")
-    return Upload(spec, source, origin, weights)
+    return Upload(spec, source, origin, weights, _how(spec, header, faults))
+
+
+def _how(spec: Spec, header: gguf.GgufHeader, faults: Sequence[HeaderFault]) -> str:
+    keeps = bool(spec.keep_template)
+    return sent_how(header, spec.layers.jinja, faults, keeps_template=keeps)
 
 
 @dataclass(frozen=True)
@@ -449,6 +466,7 @@ class Upload(Step):
         source: The file.
         origin: Where its weights come from.
         weights: What a create request calls its parts, with their digests as they are sent.
+        how: What is put into its header, in words.
     """
 
     kind = StepKind.BRING
@@ -457,31 +475,31 @@ class Upload(Step):
     source: FileSource
     origin: Origin
     weights: Mapping[str, str]
+    how: str
 
     @property
     def text(self) -> str:
         """See :class:`Step`."""
-        how = "with our template in its header" if self.spec.layers.jinja else "as it is"
-        return f"upload {self.source.path} {how}"
+        return f"upload {self.source.path} {self.how}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
         first, *others = gguf_rewrite.parts(self.source.path)
         digest, *digests = self.weights.values()
-        _send(run, first, digest, self.spec.layers.jinja)
+        _send(run, first, digest, self.spec.rewriting)
         for part, digest in zip(others, digests, strict=True):
             _send(run, part, digest)
         run.weights, run.origin = self.weights, self.origin
 
 
-def _send(run: Run, path: Path, digest: str, jinja: str | None = None) -> None:
+def _send(run: Run, path: Path, digest: str, rewriting: Rewriting = AS_IT_IS) -> None:
     """Send a file, unless the server has it.
 
     Args:
         run: What is being done.
         path: The file.
         digest: ``sha256:…`` of what is sent.
-        jinja: The template that is put into its header; None where it stays as it is.
+        rewriting: What is put into its header.
 
     Raises:
         FileProblem: It is no file of that digest (any more).
@@ -489,26 +507,26 @@ def _send(run: Run, path: Path, digest: str, jinja: str | None = None) -> None:
     if run.server.has_blob(digest):
         return
     advance = run.progress.transfer
-    if jinja is None:
+    rewritten = None if rewriting == AS_IT_IS else gguf_rewrite.rewrite(path, rewriting)
+    if rewritten is None or rewritten.is_unchanged:
         _check_room(run, path.stat().st_size)
         run.server.upload(path, digest, advance)
         return
-    rewritten = gguf_rewrite.rewrite(path, jinja)
     _check_room(run, rewritten.size)
     run.server.upload_stream(rewritten.chunks, rewritten.size, digest, advance, label=str(path))
 
 
-def _derived(jinja: str, sha256: str) -> tuple[str, list[Any]]:
-    """Under which words the digest of a file with another template is remembered."""
-    template = hashlib.sha256(jinja.encode()).hexdigest()
-    return f"sha256:{sha256} with template", [template, gguf_rewrite.REVISION]
+def _derived(rewriting: Rewriting, sha256: str) -> tuple[str, list[Any]]:
+    """Under which words the digest of a file with another header is remembered."""
+    return f"sha256:{sha256} with header", [rewriting.key, gguf_rewrite.REVISION]
 
 
 def _known_digest(spec: Spec, sha256: str | None) -> str | None:
     """The hex digest that a file will have on the server; None where it is not known yet."""
-    if sha256 is None or spec.layers.jinja is None:
-        return sha256
-    return state.remembered_digest(*_derived(spec.layers.jinja, sha256))
+    if sha256 is None:
+        return None
+    derived = state.remembered_digest(*_derived(spec.rewriting, sha256))
+    return derived or (sha256 if spec.layers.jinja is None else None)
 
 
 # By the server itself
@@ -628,7 +646,7 @@ class Pull(Step):
 
     def _take(self, run: Run, shown: Shown) -> None:
         source = self.source
-        check_architecture(self.spec, self.base, shown.architecture, shown.longest_context)
+        check_shown(self.spec, self.base, shown, "let it be mended on its way: --via upload")
         own = (shown.weights or "").removeprefix("sha256:")
         if self.expected is not None and own != self.expected:
             raise PullFailed(
@@ -720,25 +738,41 @@ def _check_room(run: Run, size: int | None) -> None:
     raise ServerError(message, "free space, choose a smaller quant, or move OLLAMA_MODELS")
 
 
-def check_header(spec: Spec, header: gguf.GgufHeader) -> None:
-    """Refuse a file that is none of the release's; see :func:`check_architecture`."""
-    longest = header.value("context_length")
-    check_architecture(
-        spec, header.label, header.architecture, longest if isinstance(longest, int) else None
-    )
+def check_header(spec: Spec, header: gguf.GgufHeader) -> list[HeaderFault]:
+    """Refuse a file that is none of the release's.
 
-
-def check_architecture(spec: Spec, label: str, architecture: str, longest: int | None) -> None:
-    """Refuse weights that are none of the release's.
+    Returns:
+        What is mended in its header on its way.
 
     Raises:
-        UsageError: Another architecture, or a context that the file does not have.
+        UsageError: It is another model, its own template is another family's and nobody said what
+            becomes of it, or it has not the context.
     """
-    wanted = spec.release.architecture.name
-    if architecture != wanted:
-        raise UsageError(
-            f"{label} has the architecture {architecture!r}; {spec.release.name} has {wanted!r}",
-            "it is no Devstral of that release: choose another file, or name its --release",
-        )
-    if longest is not None:
-        check_context(spec.context, longest, label)
+    faults = require_fit(header, spec.release, keep_template=spec.keep_template)
+    longest = header.value("context_length")
+    if isinstance(longest, int):
+        check_context(spec.context, longest, header.label)
+    return faults
+
+
+def check_shown(spec: Spec, label: str, shown: Shown, fix: str) -> None:
+    """Refuse weights on a server that are none of the release's: nothing mends them there.
+
+    Args:
+        spec: What they are for.
+        label: What to call them.
+        shown: How the server shows them.
+        fix: How they could be mended.
+
+    Raises:
+        UsageError: They are of another architecture, have not the context, or a fault in their
+            header.
+    """
+    require_architecture(label, shown.architecture, spec.release)
+    if shown.is_jinja:
+        require_answer(label, shown.template, spec.keep_template)
+    if shown.longest_context is not None:
+        check_context(spec.context, shown.longest_context, label)
+    keeps = bool(spec.keep_template)
+    faults = header_faults(shown.header, spec.release.tokenizer, keeps_template=keeps)
+    require_sound(label, faults, fix)

@@ -11,8 +11,10 @@ from typing import Any
 from ollama_tools.devstral.carriers import Carrier, PromptLayers, prompt_layers
 from ollama_tools.devstral.catalog import Release
 from ollama_tools.devstral.context import check_smallest_context
+from ollama_tools.devstral.header import rewriting
 from ollama_tools.devstral.system_prompt import SystemPrompt
 from ollama_tools.errors import CatalogError, UsageError
+from ollama_tools.files.gguf_rewrite import Rewriting
 from ollama_tools.server.names import build_name
 from ollama_tools.server.parameters import Kind, as_bool, find_parameter
 from ollama_tools.wanted.source import Source
@@ -37,6 +39,9 @@ class Spec:
             a model made before a server's upgrade is looked at again after it.
         vision: Whether it sees images; None where nobody said it, and then no part of a build's
             mark, since builds were marked before it could be said.
+        keep_template: Whether the file's own template is meant; None where nobody said it. It is
+            part of a build's mark only where it is: else a build that keeps one would be taken for
+            one whose template has passed.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Spec:
     parameters: Parameters
     native: bool = True
     vision: bool | None = None
+    keep_template: bool | None = None
 
     @property
     def context(self) -> int:
@@ -59,6 +65,11 @@ class Spec:
     def layers(self) -> PromptLayers:
         """Template and parser that go into the model's manifest."""
         return prompt_layers(self.carrier, self.release.tokenizer)
+
+    @property
+    def rewriting(self) -> Rewriting:
+        """What is put into the file's header on its way."""
+        return rewriting(self.layers.jinja, keeps_template=bool(self.keep_template))
 
     def mark(self, weights: Sequence[str], *, jinja: str | None = None) -> str:
         """Twelve hex digits that name a build of this spec: they vouch for its weights too.
@@ -107,6 +118,8 @@ class Spec:
     def _facts(self) -> dict[str, Any]:
         layers = self.layers
         said = {} if self.vision is None else {"vision": self.vision}
+        if self.keep_template:
+            said["keep_template"] = True
         return {
             "source": self.source.identity,
             "carrier": self.carrier.value,

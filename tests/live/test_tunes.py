@@ -1,0 +1,184 @@
+"""Tunes on a real server: what is mended on the way serves, what is kept is kept, all is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_tools import Outcome, Status, smoke
+from ollama_tools.devstral.miniature import write_miniature
+from ollama_tools.errors import FileProblem, UsageError
+from ollama_tools.files import remembered
+from ollama_tools.files.gguf_rewrite import Setting
+from ollama_tools.model.apply import apply
+from ollama_tools.model.ensure import plan_for
+from ollama_tools.model.steps import Policy
+from ollama_tools.progress import Silence
+from ollama_tools.server.client import Server
+from ollama_tools.wanted.wish import Wish
+from tests.live.test_create import model_names, unloaded
+from tests.testbed.models import TEMPLATES
+from tests.testbed.server import OllamaServer
+from tests.testbed.tunes import CHATML, spoil
+
+__all__ = ["unloaded"]
+
+NAME = "devstral-2507-tune:latest"
+PUBLISHED = (TEMPLATES / "published.jinja").read_text(encoding="utf-8")
+WRONG = (
+    Setting("tokenizer.ggml.add_eos_token", value=True),
+    Setting("tokenizer.ggml.add_bos_token", value=False),
+    Setting("tokenizer.ggml.eos_token_id", 11),
+    Setting("tokenizer.ggml.pre", "default"),
+)
+CHANGES = (
+    "eos_token_id 11 → 2, add_bos_token false → true, add_eos_token true → false, "
+    "pre default → tekken"
+)
+
+
+Make = Callable[..., Outcome]
+
+
+class Heard(Silence):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.steps.append(text)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def make(server: Server, heard: Heard) -> Make:
+    def made(path: Path, *, check: bool = True, **wish: Any) -> Outcome:
+        options = {"context": 4096, "system": "bundled", "via": "upload", **wish}
+        policy = Policy(check=check, prompt_tokens=300)
+        wanted = Wish(reference=str(path), **options)
+        return apply(plan_for(server, wanted, policy, heard), server, heard)
+
+    return made
+
+
+def tune(directory: Path, template: str | None, *wrong: Setting) -> Path:
+    """A miniature whose header is spoilt."""
+    sound = directory / "sound.gguf"
+    write_miniature(
+        sound, layers=1, heads=1, kv_heads=1, chat_template=template, name=repr((template, wrong))
+    )
+    return spoil(sound, directory / "devstral-2507-tune.gguf", *wrong)
+
+
+def statuses(report: Any) -> dict[str, Status]:
+    return {each.id: each.status for each in report.checks}
+
+
+@pytest.mark.parametrize("carrier", ["gguf", "modelfile"])
+def test_a_header_is_mended_on_its_way_whatever_the_carrier(
+    make: Make, heard: Heard, bed: OllamaServer, tmp_path: Path, carrier: str
+) -> None:
+    path = tune(tmp_path, PUBLISHED, *WRONG)
+    before = path.read_bytes()
+    made = make(path, carrier=carrier)
+    assert made.report is not None
+    assert made.report.passed
+    assert statuses(made.report)["tokenizer"] is Status.PASS
+    assert statuses(made.report)["bos"] is Status.PASS
+    assert any(f"mended: {CHANGES}" in each for each in heard.steps)
+    assert path.read_bytes() == before
+    assert not make(path, carrier=carrier).changed
+    # What was mended is nothing that a forgetful machine would do again.
+    remembered._digests().unlink()
+    assert not make(path, carrier=carrier).changed
+
+
+def test_what_a_server_has_with_a_faulty_header_is_found_and_named(
+    server: Server, bed: OllamaServer, tmp_path: Path
+) -> None:
+    import hashlib
+
+    path = tune(tmp_path, PUBLISHED, *WRONG)
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    server.upload(path, digest, lambda *_: None)
+    server.create(
+        {"model": NAME, "files": {path.name: digest}, "parameters": {"num_ctx": 4096}},
+        lambda *_: None,
+    )
+    report = smoke(NAME, host=bed.url, release="2507", prompt_tokens=300)
+    found = {each.id: each for each in report.checks}
+    assert found["tokenizer"].status is Status.FAIL
+    for words in ("add_eos_token is true", "pre is default", "eos_token_id is 11"):
+        assert words in found["tokenizer"].saw
+    assert found["bos"].status is Status.FAIL
+    assert "add_bos_token is false" in found["bos"].saw
+    assert "./FILE.gguf" in found["bos"].fix
+    # From there nothing passes through this machine, so nothing mends it.
+    wish = Wish(reference=NAME, release="2507", context=4096, system="bundled", name="other")
+    with pytest.raises(UsageError, match="nothing mends it on this way"):
+        plan_for(server, wish, Policy(check=False), Silence())
+    assert model_names(server) == [NAME]
+
+
+def test_another_familys_template_is_kept_where_that_is_said_and_all_else_is_checked(
+    make: Make, heard: Heard, bed: OllamaServer, server: Server, tmp_path: Path
+) -> None:
+    template = CHATML.replace(
+        "{% for m in messages %}",
+        "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}<tool_call>"
+        "{{ c | tojson }}</tool_call>{% endfor %}",
+    )
+    path = tune(tmp_path, template, Setting("tokenizer.ggml.pre", "default"))
+    with pytest.raises(UsageError, match="the chat template of ChatML"):
+        make(path)
+    assert model_names(server) == []
+    made = make(path, keep_template=True)
+    assert made.carrier.value == "hub"
+    assert any(
+        each.endswith("with its own template, mended: pre default → tekken") for each in heard.steps
+    )
+    assert made.report is not None
+    told = statuses(made.report)
+    assert told["prompt"] is Status.PASS
+    assert told["tokenizer"] is Status.PASS
+    assert not made.report.failures
+    assert "<|im_start|>" in server.rendered_prompt(
+        {"model": NAME, "messages": [{"role": "user", "content": "a"}]}
+    )
+    assert not make(path, keep_template=True).changed
+    later = smoke(NAME, host=bed.url, release="2507", prompt_tokens=300, keep_template=True)
+    assert later.failures == ()
+    # Asked as a Devstral, it is none.
+    asked = smoke(NAME, host=bed.url, release="2507", prompt_tokens=300)
+    (prompt,) = (each for each in asked.failures if each.id == "prompt")
+    assert "smoke --keep-template" in prompt.fix
+
+    replaced = make(path, keep_template=False)
+    assert (replaced.changed, replaced.carrier.value) == (True, "gguf")
+    assert any("in place of that of ChatML" in each for each in heard.steps)
+
+
+def test_a_template_that_loses_tools_is_said_to(make: Make, server: Server, tmp_path: Path) -> None:
+    from ollama_tools.errors import CheckFailed
+
+    path = tune(tmp_path, CHATML)
+    with pytest.raises(CheckFailed, match="prompt: "):
+        make(path, keep_template=True)
+
+
+def test_what_is_no_model_is_refused_before_a_byte_is_hashed(
+    make: Make, heard: Heard, tmp_path: Path
+) -> None:
+    path = tune(tmp_path, PUBLISHED, Setting("general.type", "adapter"))
+    with pytest.raises(FileProblem, match="is a LoRA adapter"):
+        make(path)
+    assert heard.steps == []
