@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.header import (
     HeaderFault,
     header_faults,
@@ -53,6 +55,9 @@ from ollama_tools.wanted.draft import RegistryAddress
 from ollama_tools.wanted.source import FileSource, HubSource, ServerSource, Source
 from ollama_tools.wanted.spec import Spec, check_context
 from ollama_tools.wanted.wish import Via
+
+_HEADER_BYTES = 16 << 20
+"""Of a file's beginning; a Devstral's header has 8 MiB, its chat template at the end."""
 
 SPARE = 512 * 1024**2
 """Bytes that must stay free on a disk beside a model's own."""
@@ -316,10 +321,34 @@ def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list
     commit = facts.commit or file.revision
     named = file.revision or "main"
     pinned = replace(file, revision=commit, named=None if named == commit else named)
+    cached = hub.cached(pinned)
+    _look_at_tune(spec, source, pinned, cached)
     # The hub knows the size; the catalog may only have estimated it.
     estimated = source.estimated and not facts.bytes
     size = facts.bytes or source.bytes
-    return [Download(spec, source, pinned, origin, size, estimated, hub.cached(pinned))]
+    return [Download(spec, source, pinned, origin, size, estimated, cached)]
+
+
+def _look_at_tune(spec: Spec, source: HubSource, file: hub.HubFile, cached: Path | None) -> None:
+    """Refuse a tune of the hub for what its header says, before all of it is brought.
+
+    Raises:
+        UsageError: See :func:`check_header`.
+    """
+    if load_catalog().find_by_repository(source.repository) is not None:
+        # What the catalog has is known.
+        return
+    if cached is not None:
+        check_header(spec, gguf.read_header(cached))
+        return
+    try:
+        start, size = hub.beginning(file, _HEADER_BYTES)
+    except HubError:
+        # It is looked at again when it is here.
+        return
+    header = gguf.parse_header(io.BytesIO(start), size, str(file), partial=True)
+    if header.complete:
+        check_header(spec, header)
 
 
 def _kept_file(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
 from ollama_tools.wanted.wish import Wish
-from tests.live.test_create import model_names, unloaded
+from tests.live.test_create import model_names, unloaded, use_hub
+from tests.testbed.hub import Hub
 from tests.testbed.models import TEMPLATES
+from tests.testbed.repository import Content, Repository
 from tests.testbed.server import OllamaServer
 from tests.testbed.tunes import CHATML, spoil
 
@@ -51,6 +54,16 @@ class Heard(Silence):
 
     def step(self, text: str) -> None:
         self.steps.append(text)
+
+
+class Warned(Silence):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 @pytest.fixture
@@ -182,3 +195,26 @@ def test_what_is_no_model_is_refused_before_a_byte_is_hashed(
     with pytest.raises(FileProblem, match="is a LoRA adapter"):
         make(path)
     assert heard.steps == []
+
+
+def test_a_tune_of_the_hub_is_asked_about_before_it_is_brought(
+    server: Server, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use_hub(hub, monkeypatch)
+    path = tune(tmp_path, CHATML, Setting("tokenizer.ggml.pre", "default"))
+    name = "me/devstral-2507-tune-GGUF"
+    hub.publish(Repository(name, {"tune-Q8_0.gguf": Content.of(path.read_bytes())}))
+    wish = Wish(reference=f"hf.co/{name}:Q8_0", context=4096, system="bundled", via="upload")
+    with pytest.raises(UsageError, match="the chat template of ChatML"):
+        plan_for(server, wish, Policy(check=False), Silence())
+    ranges = {each.range for each in hub.requests if each.path.startswith(f"/{name}/resolve")}
+    assert ranges <= {None, "bytes=0-16777215"}
+    heard = Warned()
+    said = replace(wish, keep_template=False)
+    made = apply(plan_for(server, said, Policy(prompt_tokens=300), heard), server, heard)
+    assert made.report is not None
+    assert made.report.passed
+    assert any("mended: pre default → tekken" in each for each in heard.warnings)
+    # Its digest as it is sent is remembered, so that nothing is fetched or hashed again.
+    again = plan_for(server, replace(said, name="other"), Policy(check=False), Silence())
+    assert again.steps[0].sign == "="
