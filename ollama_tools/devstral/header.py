@@ -73,11 +73,12 @@ _LABELS: Final = (
     "general.source.url",
 )
 BY_NAME: Final = "its name"
+_LLAMA_2: Final = "<<SYS>>"
 _FAMILIES: Final[Mapping[str, str]] = {
     "<|im_start|>": "ChatML",
     "<|start_header_id|>": "Llama 3",
     "<|header_start|>": "Llama 4",
-    "<<SYS>>": "Llama 2",
+    _LLAMA_2: "Llama 2",
     "<start_of_turn>": "Gemma",
     "<|start_of_role|>": "Granite",
     "<|START_OF_TURN_TOKEN|>": "Command R",
@@ -332,7 +333,11 @@ def _has_shape(header: GgufHeader, release: Release) -> bool:
 
 def template_family(template: str) -> str | None:
     """The other family whose chat template a text is; None where nothing says so."""
-    return next((name for mark, name in _FAMILIES.items() if mark in template), None)
+    marks = [mark for mark in _FAMILIES if mark in template]
+    if "[INST]" in template and _LLAMA_2 not in marks:
+        # What else stands there is somebody's default prompt.
+        return None
+    return _FAMILIES[marks[0]] if marks else None
 
 
 def require_answer(label: str, template: str | None, keep: bool | None) -> None:

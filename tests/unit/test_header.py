@@ -179,6 +179,23 @@ def test_our_templates_are_of_no_other_family(tokenizer: TokenizerVersion) -> No
     assert template_family(jinja_template(tokenizer)) is None
 
 
+@pytest.mark.parametrize(
+    ("template", "family"),
+    [
+        ("<|im_start|>user", "ChatML"),
+        ("<|start_header_id|>user", "Llama 3"),
+        ("[INST] <<SYS>>", "Llama 2"),
+        ("<start_of_turn>user", "Gemma"),
+        ("### Instruction:\n", "Alpaca"),
+        ("[SYSTEM_PROMPT]### Instruction: be good[/SYSTEM_PROMPT][INST]", None),
+        ("{% if %}", None),
+        ("", None),
+    ],
+)
+def test_a_familys_template_is_told_by_its_marks(template: str, family: str | None) -> None:
+    assert template_family(template) == family
+
+
 def test_another_familys_template_is_a_question(tmp_path: Path) -> None:
     path = write_header(tmp_path / "devstral-2507-tune.gguf", **{"tokenizer.chat_template": CHATML})
     reference = parse_reference(str(path), CATALOG)
