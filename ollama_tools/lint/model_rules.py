@@ -633,9 +633,9 @@ def _adapter(subject: Subject) -> Iterator[Hit]:
     fix="correct the path, which counts from the Modelfile's own folder",
 )
 def _from_missing(subject: Subject) -> Iterator[Hit]:
-    path = _named_path(subject)
-    if path is not None and not path.exists() and subject.origin is not None:
-        yield Hit(f"there is no file {subject.origin.text[:80]}", "FROM", subject.origin.line)
+    for origin, path in _named_in_from(subject):
+        if path is not None and not path.exists():
+            yield Hit(f"there is no file {origin.text[:80]}", "FROM", origin.line)
 
 
 @rule(
@@ -651,32 +651,36 @@ def _from_missing(subject: Subject) -> Iterator[Hit]:
     "take a published one",
 )
 def _safetensors(subject: Subject) -> Iterator[Hit]:
-    origin, path = subject.origin, _named_path(subject)
-    if origin is None:
+    for origin, path in _named_in_from(subject):
+        if origin.text.lower().endswith(".safetensors") or (
+            path is not None and path.is_dir() and any(path.glob("*.safetensors"))
+        ):
+            yield Hit(f"FROM {origin.text[:80]} is safetensors", "FROM", origin.line)
+        elif _ON_HUB.match(origin.text):
+            try:
+                parse_reference(origin.text, load_catalog())
+            except UsageError as error:
+                if "no GGUF" in error.what:
+                    yield Hit(error.what, "FROM", origin.line, error.fix)
+
+
+def _named_in_from(subject: Subject) -> Iterator[tuple[Value, Path | None]]:
+    """What each FROM of a Modelfile names, and the path that it is; None for a model's name."""
+    if subject.kind is not Kind.MODELFILE or subject.modelfile is None:
         return
-    if origin.text.lower().endswith(".safetensors") or (
-        path is not None and path.is_dir() and any(path.glob("*.safetensors"))
-    ):
-        yield Hit(f"FROM {origin.text[:80]} is safetensors", "FROM", origin.line)
-    elif _ON_HUB.match(origin.text):
-        try:
-            parse_reference(origin.text, load_catalog())
-        except UsageError as error:
-            if "no GGUF" in error.what:
-                yield Hit(error.what, "FROM", origin.line, error.fix)
+    for each in subject.modelfile.all("FROM"):
+        yield Value(each.value, each.value_line), _path(each.value, subject.directory)
 
 
-def _named_path(subject: Subject) -> Path | None:
-    """The path that FROM names in a Modelfile that lies somewhere; None for a model's name."""
-    if subject.kind is not Kind.MODELFILE or subject.origin is None or subject.directory is None:
+def _path(text: str, directory: Path | None) -> Path | None:
+    """The path that a text is in a Modelfile's folder; None where it is none, or lies nowhere."""
+    if directory is None:
         return None
-    text = subject.origin.text
     try:
-        path = subject.directory / Path(text).expanduser()
-        is_path = _PATH.match(text) or path.exists()
+        path = directory / Path(text).expanduser()
+        return path if _PATH.match(text) or path.exists() else None
     except (RuntimeError, ValueError, OSError):
         return None
-    return path if is_path else None
 
 
 @rule(

@@ -297,8 +297,7 @@ def from_modelfile(
         found = parsed.last(name)
         return None if found is None else Value(found.value, found.value_line)
 
-    origin = last("FROM")
-    header = _header_of(origin, directory)
+    origin, header = _weights_of(parsed, directory)
     words = [label, origin.text if origin else "", (header.name or "") if header else ""]
     known = find_release(release, " ".join(words), catalog)
     template = last("TEMPLATE")
@@ -328,6 +327,16 @@ def from_modelfile(
         file_type=header.type if header else "model",
         header_faults=_faults(header, known or catalog.default) if header else (),
     )
+
+
+def _weights_of(
+    parsed: Modelfile, directory: Path | None
+) -> tuple[Value | None, GgufHeader | None]:
+    """The last ``FROM``, and the header of its file; a projector's stands beside the model's."""
+    named = [Value(each.value, each.value_line) for each in reversed(parsed.all("FROM"))]
+    found = [(each, _header_of(each, directory)) for each in named]
+    models = [(each, header) for each, header in found if not header or header.type != "mmproj"]
+    return (*models, *found, (None, None))[0]
 
 
 def _header_of(origin: Value | None, directory: Path | None) -> GgufHeader | None:

@@ -742,3 +742,17 @@ def test_a_header_is_held_to_its_rules_wherever_it_is_named(
     found = lint_file(tmp_path / "Modelfile")
     assert {each.code for each in found if each.code.startswith("DV6")} == wanted - {"DV607"}
     assert {each.line for each in found} <= {1}
+
+
+def test_a_projector_beside_the_model_is_no_fault(tmp_path: Path) -> None:
+    write_header(tmp_path / "devstral-2507.gguf", **{"tokenizer.ggml.pre": "default"})
+    write_header(tmp_path / "mmproj.gguf", **{"general.type": "mmproj"})
+    text = modelfile(FROM="./devstral-2507.gguf") + "FROM ./mmproj.gguf\nFROM ./gone.gguf\n"
+    (tmp_path / "Modelfile").write_text(text)
+    found = {each.code: each.line for each in lint_file(tmp_path / "Modelfile")}
+    lines = len(text.splitlines())
+    assert "DV601" not in found
+    assert found["DV410"] == lines
+    (tmp_path / "Modelfile").write_text(text.replace("FROM ./gone.gguf\n", ""))
+    found = {each.code: each.line for each in lint_file(tmp_path / "Modelfile")}
+    assert found == {"DV603": 1}
