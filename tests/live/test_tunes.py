@@ -203,12 +203,19 @@ def test_a_tune_of_the_hub_is_asked_about_before_it_is_brought(
     use_hub(hub, monkeypatch)
     path = tune(tmp_path, CHATML, Setting("tokenizer.ggml.pre", "default"))
     name = "me/devstral-2507-tune-GGUF"
-    hub.publish(Repository(name, {"tune-Q8_0.gguf": Content.of(path.read_bytes())}))
+    files = {"tune-Q8_0.gguf": Content.of(path.read_bytes())}
+    hub.publish(Repository(name, files, tags={"Q8_0": "tune-Q8_0.gguf"}))
     wish = Wish(reference=f"hf.co/{name}:Q8_0", context=4096, system="bundled", via="upload")
     with pytest.raises(UsageError, match="the chat template of ChatML"):
         plan_for(server, wish, Policy(check=False), Silence())
     ranges = {each.range for each in hub.requests if each.path.startswith(f"/{name}/resolve")}
     assert ranges <= {None, "bytes=0-16777215"}
+    # Pulled by the server nothing can be mended, and nothing of it stays.
+    pulled = replace(wish, via="server", registry=hub.registry, keep_template=False)
+    with pytest.raises(UsageError, match=r"pre is default.*nothing mends it") as caught:
+        apply(plan_for(server, pulled, Policy(check=False), Silence()), server, Silence())
+    assert "--via upload" in caught.value.fix
+    assert model_names(server) == []
     heard = Warned()
     said = replace(wish, keep_template=False)
     made = apply(plan_for(server, said, Policy(prompt_tokens=300), heard), server, heard)
