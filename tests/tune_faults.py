@@ -84,6 +84,7 @@ TUNES: Final = (
         "another family's vocabulary",
         {"tokenizer.ggml.tokens": _tokens(_3="<|im_start|>", _4="<|im_end|>")},
     ),
+    Tune("no vocabulary", {"tokenizer.ggml.tokens": None}),
     Tune("vocabulary too small for its shape", SHAPE),
     Tune("an adapter", {"general.type": "adapter"}),
     Tune("a projector", {"general.type": "mmproj"}),

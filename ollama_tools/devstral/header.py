@@ -213,6 +213,9 @@ def faults_of(
     header: GgufHeader, release: Release, *, keeps_template: bool = False
 ) -> list[HeaderFault]:
     """What a file's header says otherwise than a Devstral's; see :func:`header_faults`."""
+    if header.complete and header.vocabulary is None:
+        why = "no text can be cut into tokens"
+        return [HeaderFault(_TOKENS, "absent", "Devstral's", why, is_mended=False)]
     # A miniature has fewer tokens, and says so by its width.
     is_true_to_size = header.value("embedding_length") == release.architecture.embedding
     return header_faults(
