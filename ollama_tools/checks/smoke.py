@@ -187,7 +187,7 @@ def _check_tokenizer(subject: _Subject) -> Answer:
 
 def _check_prompt(subject: _Subject) -> Answer:
     if subject.keeps_template:
-        return check_own_prompt(subject.server, subject.name)
+        return check_own_prompt(subject.server, subject.shown)
     difference, key_order_only = prompt_difference(subject.server, subject.name, subject.tokenizer)
     reference = f"mistral-common's {subject.tokenizer.value}"
     if not difference:

@@ -11,7 +11,7 @@ import pytest
 
 from ollama_tools import Outcome, Status, smoke
 from ollama_tools.devstral.miniature import write_miniature
-from ollama_tools.errors import FileProblem, UsageError
+from ollama_tools.errors import CheckFailed, FileProblem, UsageError
 from ollama_tools.files import remembered
 from ollama_tools.files.gguf_rewrite import Setting
 from ollama_tools.model.apply import apply
@@ -42,6 +42,14 @@ CHANGES = (
     "pre default → tekken"
 )
 
+
+STRANGE = "".join(
+    f"{{#- {number}: a remark that no template of Ollama's has -#}}" for number in range(20)
+) + (
+    "{% for m in messages %}{% if m.role == 'system' %}RULES {% elif m.role == 'user' %}ASKED "
+    "{% else %}SAID {% endif %}{{ m.content }} OVER {% endfor %}SAID "
+)
+"""Like no template that Ollama knows."""
 
 Make = Callable[..., Outcome]
 
@@ -180,12 +188,26 @@ def test_another_familys_template_is_kept_where_that_is_said_and_all_else_is_che
     assert any("in place of that of ChatML" in each for each in heard.steps)
 
 
-def test_a_template_that_loses_tools_is_said_to(make: Make, server: Server, tmp_path: Path) -> None:
-    from ollama_tools.errors import CheckFailed
+@pytest.mark.parametrize(
+    ("template", "saw"),
+    [
+        (CHATML, "the server uses its own template for what it recognised"),
+        (STRANGE, "its own template knows no tools"),
+    ],
+)
+def test_that_a_template_knows_no_tools_or_is_not_used_is_said(
+    make: Make, tmp_path: Path, template: str, saw: str
+) -> None:
+    made = make(tune(tmp_path, template), keep_template=True)
+    assert made.report is not None
+    (prompt,) = (each for each in made.report.checks if each.id == "prompt")
+    assert (prompt.status, prompt.saw[: len(saw)]) == (Status.WARN, saw)
 
-    path = tune(tmp_path, CHATML)
-    with pytest.raises(CheckFailed, match="prompt: "):
-        make(path, keep_template=True)
+
+def test_a_template_that_loses_what_is_said_is_not_taken(make: Make, tmp_path: Path) -> None:
+    losing = STRANGE.replace("in messages", "in messages[-1:]")
+    with pytest.raises(CheckFailed, match="loses the system prompt, the question, the answer"):
+        make(tune(tmp_path, losing), keep_template=True)
 
 
 def test_what_is_no_model_is_refused_before_a_byte_is_hashed(
