@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,9 @@ def rows(directory: Path) -> Iterator[str]:
         directory: Where headers may be written.
     """
     for tune in TUNES:
-        made = [tune.outcome(directory, keep=keep).replace("|", "\\|") for keep in (None, True)]
+        made = [tune.outcome(directory, keep=keep) for keep in (None, True)]
+        # Neither a cell's end nor a tag.
+        made = [re.sub(r"[|<]", r"\\\g<0>", each) for each in made]
         yield f"| {tune.what} | {' | '.join(made)} |"
 
 
