@@ -127,7 +127,9 @@ def doctor(server: Server) -> Report:
     if not devstrals:
         fix = "make one with devstral-ollama create"
         results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
-    results += [result for model in devstrals for result in _rules(patient, model)]
+    results += [
+        result for model in devstrals for result in (*_rules(patient, model), _vision(model))
+    ]
     return Report(server.url, server.url, version, tuple(results))
 
 
@@ -417,6 +419,30 @@ def _rules(patient: Patient, model: Shown) -> Iterator[CheckResult]:
         yield CheckResult(f"{each.code} {model.name}", status, each.message, each.fix)
     if not findings:
         yield CheckResult(f"rules {model.name}", Status.PASS, "no rule of lint finds anything")
+
+
+def _vision(model: Shown) -> CheckResult:
+    """Whether it sees images, and whether its projector is one for it."""
+    check, width = f"vision {model.name}", model.projected_width
+    if not model.sees_images:
+        return CheckResult(check, Status.PASS, "sees no images")
+    if width is not None and model.embedding is not None and width != model.embedding:
+        return CheckResult(
+            check,
+            Status.FAIL,
+            f"its projector is for models of width {width}, and it has {model.embedding}: it "
+            "cannot be loaded",
+            "run devstral-ollama create again, with --vision or --no-vision",
+        )
+    if len(model.projectors) > 1:
+        return CheckResult(
+            check,
+            Status.WARN,
+            f"it has {len(model.projectors)} projectors, of which the server uses the first",
+            "run devstral-ollama create again, with --vision or --no-vision",
+        )
+    by = "a projector" if model.projectors else "its weights themselves"
+    return CheckResult(check, Status.PASS, f"sees images, by {by}")
 
 
 _SERVER_CHECKS: tuple[Callable[[Patient], Iterator[CheckResult]], ...] = (

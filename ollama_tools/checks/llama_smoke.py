@@ -21,9 +21,11 @@ from ollama_tools.checks.talk import (
     asks_on,
     check_bos,
     check_long_prompt,
+    check_vision,
     fail,
     model_checks,
     ok,
+    picture_checks,
     surface_checks,
 )
 from ollama_tools.devstral.catalog import TokenizerVersion
@@ -71,6 +73,10 @@ class _Subject:
         """Tokens of context for one request; None where it does not say."""
         found = (self.props.get("default_generation_settings") or {}).get("n_ctx")
         return found if isinstance(found, int) and found > 0 else None
+
+    @property
+    def sees_images(self) -> bool:
+        return (self.props.get("modalities") or {}).get("vision") is True
 
     def size(self, messages: list[cases.Message]) -> int:
         return self.server.prompt_tokens(self.name, messages)
@@ -137,6 +143,12 @@ def _check_long_prompt(subject: _Subject) -> Answer:
     return check_long_prompt(subject.size, subject.prompt_tokens, lambda: subject.context, fix)
 
 
+def _check_vision(subject: _Subject) -> Answer:
+    if not subject.sees_images:
+        return ok(f"sees no images: it has no projector; with --vision, {_START}")
+    return check_vision(subject.size)
+
+
 def _check_kv(subject: _Subject) -> Answer:
     evidence = kv_evidence(None, subject.log, None)
     if evidence.type is None:
@@ -161,6 +173,7 @@ _CHECKS: tuple[tuple[str, Callable[[_Subject], Answer]], ...] = (
     ("bos", _check_bos),
     ("context", _check_context),
     ("long-prompt", _check_long_prompt),
+    ("vision", _check_vision),
     ("kv-cache", _check_kv),
     ("gpu", _check_gpu),
 )
@@ -201,4 +214,6 @@ def smoke_llama_server(
         *model_checks(_CHECKS, subject, _ADVICE, quiet),
         *surface_checks(asks, _ADVICE, quiet),
     ]
+    if subject.sees_images:
+        checks += picture_checks(asks, _ADVICE, quiet)
     return Report(name, server.url, version, tuple(checks))

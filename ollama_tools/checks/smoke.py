@@ -11,7 +11,7 @@ from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
 from ollama_tools.checks.own_template import check_own_prompt, in_another_format, other_format
 from ollama_tools.checks.placement import judge_placement, look_at_host, placement
 from ollama_tools.checks.result import Report, Status
-from ollama_tools.checks.surfaces import SURFACES
+from ollama_tools.checks.surfaces import SURFACES, SURFACES_OF_IMAGES, ollama_message
 from ollama_tools.checks.talk import (
     BOS_MESSAGES,
     Advice,
@@ -19,9 +19,11 @@ from ollama_tools.checks.talk import (
     asks_on,
     check_bos,
     check_long_prompt,
+    check_vision,
     fail,
     model_checks,
     ok,
+    picture_checks,
     surface_checks,
 )
 from ollama_tools.checks.vouching import judge_weights
@@ -45,7 +47,12 @@ from ollama_tools.server.log import read_log
 from ollama_tools.server.names import same_name
 from ollama_tools.server.process import ServerProcess, find_server_process
 from ollama_tools.server.shown import Shown
-from ollama_tools.server.versions import advisories, require_supported
+from ollama_tools.server.versions import (
+    NATIVE_JINJA,
+    advisories,
+    parse_version,
+    require_supported,
+)
 
 
 @dataclass
@@ -129,7 +136,7 @@ class _Subject:
         answer = self.server.chat(
             {
                 "model": self.name,
-                "messages": messages,
+                "messages": [ollama_message(each) for each in messages],
                 "options": {"num_predict": 1, "temperature": 0},
             }
         )
@@ -146,6 +153,10 @@ _ADVICE = Advice(
         (
             "requires --jinja",
             "a model with a TEMPLATE on these weights holds the engine: unload it by ollama stop",
+        ),
+        (
+            "image input is not supported",
+            "its engine runs without the projector: run devstral-ollama create with --vision",
         ),
     ),
 )
@@ -279,6 +290,15 @@ def _measured_kv(subject: _Subject) -> str:
     return f"{kind.value} (memory: {per_token / 1024:.1f} KiB per token of context)"
 
 
+def _check_vision(subject: _Subject) -> Answer:
+    if not subject.shown.sees_images:
+        version = parse_version(subject.version)
+        ends = version is None or version >= NATIVE_JINJA
+        what = "ends in HTTP 500" if ends else "is answered as if there were none"
+        return ok(f"sees no images, for which it needs a projector: a request with one {what}")
+    return check_vision(subject.prompt_size)
+
+
 def _check_gpu(subject: _Subject) -> Answer:
     log = read_log(subject.process, subject.log)
     found = placement(log, subject.blob, subject.running())
@@ -293,6 +313,7 @@ _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
     ("bos", _check_bos),
     ("context", _check_context),
     ("long-prompt", _check_long_prompt),
+    ("vision", _check_vision),
     ("kv-cache", _check_kv),
     ("gpu", _check_gpu),
 )
@@ -337,4 +358,7 @@ def smoke_server(
     calls = surface_checks(asks, _ADVICE, quiet)
     family = subject.other_format
     checks += calls if family is None else in_another_format(calls, family)
+    if subject.shown.sees_images:
+        asks = asks_on(SURFACES_OF_IMAGES, server, name)
+        checks += picture_checks(asks, _ADVICE, quiet)
     return Report(name, server.url, subject.version, tuple(checks))

@@ -110,7 +110,7 @@ class OllamaChat:
         import ollama
 
         options = {"temperature": 0, "num_predict": ANSWER_TOKENS}
-        own = [_ollama_message(each) for each in messages]
+        own = [ollama_message(each) for each in messages]
         try:
             with server.explained(self.path):
                 if stream:
@@ -131,8 +131,31 @@ class OllamaChat:
         )
 
 
-def _ollama_message(message: Message) -> dict[str, Any]:
-    own: dict[str, Any] = {key: message[key] for key in ("role", "content") if key in message}
+def _text_of(message: Message) -> str:
+    """The text of a message, which beside a picture is one of its parts."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
+def _pictures_of(message: Message) -> list[tuple[str, str]]:
+    """The pictures of a message: the media type of each, and its bytes in base64."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return []
+    urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    heads = (url.removeprefix("data:").partition(";base64,") for url in urls)
+    return [(kind, data) for kind, _, data in heads]
+
+
+def ollama_message(message: Message) -> dict[str, Any]:
+    """A message in the form of Ollama's own chat API."""
+    own: dict[str, Any] = {"role": message["role"]}
+    if "content" in message:
+        own["content"] = _text_of(message)
+    if pictures := _pictures_of(message):
+        own["images"] = [data for _, data in pictures]
     if calls := message.get("tool_calls"):
         own["tool_calls"] = [
             {
@@ -146,6 +169,36 @@ def _ollama_message(message: Message) -> dict[str, Any]:
     if message["role"] == "tool" and "name" in message:
         own["tool_name"] = message["name"]
     return own
+
+
+class Generate:
+    """``/api/generate``, which knows no conversations and no tools: the last message alone."""
+
+    path = "/api/generate"
+
+    def ask(
+        self,
+        server: Api,
+        model: str,
+        messages: list[Message],
+        tools: list[dict[str, Any]],
+        *,
+        stream: bool,
+    ) -> Reply:
+        """See :class:`SurfaceOf`."""
+        del tools
+        last = ollama_message(messages[-1])
+        body = {
+            "model": model,
+            "prompt": last["content"],
+            "images": last.get("images", []),
+            "options": {"temperature": 0, "num_predict": ANSWER_TOKENS},
+        }
+        if stream:
+            parts = list(server.events(self.path, {**body, "stream": True}))
+        else:
+            parts = [server.post(self.path, {**body, "stream": False})]
+        return Reply("".join(part.get("response") or "" for part in parts), ())
 
 
 class ChatCompletions:
@@ -244,7 +297,16 @@ def _response_items(message: Message) -> Iterable[dict[str, Any]]:
             "output": message["content"],
         }
         return
-    if message.get("content"):
+    if pictures := _pictures_of(message):
+        content: Any = [
+            {"type": "input_text", "text": _text_of(message)},
+            *(
+                {"type": "input_image", "image_url": f"data:{kind};base64,{data}"}
+                for kind, data in pictures
+            ),
+        ]
+        yield {"type": "message", "role": message["role"], "content": content}
+    elif message.get("content"):
         yield {"type": "message", "role": message["role"], "content": message["content"]}
     for call in message.get("tool_calls", ()):
         yield {"type": "function_call", "call_id": call["id"], **call["function"]}
@@ -322,8 +384,12 @@ def _anthropic_message(message: Message) -> dict[str, Any]:
         }
         return {"role": "user", "content": [result]}
     blocks: list[dict[str, Any]] = []
-    if message.get("content"):
-        blocks.append({"type": "text", "text": message["content"]})
+    if text := _text_of(message):
+        blocks.append({"type": "text", "text": text})
+    blocks += [
+        {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
+        for kind, data in _pictures_of(message)
+    ]
     blocks += [
         {
             "type": "tool_use",
@@ -359,3 +425,7 @@ SHARED_SURFACES: tuple[SharedSurface, ...] = (ChatCompletions(), Responses(), Me
 
 SURFACES: tuple[Surface, ...] = (OllamaChat(), *SHARED_SURFACES)
 """Every surface, in the order in which reports show them."""
+
+SURFACES_OF_IMAGES: tuple[Surface, ...] = (OllamaChat(), Generate(), *SHARED_SURFACES)
+"""Every surface that takes images: ``/api/generate`` knows no tools, and so is none of the others.
+"""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from ollama_tools.checks.picture import WITH_PICTURE, WITHOUT_PICTURE
 from ollama_tools.checks.result import CheckResult, Status
 from ollama_tools.checks.surfaces import Reply, SurfaceOf
 from ollama_tools.errors import MALFORMED, ModelNotFound, ServerError
@@ -235,6 +236,42 @@ def several_calls(ask: Ask, advice: Advice) -> Iterator[Answer]:
         yield ok("one call: the model asks for one city at a time")
     else:
         yield ok(f"{len(reply.calls)} calls, told apart")
+
+
+def seen_picture(ask: Ask, advice: Advice) -> Iterator[Answer]:
+    """A request with a picture and tools is answered; what it says is the model's own affair."""
+    reply = ask(WITH_PICTURE, cases.TOOLS, False)
+    if leaked := _CONTROL.search(reply.text):
+        yield fail(f"the answer contains {leaked[0]}: {reply.text[:80]!r}", advice.template)
+    elif reply.calls:
+        yield ok(f"a call of {reply.calls[0].name}")
+    elif not reply.text.strip():
+        yield fail("the answer is empty", advice.template)
+    else:
+        yield ok(repr(reply.text.strip()[:60]))
+
+
+def check_vision(size: Callable[[list[cases.Message]], int]) -> Answer:
+    """Whether a picture reaches the model: whether it counts as tokens.
+
+    Args:
+        size: The tokens that the server counts for a prompt.
+    """
+    tokens = size(WITH_PICTURE) - size(WITHOUT_PICTURE)
+    if tokens <= 0:
+        return fail(
+            "a picture counts no tokens: it is dropped without a word", "check the server's log"
+        )
+    return ok(f"sees images: a small one counts {tokens} tokens")
+
+
+def picture_checks(
+    asks: Sequence[tuple[str, Ask]], advice: Advice, progress: Progress
+) -> Iterator[CheckResult]:
+    """A request with a picture on every surface; the arguments are :func:`surface_checks`'s."""
+    for path, ask in asks:
+        progress.step(f"checking a request with a picture on {path}")
+        yield from timed((f"image {path}",), seen_picture(ask, advice), advice)
 
 
 def surface_checks(

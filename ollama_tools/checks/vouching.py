@@ -141,6 +141,9 @@ def _possible_parameters(shown: Shown, release: Release) -> Iterator[Parameters]
 
 def _possible_sources(shown: Shown, name: str, catalog: Catalog) -> Iterator[Source]:
     yield ServerSource(name, shown.blobs)
+    if shown.projectors:
+        # The projector may have come from elsewhere.
+        yield ServerSource(name, shown.weight_blobs)
     origin = shown.origin
     if origin is None:
         return

@@ -127,7 +127,10 @@ def create(
             return None
         model = apply(plan, server, output)
     where = f"on {model.server} (Ollama {model.version})"
-    facts = f"{short_digest(model.digest)}, carrier {model.carrier.value}, context {model.context}"
+    facts = (
+        f"{short_digest(model.digest)}, carrier {model.carrier.value}, context {model.context}, "
+        f"{'vision' if model.vision else 'no vision'}"
+    )
     if not model.changed:
         text = f"{model.name} is unchanged {where}: {facts}"
     elif model.report is not None:
@@ -299,8 +302,9 @@ def status(
     lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
     if found.build and found.weights:
         origin = f" of {found.origin}" if found.origin else ""
+        sees = "vision" if found.vision else "no vision"
         lines.insert(
-            1, f"build {found.build}, weights sha256:{short_digest(found.weights)}{origin}"
+            1, f"build {found.build}, weights sha256:{short_digest(found.weights)}{origin}, {sees}"
         )
     if found.upstream:
         lines.append(str(found.upstream))

@@ -39,8 +39,8 @@ def list_models(
             output.hint("devstral-ollama create makes one; list --all shows every model")
             return
         rows = [row for entry in entries for row in entry.rows()]
-        rows += [(each.name, "", "", "", "", each.why) for each in found.leftovers]
-        output.table(("NAME", "DIGEST", "SIZE", "CONTEXT", "CARRIER", "STATE"), rows)
+        rows += [(each.name, "", "", "", "", "", each.why) for each in found.leftovers]
+        output.table(("NAME", "DIGEST", "SIZE", "CONTEXT", "CARRIER", "VISION", "STATE"), rows)
         if any(not each.spared for each in found.leftovers):
             output.hint("devstral-ollama prune --keep N removes what is left over")
 

@@ -109,6 +109,7 @@ class Release:
         system_prompt: The published system prompt; None where there is none on record.
         quants: Its quants, smallest first.
         source: Where the release is published.
+        vision: Whether its models see images where nobody says it: the projector is brought along.
         parameter_places: Where each parameter stands, as ``path:line``, for whoever has to refuse
             one; empty for a release that no file tells of.
     """
@@ -127,6 +128,7 @@ class Release:
     system_prompt: SystemPromptFile | None
     quants: tuple[Quant, ...]
     source: str
+    vision: bool = False
     parameter_places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property

@@ -178,6 +178,7 @@ def _release(releases: _Table, name: str, estimates: _Estimates) -> Release:
             system_prompt=_system_prompt(table) if "system_prompt" in table else None,
             quants=quants,
             source=table.text("source"),
+            vision=table.truth("vision") if "vision" in table else False,
             parameter_places=places,
         )
 
@@ -362,6 +363,12 @@ class _Table:
         if not (_is(node, "int") and re.fullmatch(r"[1-9][0-9_]{0,20}", node.value)):
             self.fail(f"{key}: expected a whole number above 0, found {_kind(node)}", at=key)
         return int(node.value.replace("_", ""))
+
+    def truth(self, key: str) -> bool:
+        node = self._take(key)
+        if not _is(node, "bool"):
+            self.fail(f"{key}: expected yes or no, found {_kind(node)}", at=key)
+        return str(node.value).casefold() in ("yes", "true", "on")
 
     def number(self, key: str) -> int | float:
         node = self._take(key)

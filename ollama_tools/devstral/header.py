@@ -272,7 +272,8 @@ def require_model(header: GgufHeader) -> None:
             )
         case "mmproj":
             raise FileProblem(
-                f"{path} is a vision projector, and no model", "name the model that it belongs to"
+                f"{path} is a projector, with which a model sees images, and no model",
+                f"name the model's own file; this one goes with it by --projector {path}",
             )
         case "imatrix":
             raise FileProblem(

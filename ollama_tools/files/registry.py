@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _LAYER = "application/vnd.ollama.image."
 # In the order in which a server shows the files of a model.
-_GGUF_KINDS = ("model", "adapter", "projector")
+_WEIGHTS = ("model", "adapter")
 _LONGEST = 1024 * 1024
 _SECONDS = 10.0
 _WHOLE_SECONDS = 30.0
@@ -37,11 +37,13 @@ class Manifest:
     """What a registry has under a name.
 
     Attributes:
-        blobs: ``sha256:…`` of the GGUF files: weights, then adapters or projector.
+        weights: ``sha256:…`` of the GGUF files of the weights: the model's, then adapters.
+        projectors: ``sha256:…`` of those with which it sees images.
         licenses: ``sha256:…`` of the license texts.
     """
 
-    blobs: tuple[str, ...]
+    weights: tuple[str, ...]
+    projectors: tuple[str, ...]
     licenses: tuple[str, ...]
 
 
@@ -79,11 +81,12 @@ class Registry:
                 "check that servers can pull from it",
             ) from error
 
-        def of_kind(kind: str) -> list[str]:
-            return [digest for media, digest in layers if media == f"{_LAYER}{kind}"]
+        def of_kind(*kinds: str) -> tuple[str, ...]:
+            return tuple(
+                digest for kind in kinds for media, digest in layers if media == f"{_LAYER}{kind}"
+            )
 
-        blobs = [digest for kind in _GGUF_KINDS for digest in of_kind(kind)]
-        return Manifest(tuple(blobs), tuple(of_kind("license")))
+        return Manifest(of_kind(*_WEIGHTS), of_kind("projector"), of_kind("license"))
 
     def text(self, repository: str, digest: str) -> str:
         """A small text among the blobs of a repository.

@@ -20,6 +20,7 @@ from ollama_tools.devstral.header import (
 from ollama_tools.devstral.reference import guess_release
 from ollama_tools.errors import FileProblem
 from ollama_tools.files.gguf import GgufHeader, read_header
+from ollama_tools.files.projectors import is_projector, projector_names
 from ollama_tools.lint.engines import GoTried
 from ollama_tools.lint.fault import TemplateFault, WorkerCrash
 from ollama_tools.lint.probes import (
@@ -332,10 +333,14 @@ def from_modelfile(
 def _weights_of(
     parsed: Modelfile, directory: Path | None
 ) -> tuple[Value | None, GgufHeader | None]:
-    """The last ``FROM``, and the header of its file; a projector's stands beside the model's."""
+    """What the last FROM names that is no projector's, and the header of that file."""
     named = [Value(each.value, each.value_line) for each in reversed(parsed.all("FROM"))]
     found = [(each, _header_of(each, directory)) for each in named]
-    models = [(each, header) for each, header in found if not header or header.type != "mmproj"]
+    models = [
+        (each, header)
+        for each, header in found
+        if not (is_projector(header) if header else projector_names([Path(each.text).name]))
+    ]
     return (*models, *found, (None, None))[0]
 
 

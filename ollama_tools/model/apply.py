@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 from ollama_tools.checks.result import Report, ReportJson
 from ollama_tools.devstral.carriers import Carrier
@@ -36,6 +36,7 @@ class OutcomeJson(TypedDict):
     changed: bool
     carrier: str
     context: int
+    vision: Annotated[bool, "Whether it sees images."]
     build: str
     previous: str | None
     removed: list[str]
@@ -58,6 +59,7 @@ class Outcome:
         changed: Whether anything on the server is otherwise than before.
         carrier: Where its chat template lives.
         context: Its context in tokens.
+        vision: Whether it sees images.
         build: The name under which this build is kept.
         previous: The build that the name stood for before; None where it is new.
         removed: The builds that were removed.
@@ -74,6 +76,7 @@ class Outcome:
     changed: bool
     carrier: Carrier
     context: int
+    vision: bool
     build: str
     previous: str | None
     removed: tuple[str, ...]
@@ -92,6 +95,7 @@ class Outcome:
             "changed": self.changed,
             "carrier": self.carrier.value,
             "context": self.context,
+            "vision": self.vision,
             "build": self.build,
             "previous": self.previous,
             "removed": list(self.removed),
@@ -177,7 +181,7 @@ def _standing(plan: Plan, run: Run) -> str:
 def _outcome(plan: Plan, run: Run) -> Outcome:
     compared = plan.compared
     spec, blobs = run.spec, run.blobs
-    digest, origin = run.digest, run.found_origin
+    digest, origin, sees = run.digest, run.found_origin, run.sees
     if spec is None:
         # Nothing was built or switched, so what was compared is what serves.
         spec, shown, current = compared.unchanged, compared.shown, compared.current
@@ -185,6 +189,7 @@ def _outcome(plan: Plan, run: Run) -> Outcome:
         assert shown is not None  # noqa: S101 - it was compared
         assert current is not None  # noqa: S101 - likewise
         blobs, origin, digest = shown.blobs, shown.origin, current.digest.removeprefix("sha256:")
+        sees = shown.sees_images
     return Outcome(
         name=plan.name,
         digest=digest,
@@ -193,6 +198,7 @@ def _outcome(plan: Plan, run: Run) -> Outcome:
         changed=bool(run.done),
         carrier=spec.carrier,
         context=spec.context,
+        vision=sees,
         build=spec.build(blobs),
         previous=run.previous if run.switched else compared.previous,
         removed=tuple(each.name for each in run.removed),

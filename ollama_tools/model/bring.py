@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog_file import load_catalog
@@ -18,6 +18,7 @@ from ollama_tools.devstral.header import (
     require_answer,
     require_architecture,
     require_fit,
+    require_model,
     require_sound,
     sent_how,
 )
@@ -35,6 +36,7 @@ from ollama_tools.files import gguf, gguf_rewrite, hub
 from ollama_tools.files import remembered as state
 from ollama_tools.files.digests import short_digest
 from ollama_tools.files.gguf_rewrite import AS_IT_IS, Rewriting
+from ollama_tools.files.projectors import text_width
 from ollama_tools.model.published import (
     Publisher,
     hub_facts,
@@ -61,6 +63,10 @@ _HEADER_BYTES = 16 << 20
 
 SPARE = 512 * 1024**2
 """Bytes that must stay free on a disk beside a model's own."""
+
+Fits: TypeAlias = Callable[[str, int | None], None]
+"""Refuses weights, by what they are called and the width of their hidden state (None where nothing
+says it), for which the projector that they shall get is none."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,13 @@ class Way(ABC):
     """How the weights of one kind of source come to a server, and how they are known there."""
 
     @abstractmethod
-    def steps(self, spec: Spec, around: Surroundings) -> list[Step]:
+    def steps(self, spec: Spec, around: Surroundings, fits: Fits) -> list[Step]:
         """The steps after which a server has the weights of a spec.
+
+        Args:
+            spec: The spec.
+            around: What the ways depend on.
+            fits: Is asked before any weights are sent.
 
         Raises:
             HubError: The hub does not say which file it has.
@@ -159,13 +170,13 @@ class HubWay(Way):
 
     source: HubSource
 
-    def steps(self, spec: Spec, around: Surroundings) -> list[Step]:
+    def steps(self, spec: Spec, around: Surroundings, fits: Fits) -> list[Step]:
         """See :class:`Way`."""
         if (standing := _standing_weights(spec, self.source, around)) is not None:
             return [standing]
         if around.via is Via.SERVER:
-            return _pull_steps(spec, self.source, around)
-        return _download_steps(spec, self.source, around)
+            return _pull_steps(spec, self.source, around, fits)
+        return _download_steps(spec, self.source, around, fits)
 
     def is_right(self, spec: Spec, shown: Shown, asked: Asked) -> bool:
         """See :class:`Way`: what a person pinned, and the newest where that is asked for."""
@@ -185,9 +196,9 @@ class FileWay(Way):
 
     source: FileSource
 
-    def steps(self, spec: Spec, around: Surroundings) -> list[Step]:
+    def steps(self, spec: Spec, around: Surroundings, fits: Fits) -> list[Step]:
         """See :class:`Way`."""
-        return [_file_step(spec, self.source, around)]
+        return [_file_step(spec, self.source, around, fits)]
 
     def is_right(self, spec: Spec, shown: Shown, asked: Asked) -> bool:
         """See :class:`Way`: what the file is sent as now, with the spec's template in it."""
@@ -195,7 +206,7 @@ class FileWay(Way):
             own = gguf_rewrite.own_sha256(self.source.path, asked.progress, spec.rewriting)
             return shown.origin is not None and shown.origin.sha256 == own
         sent = gguf_rewrite.sent_sha256s(self.source.path, spec.rewriting, asked.progress)
-        return sorted(shown.blobs) == sorted(f"sha256:{each}" for each in sent)
+        return sorted(shown.weight_blobs) == sorted(f"sha256:{each}" for each in sent)
 
     def as_marked_earlier(self, spec: Spec, shown: Shown, progress: Progress) -> Spec:
         """See :class:`Way`: which file it was, which all but the eldest models say themselves."""
@@ -210,12 +221,15 @@ class ServerWay(Way):
 
     source: ServerSource
 
-    def steps(self, spec: Spec, around: Surroundings) -> list[Step]:
+    def steps(self, spec: Spec, around: Surroundings, fits: Fits) -> list[Step]:
         """See :class:`Way`."""
         name, digests = self.source.name, self.source.digests
         shown = around.server.show(name)
         check_shown(spec, name, shown, "name the file that it was made of, as in ./tune.gguf")
-        if rewrites_files(around.version):
+        fits(name, shown.embedding)
+        if shown.projectors and not set(shown.projectors) & set(digests):
+            around.progress.warn(_left_out(name, spec))
+        elif rewrites_files(around.version):
             return [UseWeights(name, shown.origin, f"the weights of {name}")]
         origin = shown.origin or Origin(file=name, sha256=digests[0].removeprefix("sha256:"))
         return [_use(digests, origin, f"the weights of {name}", shown.license)]
@@ -265,18 +279,29 @@ class UseWeights(Step):
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
         run.weights, run.origin, run.license = self.weights, self.origin, self.license
+        run.projectors = ()
         if self.published is not None:
             run.license = hub_license(self.published, run.progress)
+
+
+def files_of(digests: Sequence[str], origin: Origin) -> dict[str, str]:
+    """The blobs of a model as files: the first has the name of where it came from."""
+    first, *others = digests
+    files = {origin.key(): first}
+    return files | {origin.key(f"{number}.gguf"): each for number, each in enumerate(others, 1)}
 
 
 def _use(
     digests: tuple[str, ...], origin: Origin, label: str, license_text: str = ""
 ) -> UseWeights:
-    """The blobs of a model as files: the first has the name of where it came from."""
-    first, *others = digests
-    files = {origin.key(): first}
-    files |= {origin.key(f"{number}.gguf"): each for number, each in enumerate(others, 1)}
-    return UseWeights(files, origin, label, license_text)
+    return UseWeights(files_of(digests, origin), origin, label, license_text)
+
+
+def _left_out(name: str, spec: Spec) -> str:
+    """What is said where weights come with a projector that is not wanted."""
+    if spec.projector is not None:
+        return f"the projector of {name} is left out, as {spec.projector} takes its place"
+    return f"{name} has a projector, which is left out: --vision keeps it"
 
 
 def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> UseWeights | None:
@@ -293,9 +318,9 @@ def _standing_weights(spec: Spec, source: HubSource, around: Surroundings) -> Us
             and is_of_source(origin, source)
             and meets_pin(shown, source, around.publisher)
             and _has_form(spec, shown, origin)
-            and all(around.server.has_blob(each) for each in shown.blobs)
+            and all(around.server.has_blob(each) for each in shown.weight_blobs)
         ):
-            return _use(shown.blobs, origin, f"the weights of {origin}", shown.license)
+            return _use(shown.weight_blobs, origin, f"the weights of {origin}", shown.license)
     return None
 
 
@@ -309,7 +334,7 @@ def _has_form(spec: Spec, shown: Shown, origin: Origin) -> bool:
 # Through this machine
 
 
-def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
+def _download_steps(spec: Spec, source: HubSource, around: Surroundings, fits: Fits) -> list[Step]:
     file, facts = around.facts(source)
     file, facts = _kept_file(source, file, facts, around)
     require_pinned(source, facts.sha256, f"{file}", "the hub")
@@ -326,7 +351,7 @@ def _download_steps(spec: Spec, source: HubSource, around: Surroundings) -> list
     # The hub knows the size; the catalog may only have estimated it.
     estimated = source.estimated and not facts.bytes
     size = facts.bytes or source.bytes
-    return [Download(spec, source, pinned, origin, size, estimated, cached)]
+    return [Download(spec, source, pinned, origin, size, estimated, cached, fits)]
 
 
 def _look_at_tune(spec: Spec, source: HubSource, file: hub.HubFile, cached: Path | None) -> None:
@@ -390,6 +415,7 @@ class Download(Step):
     bytes: int | None
     estimated: bool
     cached: Path | None
+    fits: Fits
 
     @property
     def text(self) -> str:
@@ -409,12 +435,13 @@ class Download(Step):
             lambda done, total: run.progress.transfer(name, done, total or self.bytes),
         )
         header = gguf.read_header(path)
+        check_sight(header, self.fits)
         if faults := check_header(self.spec, header):
             run.progress.warn(f"{self.file} is sent {_how(self.spec, header, faults)}")
         try:
             rewriting = self.spec.rewriting
             digest = sent_sha256(path, rewriting, self.origin.sha256, run.progress)
-            _send(run, path, f"sha256:{digest}", rewriting)
+            send(run, path, f"sha256:{digest}", rewriting)
         except FileProblem as error:
             # huggingface_hub compares sizes only, and would give the same file again.
             path.resolve().unlink(missing_ok=True)
@@ -461,9 +488,10 @@ def require_published(path: Path, own: str, published: str) -> None:
         )
 
 
-def _file_step(spec: Spec, source: FileSource, around: Surroundings) -> Step:
+def _file_step(spec: Spec, source: FileSource, around: Surroundings, fits: Fits) -> Step:
     first, *others = gguf_rewrite.parts(source.path)
     header = gguf.read_header(first)
+    check_sight(header, fits)
     faults = check_header(spec, header)
     rewriting = spec.rewriting
     own = source.sha256
@@ -515,13 +543,13 @@ class Upload(Step):
         """See :class:`Step`."""
         first, *others = gguf_rewrite.parts(self.source.path)
         digest, *digests = self.weights.values()
-        _send(run, first, digest, self.spec.rewriting)
+        send(run, first, digest, self.spec.rewriting)
         for part, digest in zip(others, digests, strict=True):
-            _send(run, part, digest)
+            send(run, part, digest)
         run.weights, run.origin = self.weights, self.origin
 
 
-def _send(run: Run, path: Path, digest: str, rewriting: Rewriting = AS_IT_IS) -> None:
+def send(run: Run, path: Path, digest: str, rewriting: Rewriting = AS_IT_IS) -> None:
     """Send a file, unless the server has it.
 
     Args:
@@ -561,7 +589,7 @@ def _known_digest(spec: Spec, sha256: str | None) -> str | None:
 # By the server itself
 
 
-def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Step]:
+def _pull_steps(spec: Spec, source: HubSource, around: Surroundings, fits: Fits) -> list[Step]:
     expected, commit = source.sha256, None
     publisher = around.publisher
     base = source.pulled_from(around.registry.host)
@@ -572,9 +600,10 @@ def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Ste
         expected, commit = known, source.commit
     elif expected is None and source.commit is not None:
         raise publisher.refuse_commit(source)
-    elif expected is not None and pull and (blobs := publisher.blobs(source)):
+    elif expected is not None and pull and (manifest := publisher.manifest(source)):
         # Known before gigabytes are brought; what arrives is compared all the same.
-        require_pinned(source, blobs[0].removeprefix("sha256:"), str(source), publisher.label)
+        own = manifest.weights[0].removeprefix("sha256:")
+        require_pinned(source, own, str(source), publisher.label)
     return [
         Pull(
             spec,
@@ -587,6 +616,7 @@ def _pull_steps(spec: Spec, source: HubSource, around: Surroundings) -> list[Ste
             commit=commit,
             pull=pull,
             is_ours=not is_there,
+            fits=fits,
         )
     ]
 
@@ -606,6 +636,7 @@ class Pull(Step):
         commit: The commit that has them; None where nobody knows it.
         pull: Whether the registry is asked.
         is_ours: Whether the base comes to the server by this step.
+        fits: Is asked before the weights are taken.
     """
 
     kind = StepKind.BRING
@@ -619,6 +650,7 @@ class Pull(Step):
     commit: str | None
     pull: bool
     is_ours: bool
+    fits: Fits
 
     @property
     def sign(self) -> str:  # type: ignore[override] # told by what there is
@@ -675,7 +707,9 @@ class Pull(Step):
 
     def _take(self, run: Run, shown: Shown) -> None:
         source = self.source
-        check_shown(self.spec, self.base, shown, "let it be mended on its way: --via upload")
+        spec = self.spec
+        check_shown(spec, self.base, shown, "let it be mended on its way: --via upload")
+        self.fits(self.base, shown.embedding)
         own = (shown.weights or "").removeprefix("sha256:")
         if self.expected is not None and own != self.expected:
             raise PullFailed(
@@ -684,11 +718,18 @@ class Pull(Step):
                 "a server pulls what its registry has now: use --via upload",
             )
         run.origin = Origin(source.repository, source.filename, None, self.commit, own)
-        if run.version < UNQUOTED_FILES or not shown.blobs:
+        run.license, run.width = shown.license, shown.embedding
+        left_out = bool(shown.projectors) and (spec.vision is False or spec.projector is not None)
+        if left_out:
+            run.progress.warn(_left_out(self.base, spec))
+        else:
+            run.projectors = shown.projectors
+        if shown.blobs and (left_out or run.version >= UNQUOTED_FILES):
+            # A model that is made "from" another has the projector of that one.
+            blobs = shown.weight_blobs if left_out else shown.blobs
+            run.weights = files_of(blobs, run.origin)
+        else:
             run.weights = self.base
-            return
-        run.weights = _use(shown.blobs, run.origin, self.base).weights
-        run.license = shown.license
 
 
 @dataclass(frozen=True)
@@ -765,6 +806,16 @@ def _check_room(run: Run, size: int | None) -> None:
         run.progress.warn(message)
         return
     raise ServerError(message, "free space, choose a smaller quant, or move OLLAMA_MODELS")
+
+
+def check_sight(header: gguf.GgufHeader, fits: Fits) -> None:
+    """Refuse a model that its projector is not for.
+
+    Raises:
+        UsageError: It is not.
+    """
+    require_model(header)
+    fits(header.label, text_width(header))
 
 
 def check_header(spec: Spec, header: gguf.GgufHeader) -> list[HeaderFault]:

@@ -25,6 +25,7 @@ class EntryJson(TypedDict):
     bytes: int
     context: int | None
     carrier: str
+    vision: Annotated[bool | None, "Whether it sees images; null where the server cannot show it."]
     loaded: bool
     weights: str | None
     origin: OriginJson | None
@@ -42,6 +43,7 @@ class Entry:
         bytes: Size of all layers.
         context: ``num_ctx`` in tokens; None where the server's default holds.
         carrier: Where its chat template lives; ``unreadable`` where the server cannot show it.
+        vision: Whether it sees images; None where the server cannot show it.
         loaded: Whether it is in memory now.
         weights: ``sha256:…`` of the blob that holds its weights.
         origin: Where they came from; None where the manifest does not say.
@@ -54,6 +56,7 @@ class Entry:
     bytes: int
     context: int | None
     carrier: str
+    vision: bool | None
     loaded: bool
     weights: str | None
     origin: Origin | None
@@ -68,6 +71,7 @@ class Entry:
             "bytes": self.bytes,
             "context": self.context,
             "carrier": self.carrier,
+            "vision": self.vision,
             "loaded": self.loaded,
             "weights": self.weights,
             "origin": self.origin.as_json() if self.origin else None,
@@ -83,10 +87,11 @@ class Entry:
             size_text(self.bytes),
             "" if self.broken else str(self.context) if self.context else "server's",
             self.carrier,
+            "" if self.vision is None else "yes" if self.vision else "no",
             f"broken: {self.broken}" if self.broken else "loaded" if self.loaded else "",
         )
         for each in self.builds:
-            yield f"  {each.name}", short_digest(each.digest), "", "", "", each.state
+            yield f"  {each.name}", short_digest(each.digest), "", "", "", "", each.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,7 @@ def _broken(model: InstalledModel, builds: list[Build], why: str) -> Entry:
         bytes=model.bytes,
         context=None,
         carrier="unreadable",
+        vision=None,
         loaded=False,
         weights=None,
         origin=None,
@@ -160,6 +166,7 @@ def _entry(model: InstalledModel, shown: Shown, builds: list[Build], *, loaded: 
         bytes=model.bytes,
         context=shown.context,
         carrier=shown.carrier,
+        vision=shown.sees_images,
         loaded=loaded,
         weights=shown.weights,
         origin=shown.origin,

@@ -35,6 +35,7 @@ from ollama_tools.settings.environment import ServerSettings
 from ollama_tools.settings.llama_programs import LlamaProgram, LlamaTarget
 from ollama_tools.wanted.draft import choose_release, offline_facts, system_prompts
 from ollama_tools.wanted.source import FileSource, HubSource, Source, named_source
+from ollama_tools.wanted.vision import settle
 from ollama_tools.wanted.wish import Wish
 
 GUIDE_CONTEXT: Final = 131072
@@ -225,7 +226,10 @@ def command_line(
             raise UsageError(f"{target} takes no prompt: its clients do", "leave out --prompt")
         check_prompt(prompt)
     source = named_source(reference, wish)
-    options = [*_model(source, target, more), *_mended(source, facts.release, wish)]
+    options = [
+        *_model(source, wish, facts.release, target, more),
+        *_mended(source, facts.release, wish),
+    ]
     if adapter is not None:
         read_adapter(adapter, facts.release.architecture.name)
         options.append(Option("--lora", str(adapter)))
@@ -336,14 +340,14 @@ def _refuse_unheard(wish: Wish, target: LlamaTarget, settings: Mapping[str, Any]
         )
 
 
-def _model(source: Source, target: LlamaTarget, more: Sequence[str]) -> Iterator[Option]:
+def _model(
+    source: Source, wish: Wish, release: Release, target: LlamaTarget, more: Sequence[str]
+) -> Iterator[Option]:
     if source.is_narrowed:
         raise UsageError(
             "llama.cpp holds a model to no commit and no digest",
             "download the file, and name it, as in ./my.gguf",
         )
-    sees = target is LlamaTarget.MTMD or "--image" in more
-    has_projector = bool({"--mmproj", "-mm"} & set(more))
     match source:
         case HubSource(repository=repository, tag=tag, filename=filename):
             if tag.lower().endswith(".gguf"):
@@ -351,20 +355,48 @@ def _model(source: Source, target: LlamaTarget, more: Sequence[str]) -> Iterator
                 yield Option("-hff", filename or tag)
             else:
                 yield Option("-hf", f"{repository}:{tag}")
-            if target is not LlamaTarget.COMPLETION and not (sees or has_projector):
-                # Else the projector comes along: another 0.9 GB, of disk and of memory.
-                yield Option("--no-mmproj")
         case FileSource(path=path):
-            if sees and not has_projector:
-                raise UsageError(
-                    f"no image is seen without the projector of {path}", "add -- --mmproj FILE"
-                )
             yield Option("-m", str(path))
         case _:
             raise UsageError(
                 f"{str(source)!r} is a model on an Ollama server, which llama.cpp cannot reach",
                 "name a quant, hf.co/owner/name-GGUF:Q4_K_M or ./my.gguf",
             )
+    yield from _projector(source, wish, release, target, more)
+
+
+def _projector(
+    source: HubSource | FileSource,
+    wish: Wish,
+    release: Release,
+    target: LlamaTarget,
+    more: Sequence[str],
+) -> Iterator[Option]:
+    """What lets the model see images, or keeps it from that."""
+    if target is LlamaTarget.COMPLETION:
+        if wish.vision or wish.projector is not None:
+            raise UsageError(
+                "llama-completion goes on with a text, and sees no images",
+                "leave out --vision and --projector, or use --target llama-cli",
+            )
+        return
+    if {"--mmproj", "-mm"} & set(more):
+        if wish.projector is not None or wish.vision is False:
+            raise UsageError(
+                "the projector is named behind -- as well", "name it once, by --projector"
+            )
+        return
+    shown = target is LlamaTarget.MTMD or "--image" in more
+    if shown and wish.vision is False:
+        raise UsageError("no image is seen without vision", "leave out --no-vision or the image")
+    sight = settle(
+        replace(wish, vision=True if shown else wish.vision), release, source, asks_hub=True
+    )
+    if sight.projector is not None:
+        yield Option("--mmproj", str(sight.projector))
+    elif isinstance(source, HubSource) and sight.vision is False:
+        # Else the projector comes along: another 0.9 GB, of disk and of memory.
+        yield Option("--no-mmproj")
 
 
 def _mended(source: Source, release: Release, wish: Wish) -> Iterator[Option]:

@@ -65,6 +65,8 @@ def render(spec: Spec, *, registry: str = "hf.co", filename: str | None = None) 
         name=spec.name,
         filename=filename or f"{spec.name.rsplit(':', 1)[-1]}.Modelfile",
         source=spec.source.origin(registry),
+        projector=spec.projector,
+        pulled=spec.source.pulled_from(registry) is not None,
         requires=spec.release.minimum_server,
         parser=layers.parser,
         template=layers.template,
@@ -163,6 +165,8 @@ def differences(spec: Spec, found: Shown) -> list[Difference]:
         if found.has_earlier_template:
             digest = f"{digest}, an earlier one of this package"
         different.append(Difference("template", digest, _short(_sha256(template))))
+    if spec.vision is not None and found.sees_images != spec.vision:
+        different.append(Difference("vision", *map(_seen, (found.sees_images, spec.vision))))
     if found.parser != (layers.parser or ""):
         different.append(Difference("parser", found.parser or None, layers.parser))
     for key, value in spec.parameters.items():
@@ -173,6 +177,10 @@ def differences(spec: Spec, found: Shown) -> list[Difference]:
                 Difference(f"parameter {key}", ", ".join(there) or None, ", ".join(wanted))
             )
     return different
+
+
+def _seen(images: bool) -> str | None:
+    return "images" if images else None
 
 
 def _sha256(text: str) -> str:

@@ -32,6 +32,8 @@ from ollama_tools.model.bring import (
 from ollama_tools.model.builds import builds_of, own_models, shown_if_there, surplus, whole
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, DifferenceJson, differences
+from ollama_tools.model.projector import AddProjector, PulledProjector, eyes_of
+from ollama_tools.model.projector import is_right as is_right_projector
 from ollama_tools.model.published import Publisher
 from ollama_tools.model.steps import (
     Check,
@@ -173,7 +175,9 @@ def compare(
     asked = Asked(version, policy, publisher, progress)
 
     def is_right(spec: Spec, shown: Shown) -> bool:
-        return way_of(spec.source).is_right(spec, shown, asked)
+        return way_of(spec.source).is_right(spec, shown, asked) and is_right_projector(
+            spec, shown, asked
+        )
 
     if policy.force:
         return replace(bare, differences=(Difference("build", None, "one made anew (--force)"),))
@@ -275,7 +279,11 @@ def _with_differences(found: Comparison, current: InstalledModel, shown: Shown) 
     wanted = f"a build of {spec.source}"
     if found.standing is not None:
         wanted = spec.build(found.standing[1])
-        if found.standing[1] != shown.blobs:
+        told = spec.vision is not None and shown.sees_images != spec.vision
+        # A projector that is there or not is said already.
+        if found.standing[1][:1] != shown.blobs[:1] or not (
+            told or found.standing[1] == shown.blobs
+        ):
             other = found.known.get(wanted)
             different.append(_weights_difference(shown, other, found.standing[1]))
     elif served and not different:
@@ -308,6 +316,9 @@ class PlanJson(TypedDict):
     reason: Annotated[str, "Why; empty where nothing is to do."]
     via: Annotated[str, Via, "How the bytes would come."]
     context: Annotated[int, "The model's context in tokens."]
+    vision: Annotated[
+        bool | None, "Whether it would see images; null where it would if there is a projector."
+    ]
     carriers: Annotated[list[str], Carrier, "Where the template may live, the best first."]
     previous: Annotated[str | None, "The build that the name stands for; null where it is new."]
     differences: Annotated[list[DifferenceJson], "What the model has otherwise than it should."]
@@ -355,6 +366,7 @@ class Plan:
             "reason": compared.reason,
             "via": self.around.via.value,
             "context": spec.context,
+            "vision": spec.vision,
             "carriers": [each.carrier.value for each in compared.candidates],
             "previous": compared.previous,
             "differences": [each.as_json() for each in compared.differences],
@@ -454,10 +466,9 @@ def _say_what_is_unloaded(steps: list[Step], around: Surroundings) -> None:
             continue
         name = next((known for known in same if own_name(known) is None), same[0])
         shown = shown_if_there(around.server, name)
-        shares = shown is not None and weights is not None and shown.weights == weights[0]
-        if not shares:
+        if shown is None or weights is None or shown.weights != weights[0]:
             by_memory.append(name)
-        elif each.context != spec.context or spec.carrier is Carrier.HUB:
+        elif each.context != spec.context or shown.blobs != weights or spec.carrier is Carrier.HUB:
             by_weights.append(name)
     words = ""
     if by_weights:
@@ -484,7 +495,9 @@ def _made_anew(candidates: Sequence[Spec], around: Surroundings) -> list[Step]:
 def _made(candidates: Sequence[Spec], around: Surroundings) -> list[Step]:
     """The steps after which there is a build of the first candidate whose prompt is right."""
     spec, *others = candidates
-    steps = [*way_of(spec.source).steps(spec, around), Create(spec)]
+    eyes = eyes_of(spec, around)
+    steps = way_of(spec.source).steps(spec, eyes.around(around), eyes.fits)
+    steps += [*eyes.steps(spec, around), Create(spec)]
     if _needs_proof(spec, candidates):
         steps.append(_compare_step(spec, others, partial(_made, others, around)))
     return steps
@@ -569,10 +582,30 @@ def _weights_to_come(steps: Sequence[Step], around: Surroundings) -> tuple[str, 
         return known
     for step in steps:
         if isinstance(step, Pull) and around.version >= UNQUOTED_FILES:
-            if step.pull:
-                return around.publisher.blobs(step.source)
-            return around.server.show(step.base).blobs or None
+            return _pulled_blobs(step, steps, around)
     return None
+
+
+def _pulled_blobs(
+    step: Pull, steps: Sequence[Step], around: Surroundings
+) -> tuple[str, ...] | None:
+    """The blobs of what is made of a pull; None where nobody knows them yet."""
+    if step.pull:
+        manifest = around.publisher.manifest(step.source)
+        if manifest is None:
+            return None
+        weights, projectors = manifest.weights, manifest.projectors
+    else:
+        shown = around.server.show(step.base)
+        weights, projectors = shown.weight_blobs, shown.projectors
+    if any(isinstance(each, PulledProjector) for each in steps):
+        # Where none comes along, the hub's may be brought, or there is none.
+        return (*weights, *projectors) if weights and projectors else None
+    return (*weights, *_projectors_known(steps)) or None
+
+
+def _projectors_known(steps: Sequence[Step]) -> tuple[str, ...]:
+    return tuple(each.projector.digest for each in steps if isinstance(each, AddProjector))
 
 
 def _weights_known(steps: Sequence[Step], around: Surroundings) -> tuple[str, ...] | None:
@@ -580,7 +613,9 @@ def _weights_known(steps: Sequence[Step], around: Surroundings) -> tuple[str, ..
     if rewrites_files(around.version):
         return None
     weights = next((each.weights for each in steps if isinstance(each, UseWeights | Upload)), None)
-    return None if weights is None or isinstance(weights, str) else tuple(weights.values())
+    if weights is None or isinstance(weights, str):
+        return None
+    return (*weights.values(), *_projectors_known(steps))
 
 
 def _may_come(build: str, compared: Comparison, around: Surroundings) -> bool:

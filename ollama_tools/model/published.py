@@ -20,6 +20,7 @@ from ollama_tools.errors import HubError, UsageError
 from ollama_tools.files import hub, registry
 from ollama_tools.files import remembered as state
 from ollama_tools.files.digests import short_digest
+from ollama_tools.files.projectors import projector_names
 from ollama_tools.progress import Progress
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
@@ -28,7 +29,6 @@ from ollama_tools.wanted.source import HubSource
 from ollama_tools.wanted.wish import Via
 
 _PART = re.compile(r"-\d{5}-of-(\d{5})(\.gguf)$", re.IGNORECASE)
-_MMPROJ = re.compile(r"(^|[-._/])mmproj[-._]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,18 @@ class Publisher(ABC):
             HubError: It does not say it.
         """
 
-    def blobs(self, source: HubSource) -> tuple[str, ...] | None:
-        """``sha256:…`` of all that a server would have after a pull; None where nobody can say."""
+    def manifest(self, source: HubSource) -> registry.Manifest | None:
+        """What a server would have after a pull; None where nobody can say."""
         del source
         return None
+
+    @abstractmethod
+    def projectors(self, source: HubSource) -> tuple[str, ...]:
+        """``sha256:…`` of the projectors that are published beside a source's file now.
+
+        Raises:
+            HubError: It does not say it.
+        """
 
     def refuse_commit(self, source: HubSource) -> UsageError:
         """Why a commit cannot be held to."""
@@ -120,6 +128,12 @@ class Hub(Publisher):
             state.remember_digest(*_commit_key(source), sha256)
         return sha256
 
+    def projectors(self, source: HubSource) -> tuple[str, ...]:
+        """See :class:`Publisher`."""
+        names = projector_names(hub.gguf_files(source.repository, source.revision))
+        files = (hub.HubFile(source.repository, name, source.revision) for name in names)
+        return tuple(f"sha256:{sha256}" for each in files if (sha256 := hub.facts(each).sha256))
+
 
 class Mirror(Publisher):
     """A registry that servers pull from instead."""
@@ -139,18 +153,23 @@ class Mirror(Publisher):
 
     def newest(self, source: HubSource) -> Publication:
         """See :class:`Publisher`."""
-        found = self._manifest(source).blobs
+        found = self._manifest(source).weights
         return Publication(found[0].removeprefix("sha256:") if found else None)
 
     def of_commit(self, source: HubSource) -> str | None:
         """See :class:`Publisher`."""
         return _remembered(source)
 
-    def blobs(self, source: HubSource) -> tuple[str, ...] | None:
+    def manifest(self, source: HubSource) -> registry.Manifest | None:
         """See :class:`Publisher`."""
         with suppress(HubError):
-            return self._manifest(source).blobs or None
+            found = self._manifest(source)
+            return found if found.weights else None
         return None
+
+    def projectors(self, source: HubSource) -> tuple[str, ...]:
+        """See :class:`Publisher`."""
+        return self._manifest(source).projectors
 
     def _manifest(self, source: HubSource) -> registry.Manifest:
         self._progress.step(f"asking {self.label} for {source}")
@@ -261,18 +280,13 @@ def projector_name(source: HubSource) -> str:
         HubError: The hub does not say it.
         UsageError: The repository has none.
     """
-    names = hub.gguf_files(source.repository, source.revision)
-    found = {
-        name: PurePosixPath(name).stem.casefold() for name in sorted(names) if _MMPROJ.search(name)
-    }
-    for kind in ("f16", "bf16", "f32", ""):
-        for name, stem in found.items():
-            if re.search(rf"(^|[-._]){kind}$" if kind else "", stem):
-                return name
-    raise UsageError(
-        f"{source.repository} has no projector, with which a model sees images",
-        "leave out --vision, or take a repository that has an mmproj file",
-    )
+    found = projector_names(hub.gguf_files(source.repository, source.revision))
+    if not found:
+        raise UsageError(
+            f"{source.repository} has no projector, with which a model sees images",
+            "leave out --vision, or take a repository that has an mmproj file",
+        )
+    return found[0]
 
 
 def _gguf_elsewhere(repository: str) -> str:

@@ -18,8 +18,9 @@ from ollama_tools.files.gguf import read_header
 from ollama_tools.files.gguf_rewrite import parts
 from ollama_tools.model import modelfile
 from ollama_tools.wanted.draft import offline_facts, parse_carrier
-from ollama_tools.wanted.source import FileSource, named_source
+from ollama_tools.wanted.source import FileSource, Source, named_source
 from ollama_tools.wanted.spec import Spec
+from ollama_tools.wanted.vision import settle
 from ollama_tools.wanted.wish import Wish, WishOptions
 
 
@@ -88,8 +89,38 @@ def render_wish(wish: Wish, catalog: Catalog, filename: str | None = None) -> st
         raise UsageError(
             "a Modelfile cannot carry a template inside the GGUF", "use create, or modelfile or hub"
         )
-    spec = Spec(facts.name, facts.release, source, carrier, prompt, facts.parameters)
+    spec = Spec(
+        facts.name,
+        facts.release,
+        source,
+        carrier,
+        prompt,
+        facts.parameters,
+        projector=_projector(wish, facts.release, source),
+    )
     return modelfile.render(spec, registry=facts.registry.host, filename=filename)
+
+
+def _projector(wish: Wish, release: Release, source: Source) -> Path | None:
+    """The projector of a model that is made of a file; of a name nothing can be said.
+
+    Raises:
+        UsageError: Somebody says it.
+    """
+    if isinstance(source, FileSource):
+        return settle(wish, release, source, asks_hub=False).projector
+    if wish.vision or wish.projector is not None:
+        raise UsageError(
+            "a Modelfile takes a projector only beside a file: of a name and a file behind FROM, "
+            "Ollama drops the file without a word",
+            "use create; or devstral-ollama download with --vision, then render what it brought",
+        )
+    if wish.vision is False:
+        raise UsageError(
+            "a Modelfile cannot keep away a projector that comes with a name behind FROM",
+            "use create, which leaves it out",
+        )
+    return None
 
 
 def default_modelfiles(catalog: Catalog) -> dict[Path, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 from ollama_tools.checks.result import Status
 from ollama_tools.checks.vouching import judge_weights
@@ -84,6 +84,7 @@ class ModelStatusJson(TypedDict):
     weights: str | None
     origin: OriginJson | None
     build: str | None
+    vision: Annotated[bool | None, "Whether it sees images; null where there is no such model."]
     drifted: bool
     differences: list[DifferenceJson]
     settings: list[DifferenceJson]
@@ -103,6 +104,7 @@ class ModelStatus:
         weights: ``sha256:…`` of the blob that holds its weights.
         origin: Where they came from; None where the manifest does not say.
         build: The build that the name stands for; None where there is no such model.
+        vision: Whether it sees images; None where there is no such model.
         differences: What the model has otherwise than it should.
         settings: What the server's process has otherwise than it should.
         upstream: What is published now; None where nobody asked, or the weights are none of the
@@ -117,6 +119,7 @@ class ModelStatus:
     weights: str | None
     origin: Origin | None
     build: str | None
+    vision: bool | None
     differences: tuple[Difference, ...]
     settings: tuple[Difference, ...]
     upstream: Upstream | None = None
@@ -137,6 +140,7 @@ class ModelStatus:
             "weights": self.weights,
             "origin": self.origin.as_json() if self.origin else None,
             "build": self.build,
+            "vision": self.vision,
             "drifted": self.drifted,
             "differences": [each.as_json() for each in self.differences],
             "settings": [each.as_json() for each in self.settings],
@@ -181,6 +185,7 @@ def model_status(
         weights=shown.weights if shown else None,
         origin=shown.origin if shown else None,
         build=compared.previous,
+        vision=shown.sees_images if shown else None,
         differences=different,
         settings=() if settings is None else settings_differences(server, settings),
         upstream=_upstream(compared.candidates[0], shown, wanted.publisher) if upstream else None,

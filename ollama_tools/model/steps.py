@@ -28,6 +28,7 @@ from ollama_tools.server.answers import CHECK_ADDRESS, OF_THE_WAY
 from ollama_tools.server.client import Server, find_model
 from ollama_tools.server.names import failed_name, new_trial_name, new_unserved_name
 from ollama_tools.server.origin import Origin
+from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import UNQUOTED_FILES, Version
 from ollama_tools.wanted.spec import Spec
 
@@ -86,6 +87,8 @@ class Run:
         progress: Hears of each step.
         weights: What a create request calls the weights.
         origin: Where they came from.
+        projectors: ``sha256:…`` of the projectors that came with a pull and are among them.
+        width: Width of the hidden state of what was pulled; None where nothing says it.
         license: The license that they came with; empty where there is none.
         spec: The spec that is built, or was found built.
         at: The name under which it can be asked now: a trial, or a build.
@@ -97,6 +100,7 @@ class Run:
         switched: Whether the name stands for the build already.
         digest: Hex digest of the manifest that the name was switched to.
         found_origin: Where its weights came from, as that manifest says it.
+        sees: Whether it sees images.
         removed: Builds that are gone.
         done: The steps that were taken, in the words of the plan.
     """
@@ -108,6 +112,8 @@ class Run:
     progress: Progress
     weights: Weights = ""
     origin: Origin | None = None
+    projectors: tuple[str, ...] = ()
+    width: int | None = None
     license: str = ""
     spec: Spec | None = None
     at: str = ""
@@ -119,6 +125,7 @@ class Run:
     switched: bool = False
     digest: str = ""
     found_origin: Origin | None = None
+    sees: bool = False
     removed: list[Build] = field(default_factory=list)
     done: list[Step] = field(default_factory=list)
 
@@ -203,10 +210,16 @@ class Step(ABC):
 
 def describe(spec: Spec) -> str:
     """A spec in a few words."""
+    sees = {True: "vision", False: "no vision", None: "vision where there is a projector"}
     return (
         f"carrier {spec.carrier.value}, context {spec.context}, "
-        f"system prompt {spec.system.origin.value}"
+        f"system prompt {spec.system.origin.value}, {sees[spec.vision]}"
     )
+
+
+def _look_at_build(run: Run) -> None:
+    shown = run.server.show(run.build)
+    run.found_origin, run.sees = shown.origin, shown.sees_images
 
 
 @dataclass(frozen=True)
@@ -252,7 +265,7 @@ class RenameBuild(Step):
         with _still_there(run):
             if not _is_there(run):
                 run.server.copy(self.earlier, run.build)
-            run.found_origin = run.server.show(run.build).origin
+            _look_at_build(run)
         if not whole(run.server, run.build):
             raise _holed(run)
         # Another run may have made it anew, and then its manifest is another than the name's.
@@ -292,7 +305,9 @@ class Create(Step):
                 "wait for it, then run the command again",
             )
         with _still_there(run):
-            run.blobs = run.server.show(run.at).blobs
+            shown = run.server.show(run.at)
+            run.blobs = shown.blobs
+            _require_sight(run, shown)
             free_engine(run.server, run.at, run.progress)
 
     def _request(self, run: Run) -> dict[str, Any]:
@@ -304,6 +319,19 @@ class Create(Step):
         if run.version < UNQUOTED_FILES and run.origin is not None:
             licenses.append(run.origin.license_line)
         return request | ({"license": licenses} if licenses else {})
+
+
+def _require_sight(run: Run, shown: Shown) -> None:
+    """See that the server took the projector, or had none, as was wanted."""
+    wanted = run.made.vision
+    if wanted is None or shown.sees_images == wanted:
+        return
+    run.drop(run.at)
+    has, lacks = ("no vision", "vision") if wanted else ("vision", "no vision")
+    raise ServerError(
+        f"the server made a model with {has}, where {lacks} was asked for",
+        f"leave out {'--vision' if wanted else '--no-vision'}, or upgrade the server",
+    )
 
 
 def _holed(run: Run) -> BuildLost:
@@ -526,7 +554,7 @@ class Switch(Step):
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
         with _still_there(run):
-            run.found_origin = run.server.show(run.build).origin
+            _look_at_build(run)
         run.switching = True
         done = switch(run.server, run.name, run.build)
         run.previous, run.digest, run.switched = done.previous, done.digest, True

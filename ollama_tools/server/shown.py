@@ -70,6 +70,13 @@ class Shown:
         }
 
     @property
+    def embedding(self) -> int | None:
+        """Width of the hidden state; None where the server does not say."""
+        info = self._answer.get("model_info") or {}
+        value = info.get(f"{self.architecture}.embedding_length")
+        return value if isinstance(value, int) else None
+
+    @property
     def longest_context(self) -> int | None:
         """The longest context in tokens that the weights were made for."""
         info = self._answer.get("model_info") or {}
@@ -97,6 +104,17 @@ class Shown:
     def capabilities(self) -> tuple[str, ...]:
         """What the server thinks the model can do: completion, tools, vision."""
         return tuple(self._answer.get("capabilities") or ())
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether the server takes images for it: by a projector, or by its weights themselves."""
+        return "vision" in self.capabilities
+
+    @property
+    def projected_width(self) -> int | None:
+        """Width of the hidden state that its projector writes; None where nothing says it."""
+        value = (self._answer.get("projector_info") or {}).get("clip.vision.projection_dim")
+        return value if isinstance(value, int) else None
 
     @cached_property
     def parameters(self) -> dict[str, list[str]]:
@@ -135,6 +153,21 @@ class Shown:
             for each in self.modelfile.instructions
             if each.name in ("FROM", "ADAPTER") and (match := _BLOB.search(each.value))
         )
+
+    @property
+    def projectors(self) -> tuple[str, ...]:
+        """``sha256:…`` of what lets it see images beside its weights; empty where nothing does.
+
+        Weights have one FROM, also where they are split, and each projector has one behind it
+        (``String`` in ``server/images.go`` of Ollama 0.24 and 0.34).
+        """
+        others = [each.value for each in self.modelfile.instructions if each.name == "FROM"][1:]
+        return tuple(f"sha256:{match[1]}" for each in others if (match := _BLOB.search(each)))
+
+    @property
+    def weight_blobs(self) -> tuple[str, ...]:
+        """:attr:`blobs` without the projectors."""
+        return tuple(each for each in self.blobs if each not in self.projectors)
 
     @property
     def origin(self) -> Origin | None:

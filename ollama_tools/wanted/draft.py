@@ -31,6 +31,7 @@ from ollama_tools.server.names import public_name
 from ollama_tools.server.versions import NATIVE_JINJA, Version, carriers
 from ollama_tools.wanted.source import Source
 from ollama_tools.wanted.spec import Spec, merge_parameters
+from ollama_tools.wanted.vision import check_vision, settle
 from ollama_tools.wanted.wish import Parameters, Via, Wish
 
 
@@ -86,12 +87,7 @@ def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline
     Raises:
         UsageError: What was asked for cannot be.
     """
-    if wish.vision is not None:
-        flag = "--vision" if wish.vision else "--no-vision"
-        raise UsageError(
-            f"vision is not brought yet: whether a model has a projector cannot be said by {flag}",
-            f"leave out {flag}",
-        )
+    check_vision(wish)
     told = _told_by_file(reference, wish, catalog)
     known = told.release if told else reference.release
     release = choose_release(wish.release, str(reference), known, catalog)
@@ -226,7 +222,9 @@ def candidates(
     """The specs that would do, the best first.
 
     Raises:
-        UsageError: The carrier that was asked for is none, or cannot be had here.
+        UsageError: The carrier that was asked for is none, or cannot be had here; or the model
+            cannot see images.
+        FileProblem: A file cannot be read.
     """
     branch = source.branch
     if branch is not None and via is Via.SERVER:
@@ -246,16 +244,19 @@ def candidates(
         )
     elif wish.carrier != AUTO:
         possible = (_asked_carrier(wish.carrier, possible, version),)
+    asks_hub = via is Via.UPLOAD or offline.registry.is_hub
+    sight = settle(wish, offline.release, source, asks_hub=asks_hub)
     return tuple(
         Spec(
             name=offline.name,
             release=offline.release,
-            source=source,
+            source=sight.source,
             carrier=carrier,
             system=prompt,
             parameters=offline.parameters,
             native=version >= NATIVE_JINJA,
-            vision=wish.vision,
+            vision=sight.vision,
+            projector=sight.projector,
             keep_template=wish.keep_template,
         )
         for prompt in offline.systems

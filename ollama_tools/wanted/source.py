@@ -273,12 +273,16 @@ class ServerSource(Source):
 
     Attributes:
         name: The model's name there.
-        digests: ``sha256:…`` of its GGUF blobs (weights, then projector or adapters); empty where
-            no server was asked.
+        digests: ``sha256:…`` of its GGUF blobs (weights, then projector or adapters) that are
+            wanted; empty where no server was asked.
+        projectors: Those of the model that are projectors.
+        sees: Whether it sees images.
     """
 
     name: str
     digests: tuple[str, ...] = ()
+    projectors: tuple[str, ...] = ()
+    sees: bool = False
 
     @property
     def identity(self) -> str:
@@ -317,12 +321,14 @@ class ServerSource(Source):
                 f"{self.name!r} is no quant, no file, and no model on the server",
                 "see: devstral-ollama create --help, devstral-ollama list",
             )
-        digests = server.show(self.name).blobs
-        if not digests and explained:
+        shown = server.show(self.name)
+        if not shown.blobs and explained:
             raise UsageError(*explained)
-        if not digests:
+        if not shown.blobs:
             raise FileProblem(f"the server does not say which weights {self.name!r} has")
-        return replace(self, digests=digests)
+        return replace(
+            self, digests=shown.blobs, projectors=shown.projectors, sees=shown.sees_images
+        )
 
     def __str__(self) -> str:
         return self.name

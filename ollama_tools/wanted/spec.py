@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier, PromptLayers, prompt_layers
@@ -37,8 +38,9 @@ class Spec:
         parameters: Ollama's model parameters, ``num_ctx`` (tokens) always among them.
         native: Whether the server could apply the file's own Jinja. It is part of the spec so that
             a model made before a server's upgrade is looked at again after it.
-        vision: Whether it sees images; None where nobody said it, and then no part of a build's
-            mark, since builds were marked before it could be said.
+        vision: Whether it sees images; None where it does if a projector is published beside its
+            weights. A projector is among the weights that a mark is made of, so the mark says it.
+        projector: The projector on this machine by which it does; None for the source's own.
         keep_template: Whether the file's own template is meant; None where nobody said it. It is
             part of a build's mark only where it is: else a build that keeps one would be taken for
             one whose template has passed.
@@ -51,7 +53,8 @@ class Spec:
     system: SystemPrompt
     parameters: Parameters
     native: bool = True
-    vision: bool | None = None
+    vision: bool | None = False
+    projector: Path | None = None
     keep_template: bool | None = None
 
     @property
@@ -117,9 +120,7 @@ class Spec:
     @property
     def _facts(self) -> dict[str, Any]:
         layers = self.layers
-        said = {} if self.vision is None else {"vision": self.vision}
-        if self.keep_template:
-            said["keep_template"] = True
+        said = {"keep_template": True} if self.keep_template else {}
         return {
             "source": self.source.identity,
             "carrier": self.carrier.value,

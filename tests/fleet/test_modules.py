@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,11 @@ from tests.fleet.fleet import (
     run_playbook,
 )
 from tests.testbed.hub import Hub
-from tests.testbed.models import changed
+from tests.testbed.models import PROJECTOR, changed
 
 REPOSITORY = "unsloth/Devstral-Small-2507-GGUF"
 PROMISED = {"name", "version", "previous", "reason", "differences", "steps", "removed", "changed"}
-AFTERWARDS = {"build", "digest", "weights", "origin", "carrier", "context", "report"}
+AFTERWARDS = {"build", "digest", "weights", "origin", "carrier", "context", "vision", "report"}
 
 Module = Callable[..., dict[str, Any]]
 Make = Callable[..., Outcome]
@@ -149,12 +149,16 @@ def test_what_is_there_is_left_alone(module: Module, make: Make, wish: dict[str,
     assert (done["changed"], done["steps"], done["previous"]) == (False, [], there.build)
 
 
-def test_another_context_is_another_build(module: Module, make: Make, wish: dict[str, Any]) -> None:
+def test_another_context_and_vision_are_another_build(
+    module: Module, make: Make, hub: Hub, wish: dict[str, Any]
+) -> None:
+    hub.publish(replace(hub.newest(REPOSITORY).repository, projector=PROJECTOR))
     before = make(8192)
-    done = promised_and_done(module, **wish, context=16384, keep=2)
+    done = promised_and_done(module, **wish, context=16384, vision=True, keep=2)
     assert (done["changed"], done["previous"], done["removed"]) == (True, before.build, [])
-    assert done["context"] == 16384
+    assert (before.vision, done["context"], done["vision"]) == (False, 16384, True)
     assert done["diff"]["before"] == {"parameter num_ctx": "8192", "build": before.build}
+    assert done["diff"]["after"]["vision"] == "images"
 
 
 def test_a_name_that_was_made_by_hand_is_adopted(

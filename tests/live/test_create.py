@@ -267,7 +267,7 @@ def test_the_command_line_says_in_one_line_what_it_did(bed: OllamaServer, hub: H
     second = run_cli(*command, server=bed.url, hub=hub)
     assert re.fullmatch(
         rf"{NAME} is ready on {bed.url} \(Ollama 0.34.4\): [0-9a-f]{{12}}, carrier gguf, "
-        r"context 32768; not checked\n",
+        r"context 32768, no vision; not checked\n",
         first.stdout,
     )
     assert second.stdout.startswith(f"{NAME} is unchanged on {bed.url} (Ollama 0.34.4): ")

@@ -10,8 +10,11 @@ import pytest
 from ollama_tools import Outcome, ensure_model
 from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.result import Status
+from ollama_tools.checks.surfaces import SURFACES_OF_IMAGES
+from ollama_tools.checks.talk import Advice, asks_on, picture_checks
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import CheckFailed, UsageError
+from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
 from ollama_tools.settings.environment import ServerSettings, environment
 from tests.live.test_create import QUANT, hub, tool_calls
@@ -64,6 +67,13 @@ def test_a_dedicated_server_applies_our_template_to_a_model_without_one(
         examined = {each.id: each.status for each in doctor(server).checks}
     assert examined["dedicated"] is Status.PASS
     assert not create().changed
+    # What the server applies to a text it applies to one with a picture.
+    name = f"devstral-{release}-seeing"
+    ensure_model(reference, host=bed.url, name=name, carrier="server", vision=True, check=False)
+    with Server(bed.url) as server:
+        asks = asks_on(SURFACES_OF_IMAGES, server, name)
+        looked = list(picture_checks(asks, Advice("", ()), Silence()))
+    assert {each.status for each in looked} == {Status.PASS}
 
 
 def test_another_family_on_a_dedicated_server_is_refused(

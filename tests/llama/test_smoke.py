@@ -18,6 +18,7 @@ from ollama_tools.devstral.miniature import CallForm, Script, write_miniature
 from ollama_tools.errors import ModelNotFound, ServerError, ServerUnreachable, UsageError
 from ollama_tools.files.packaged import data_path
 from tests.testbed.build import ollama_build
+from tests.testbed.projector import write_projector
 from tests.testbed.server import LlamaServer
 
 V13, V7 = TokenizerVersion.V13, TokenizerVersion.V7
@@ -49,8 +50,11 @@ def failed(report: Report) -> set[str]:
 
 @pytest.mark.parametrize(("form", "name"), [("v13", "devstral-2507"), ("v7", "devstral-2505")])
 def test_what_render_prints_passes_every_check(tmp_path: Path, form: CallForm, name: str) -> None:
+    sees = form == "v13"
+    write_projector(tmp_path / "mmproj.gguf")
     more = ("--cache-type-k", "q8_0", "--log-verbosity", "4")
-    with served(tmp_path, *more, form=form, name=name) as bed:
+    eyes = ("--mmproj", str(tmp_path / "mmproj.gguf")) if sees else ()
+    with served(tmp_path, *more, *eyes, form=form, name=name) as bed:
         report = smoke(llama_server=bed.url, prompt_tokens=TOKENS, log=bed.log_path)
     assert failed(report) == set()
     status = {each.id: each.status for each in report.checks}
@@ -62,6 +66,11 @@ def test_what_render_prints_passes_every_check(tmp_path: Path, form: CallForm, n
     assert gpu.saw.startswith("on the processor (the server's log)")
     surfaces = {each.split()[1] for each in status if each.startswith("tool-call")}
     assert surfaces == {"/v1/chat/completions", "/v1/responses", "/v1/messages"}
+    assert {each.split()[1] for each in status if each.startswith("image")} == (
+        surfaces if sees else set()
+    )
+    vision = next(each for each in report.checks if each.id == "vision")
+    assert vision.saw.startswith("sees images: " if sees else "sees no images: it has no projector")
 
 
 def test_the_form_for_ollama_and_a_missing_card_are_found_out(tmp_path: Path) -> None:

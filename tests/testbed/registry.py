@@ -42,6 +42,8 @@ class Image:
 def _parts(repository: Repository, tag: str) -> tuple[Content, dict[str, Content]]:
     """The configuration, and the layers by kind."""
     layers = {"model": repository.files[repository.tags[tag]]}
+    if repository.projector is not None:
+        layers["projector"] = repository.files[repository.projector]
     if repository.go_template is not None:
         layers["template"] = Content.of(repository.go_template.encode())
     if repository.params is not None:

@@ -56,6 +56,7 @@ class Repository:
         go_template: Go template that the registry puts beside a model, or None.
         params: Parameters that the registry puts beside a model, as JSON text, or None.
         license: License that the registry puts beside a model, or None.
+        projector: Name of the file that the registry puts beside a model as its projector, or None.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Repository:
     go_template: str | None = None
     params: str | None = None
     license: str | None = None
+    projector: str | None = None
 
     @cached_property
     def commit(self) -> str:

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from docs.collection import generated
-from ollama_tools import ensure_model, render, smoke
+from ollama_tools import ensure_model, smoke
 from ollama_tools.__main__ import run
 from ollama_tools.cli.app import app
 from ollama_tools.declared import choice
@@ -126,31 +126,12 @@ def test_every_choice_and_setting_says_what_it_is() -> None:
             assert re.search(r"\w{3}", choice(field).help), field.name
 
 
-@pytest.mark.parametrize("flag", ["--vision", "--no-vision"])
-@pytest.mark.parametrize("command", ["create", "status", "render"])
-def test_what_cannot_be_honoured_yet_is_refused_and_never_ignored(
-    command: str, flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run([command, "Q4_K_M", flag]) == 2
-    assert (
-        f"vision is not brought yet: whether a model has a projector cannot be said by {flag}"
-        in (capsys.readouterr().err)
-    )
-
-
 @pytest.mark.parametrize("what", [["--all"], ["--check"], ["--target", "systemd"]])
 def test_nothing_can_be_said_of_a_model_that_is_not_named(
     what: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["render", *what, "--directory", "/nowhere", "--vision", "--carrier", "hub"]) == 2
     assert "no model of which carrier, vision could be said" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("vision", [True, False])
-def test_python_is_refused_the_same(vision: bool) -> None:
-    for function in (ensure_model, render):
-        with pytest.raises(UsageError, match="vision is not brought yet"):
-            function("Q4_K_M", vision=vision)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_every_option_in_the_readme_exists() -> None:
         option
         for command in group.commands.values()
         for parameter in command.params
-        for option in parameter.opts
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
     mentioned = set(re.findall(r"`(--[a-z-]+)", README))
     assert mentioned

@@ -52,8 +52,9 @@ PLAIN = Spec(
         ),
         (replace(PLAIN, system=NO_SYSTEM), "96dbc8f5e17f"),
         (replace(PLAIN, native=False), "62687cb824f3"),
-        (replace(PLAIN, vision=True), "a4032dd60a4c"),
-        (replace(PLAIN, vision=False), "7ed19d2037b5"),
+        # Who sees images has a projector among the weights, which says it.
+        (replace(PLAIN, vision=True), "0ec052e93571"),
+        (replace(PLAIN, vision=None), "0ec052e93571"),
         (replace(PLAIN, source=FileSource(Path("x.gguf"))), "7c957b96a517"),
         (replace(PLAIN, source=FileSource(Path("y.gguf"), "4" * 64)), "7c957b96a517"),
         (replace(PLAIN, source=ServerSource("x", (DIGEST,))), "65e818814489"),

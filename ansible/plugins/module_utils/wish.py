@@ -15,6 +15,7 @@ WISH = {
     "carrier": {"type": "str", "choices": ["auto", "gguf", "hub", "modelfile", "server"]},
     "keep_template": {"type": "bool"},
     "vision": {"type": "bool"},
+    "projector": {"type": "str"},
     "via": {"type": "str", "choices": ["server", "upload"]},
     "registry": {"type": "str"},
     "revision": {"type": "str"},

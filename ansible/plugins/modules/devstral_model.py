@@ -143,6 +143,10 @@ context:
   description: The context in tokens.
   returned: when O(state=present) and not in check mode
   type: int
+vision:
+  description: Whether it sees images.
+  returned: when O(state=present) and not in check mode
+  type: bool
 version:
   description: The server's version.
   returned: success
@@ -212,7 +216,16 @@ ARGUMENTS = {
 
 # What check mode says beforehand and a run afterwards, besides the steps.
 PROMISED = ("name", "changed", "previous", "removed")
-KNOWN_AFTERWARDS = ("build", "digest", "weights", "origin", "carrier", "context", "report")
+KNOWN_AFTERWARDS = (
+    "build",
+    "digest",
+    "weights",
+    "origin",
+    "carrier",
+    "context",
+    "vision",
+    "report",
+)
 
 
 def present(module, server):
