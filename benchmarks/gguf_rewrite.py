@@ -17,14 +17,14 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-from ollama_tools.files.gguf_rewrite import known_sha256, rewrite
+from ollama_tools.files.gguf_rewrite import Rewriting, known_sha256, rewrite
 from ollama_tools.progress import Silence
 
 _RUNS = 7
 _SIZE = 2 << 30
 _TOKENS = 131_072
 _MERGES = 269_443
-_TEMPLATE = "{#- a template of usual length -#}" * 200
+_REWRITING = Rewriting("{#- a template of usual length -#}" * 200)
 
 
 def _text(value: str) -> bytes:
@@ -58,16 +58,16 @@ def _plain(path: Path) -> None:
 
 
 def _header(path: Path) -> None:
-    rewrite(path, _TEMPLATE)
+    rewrite(path, _REWRITING)
 
 
 def _rewritten(path: Path) -> None:
-    rewrite(path, _TEMPLATE).sha256(Silence())
+    rewrite(path, _REWRITING).sha256(Silence())
 
 
 def _again(path: Path) -> None:
     """The digest is remembered, as in every run but the first."""
-    if known_sha256(path, _TEMPLATE) is None:
+    if known_sha256(path, _REWRITING) is None:
         raise AssertionError("the digest was forgotten")
 
 
@@ -95,7 +95,7 @@ def main() -> None:
                 times[way.__name__].append(_seconds(way, path))
         plain, header, rewritten, again = (statistics.median(times[w.__name__]) for w in ways)
         tracemalloc.start()
-        found = rewrite(path, _TEMPLATE)
+        found = rewrite(path, _REWRITING)
         for _ in found.chunks():
             pass
         peak = tracemalloc.get_traced_memory()[1]

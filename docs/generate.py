@@ -120,6 +120,7 @@ _GROUPS = {
     "DV3": "Parameters",
     "DV4": "Modelfile and system prompt",
     "DV5": "Tools (`--tools`)",
+    "DV6": "Header of the weights",
 }
 
 

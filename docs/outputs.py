@@ -22,6 +22,7 @@ from ollama_tools.devstral.fit import EstimateJson
 from ollama_tools.model.apply import OutcomeJson
 from ollama_tools.model.builds import RollbackJson
 from ollama_tools.model.download import DownloadJson
+from ollama_tools.model.merge import MergedJson
 from ollama_tools.model.plan import PlanJson
 from ollama_tools.model.status import ModelStatusJson
 
@@ -45,6 +46,7 @@ OUTPUTS: dict[str, Mapping[str, Any]] = {
     },
     "lint": {"": documents.LintJson},
     "download": {"": DownloadJson},
+    "merge": {"": MergedJson},
     "quants": {"": documents.QuantsJson},
     "fit": {"": list[EstimateJson]},
     "list": {"": documents.ListJson},

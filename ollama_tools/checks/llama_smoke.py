@@ -122,7 +122,8 @@ def _check_schema(subject: _Subject) -> Answer:
 
 
 def _check_bos(subject: _Subject) -> Answer:
-    return check_bos(subject.size(BOS_MESSAGES), _START)
+    fix = f"{_START}; if it stays, the file's header may add tokens: devstral-ollama lint FILE"
+    return check_bos(subject.size(BOS_MESSAGES), fix)
 
 
 def _check_context(subject: _Subject) -> Answer:

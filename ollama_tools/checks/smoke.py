@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ollama_tools.checks.evidence import kv_evidence, kv_type_of_size
+from ollama_tools.checks.own_template import check_own_prompt, in_another_format, other_format
 from ollama_tools.checks.placement import judge_placement, look_at_host, placement
 from ollama_tools.checks.result import Report, Status
 from ollama_tools.checks.surfaces import SURFACES, SURFACES_OF_IMAGES, ollama_message
@@ -28,6 +29,14 @@ from ollama_tools.checks.talk import (
 from ollama_tools.checks.vouching import judge_weights
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
+from ollama_tools.devstral.header import (
+    ADD_BOS,
+    ADD_EOS,
+    PRE,
+    HeaderFault,
+    header_faults,
+    template_family,
+)
 from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld
 from ollama_tools.lint import cases
 from ollama_tools.lint.live import prompt_difference
@@ -56,12 +65,23 @@ class _Subject:
     prompt_tokens: int
     log: Path | None
     require_gpu: bool | None = None
+    keeps_template: bool = False
     version: str = ""
     models: list[InstalledModel] = field(default_factory=list)
 
     @cached_property
     def shown(self) -> Shown:
         return self.server.show(self.name)
+
+    @cached_property
+    def header_faults(self) -> list[HeaderFault]:
+        """What the weights' header says otherwise than a Devstral's, as far as it is told."""
+        return header_faults(self.shown.header, self.tokenizer, keeps_template=self.keeps_template)
+
+    @cached_property
+    def other_format(self) -> str | None:
+        """The family in whose format it talks on purpose; None for Devstral's."""
+        return other_format(self.shown) if self.keeps_template else None
 
     @cached_property
     def blob(self) -> str | None:
@@ -141,6 +161,11 @@ _ADVICE = Advice(
     ),
 )
 
+_MENDED = (
+    "let it be mended on its way: devstral-ollama create ./FILE.gguf, or of a quant with --via "
+    "upload"
+)
+
 Check = Callable[[_Subject], Answer]
 
 
@@ -163,20 +188,37 @@ def _check_digest(subject: _Subject) -> Answer:
     return judge_weights(subject.shown, subject.models, subject.name)
 
 
+def _check_tokenizer(subject: _Subject) -> Answer:
+    if PRE not in subject.shown.header:
+        return Status.UNKNOWN, "the server does not tell the header of its weights", ""
+    if subject.header_faults:
+        return fail("; ".join(each.message for each in subject.header_faults), _MENDED)
+    return ok("the weights' header has the tokens of Devstral's tokenizer")
+
+
 def _check_prompt(subject: _Subject) -> Answer:
+    if subject.keeps_template:
+        return check_own_prompt(subject.server, subject.shown)
     difference, key_order_only = prompt_difference(subject.server, subject.name, subject.tokenizer)
     reference = f"mistral-common's {subject.tokenizer.value}"
     if not difference:
         return ok(f"equal to {reference}, character by character")
     if key_order_only:
         return ok(f"equal to {reference} but for the order of keys in JSON")
-    return fail(
-        f"not {reference}: {difference}",
-        "the template in force is another: run devstral-ollama create",
-    )
+    fix = "the template in force is another: run devstral-ollama create"
+    if family := template_family(subject.shown.template):
+        fix += f"; where that of {family} is meant: smoke --keep-template"
+    return fail(f"not {reference}: {difference}", fix)
 
 
 def _check_bos(subject: _Subject) -> Answer:
+    if subject.keeps_template:
+        return Status.UNKNOWN, "how many tokens its own template takes nobody knows", ""
+    # What is counted says nothing of the cause; the header does.
+    cause = [each for each in subject.header_faults if each.key in (ADD_BOS, ADD_EOS)]
+    if cause:
+        found = subject.prompt_size(BOS_MESSAGES)
+        return fail(f"{found} tokens: {cause[0].message}", _MENDED)
     return check_bos(subject.prompt_size(BOS_MESSAGES), "run devstral-ollama create")
 
 
@@ -266,6 +308,7 @@ def _check_gpu(subject: _Subject) -> Answer:
 _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
     ("server-version", _check_version),
     ("digest", _check_digest),
+    ("tokenizer", _check_tokenizer),
     ("prompt", _check_prompt),
     ("bos", _check_bos),
     ("context", _check_context),
@@ -284,6 +327,7 @@ def smoke_server(
     prompt_tokens: int = AGENT_PROMPT,
     log: Path | None = None,
     require_gpu: bool | None = None,
+    keeps_template: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Run every smoke check on a model of a live server.
@@ -295,6 +339,8 @@ def smoke_server(
         prompt_tokens: Tokens of the long prompt; the default is an agent's first.
         log: The server's log file, where it is at hand.
         require_gpu: Whether the model must be wholly on graphics cards; None where one is seen.
+        keeps_template: Whether its own template is meant: then no more than what any must do is
+            asked of the prompt, and tool calls in another family's format fail nothing.
         progress: Hears of each check.
 
     Raises:
@@ -303,15 +349,15 @@ def smoke_server(
         UsageError: The long prompt is too short to prove anything.
     """
     check_prompt_tokens(prompt_tokens)
-    subject = _Subject(server, name, tokenizer, prompt_tokens, log, require_gpu)
+    subject = _Subject(server, name, tokenizer, prompt_tokens, log, require_gpu, keeps_template)
     subject.version = server.version()
     subject.models = server.models()
     quiet = progress or Silence()
     asks = asks_on(SURFACES, server, name)
-    checks = [
-        *model_checks(_MODEL_CHECKS, subject, _ADVICE, quiet),
-        *surface_checks(asks, _ADVICE, quiet),
-    ]
+    checks = [*model_checks(_MODEL_CHECKS, subject, _ADVICE, quiet)]
+    calls = surface_checks(asks, _ADVICE, quiet)
+    family = subject.other_format
+    checks += calls if family is None else in_another_format(calls, family)
     vision = next(each for each in checks if each.id == "vision")
     # Where that check fails, every request with a picture would say the same, or nothing is known.
     if vision.status is not Status.FAIL and subject.shown.sees_images:

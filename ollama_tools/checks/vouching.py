@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -117,7 +118,10 @@ def _possible_specs(shown: Shown, name: str) -> Iterator[Spec]:
     for release in catalog.releases:
         for parameters in _possible_parameters(shown, release):
             for source, carrier, native in product(sources, carriers, (True, False)):
-                yield Spec(name, release, source, carrier, prompt, parameters, native)
+                spec = Spec(name, release, source, carrier, prompt, parameters, native)
+                yield spec
+                if carrier is Carrier.HUB:
+                    yield replace(spec, keep_template=True)
 
 
 def _possible_parameters(shown: Shown, release: Release) -> Iterator[Parameters]:

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from ollama_tools import __version__
-from ollama_tools.cli import PROGRAM, catalog, download, fit, gateway, lint, models, render, servers
+from ollama_tools.cli import (
+    PROGRAM,
+    catalog,
+    download,
+    fit,
+    gateway,
+    lint,
+    merge,
+    models,
+    render,
+    servers,
+)
 from ollama_tools.cli.command import Globals
 from ollama_tools.cli.options import DebugOption, JsonOption, NoColorOption, QuietOption
 from ollama_tools.errors import ExitCode
@@ -44,6 +55,6 @@ def _globals(
         typer.echo(ctx.get_help())
 
 
-for group in (models, render, catalog, download, fit, lint, servers):
+for group in (models, render, catalog, download, merge, fit, lint, servers):
     app.add_typer(group.commands)
 app.add_typer(gateway.commands, name="gateway", rich_help_panel=servers.PANEL)

@@ -172,6 +172,13 @@ def smoke(
         ),
     ] = None,
     require_gpu: Annotated[bool | None, _require_gpu()] = None,
+    keep_template: Annotated[
+        bool,
+        typer.Option(
+            "--keep-template",
+            help="Its own template is meant: ask no more of the prompt than of any.",
+        ),
+    ] = False,
     junit: JunitOption = None,
     task: Annotated[
         str | None,
@@ -234,6 +241,7 @@ def smoke(
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
         log=log,
         require_gpu=require_gpu,
+        keep_template=keep_template,
         progress=output,
     )
     return _smoked(output, report, junit)

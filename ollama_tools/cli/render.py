@@ -93,6 +93,15 @@ def render(
             rich_help_panel=_LLAMA,
         ),
     ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            "--adapter",
+            metavar="FILE",
+            help="A LoRA adapter, as GGUF, that the program applies to the model.",
+            rich_help_panel=_LLAMA,
+        ),
+    ] = None,
     more: Annotated[
         list[str] | None,
         typer.Argument(
@@ -134,11 +143,12 @@ def render(
             program=program,
             run=run,
             more=more or (),
+            adapter=adapter,
         )
         return None
-    if run or program is not None or more:
+    if run or program is not None or more or adapter is not None:
         raise UsageError(
-            "--run, --program and further arguments are for a program of llama.cpp",
+            "--run, --program, --adapter and further arguments are for a program of llama.cpp",
             "add --target llama-cli, or leave them out",
         )
     if prompt is not None:
@@ -287,6 +297,7 @@ def _render_line(
     program: str | None,
     run: bool,
     more: Sequence[str],
+    adapter: Path | None,
 ) -> None:
     from ollama_tools.cli.documents import RenderTargetJson
     from ollama_tools.model.llama_cpp import command_line
@@ -302,7 +313,7 @@ def _render_line(
         )
     wish = Wish(reference=reference, **values_of_wish(said))
     # What cannot be is refused before a program is looked for.
-    line = command_line(wish, target, settings, prompt=prompt, more=more)
+    line = command_line(wish, target, settings, prompt=prompt, more=more, adapter=adapter)
     if run or program is not None:
         line = line.suited(find_llama_program(target.program, program))
     for note in line.notes:

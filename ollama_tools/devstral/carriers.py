@@ -121,6 +121,12 @@ def earlier_jinja_templates(tokenizer: TokenizerVersion) -> tuple[str, ...]:
     return (*texts, jinja_source(tokenizer))
 
 
+def is_earlier_jinja(text: str) -> bool:
+    """Whether a template is ours, as an earlier version of this package wrote it."""
+    text = text.rstrip("\n")
+    return any(text in earlier_jinja_templates(each) for each in TokenizerVersion)
+
+
 def prompt_layers(carrier: Carrier, tokenizer: TokenizerVersion) -> PromptLayers:
     """The template and parser that a carrier puts into a model's manifest.
 

@@ -376,8 +376,28 @@ def _parse_file(text: str) -> FileReference:
     if not text.lower().endswith(".gguf") and not _exists(str(path)):
         if not path.is_dir():
             _refuse(f"there is no file {text!r}")
+        _refuse_safetensors(path)
         _refuse(f"{text!r} looks like a path, but not like one of a GGUF file")
     return FileReference(path)
+
+
+def _refuse_safetensors(folder: Path) -> None:
+    """Say of a folder what training leaves in it, and how that becomes a GGUF."""
+    try:
+        files = {each.name for each in folder.iterdir()}
+    except OSError:
+        return
+    if "adapter_config.json" in files:
+        raise UnknownReference(
+            f"{folder} holds a LoRA adapter as training leaves it, and no GGUF",
+            "export the whole model by Unsloth's save_pretrained_gguf; or make a GGUF of the "
+            "adapter by llama.cpp's convert_lora_to_gguf.py, and merge it: devstral-ollama merge",
+        )
+    if any(each.endswith(".safetensors") for each in files):
+        raise UnknownReference(
+            f"{folder} holds safetensors, for training or other engines, and no GGUF",
+            "export one by Unsloth's save_pretrained_gguf or llama.cpp's convert_hf_to_gguf.py",
+        )
 
 
 def _parse_name(text: str, catalog: Catalog) -> QuantReference | ServerReference:

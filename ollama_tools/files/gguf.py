@@ -12,16 +12,17 @@ import stat
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 from ollama_tools.errors import FileProblem
 from ollama_tools.files.architecture import Architecture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 Value = int | float | bool | str
+_Read = TypeVar("_Read")
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -42,6 +43,10 @@ _TELLING_BYTES = 64
 _DEFAULT_ALIGNMENT = 32
 _MAX_ALIGNMENT = 1 << 20
 _CHUNK_BYTES = 256 << 10
+
+_TOKENS_KEY = "tokenizer.ggml.tokens"
+_FIRST_TOKENS = 64
+"""How many tokens of a vocabulary are read; a family's control tokens stand before all others."""
 
 _LEAST_PAIR_BYTES = 13
 _LEAST_TENSOR_BYTES = 24
@@ -87,6 +92,7 @@ class GgufHeader:
         metadata: Scalars and texts by key, in the order of the file.
         arrays: Number of elements by key, of arrays, whose contents are skipped.
         complete: False where only the file's first bytes were there to be read.
+        first_tokens: The beginning of its vocabulary, where its control tokens stand.
     """
 
     label: str
@@ -96,11 +102,23 @@ class GgufHeader:
     metadata: Mapping[str, Value] = field(hash=False)
     arrays: Mapping[str, int] = field(hash=False)
     complete: bool
+    first_tokens: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
-        """GGUF architecture, such as `llama`."""
-        return str(self.metadata["general.architecture"])
+        """GGUF architecture, such as `llama`; empty for an importance matrix."""
+        return str(self.metadata.get("general.architecture", ""))
+
+    @property
+    def type(self) -> str:
+        """What the file is: `model`, `adapter`, `mmproj` (a vision projector) or `imatrix`."""
+        said = self._text("general.type") or "model"
+        return "mmproj" if said == "projector" or self.architecture == "clip" else said
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Tokens of its vocabulary; None where it has none, or none was reached."""
+        return self.arrays.get(_TOKENS_KEY)
 
     @property
     def name(self) -> str | None:
@@ -164,6 +182,18 @@ class Pair:
     end: int
 
 
+class TensorForm(NamedTuple):
+    """A tensor's form.
+
+    Attributes:
+        shape: Elements of each dimension, those of a row first.
+        kind: Type of its elements, by ggml's number for it.
+    """
+
+    shape: tuple[int, ...]
+    kind: int
+
+
 @dataclass(frozen=True, slots=True)
 class GgufLayout:
     """Where the sections of a GGUF file lie, for whoever wants to copy them.
@@ -179,6 +209,7 @@ class GgufLayout:
         tensors_end: Where they end.
         data_start: Where the tensors themselves begin, from which their offsets count.
         alignment: What `data_start` is a multiple of, where there are tensors.
+        tensors: The tensors by name.
     """
 
     label: str
@@ -191,6 +222,7 @@ class GgufLayout:
     tensors_end: int
     data_start: int
     alignment: int
+    tensors: Mapping[str, TensorForm] = field(hash=False)
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -206,12 +238,25 @@ def read_header(path: Path) -> GgufHeader:
         FileProblem: The file cannot be read or its header is broken. Whether the tensors behind
             the header are all there is not looked at.
     """
+    return _read(path, parse_header)
+
+
+def read_layout(path: Path) -> GgufLayout:
+    """Find the sections of a local GGUF file; see :func:`parse_layout`.
+
+    Raises:
+        FileProblem: The file cannot be read, or is no whole GGUF.
+    """
+    return _read(path, parse_layout)
+
+
+def _read(path: Path, parse: Callable[[BinaryIO, int, str], _Read]) -> _Read:
     try:
         # A pipe would block on opening, so the kind is asked for first.
         if not stat.S_ISREG(path.stat().st_mode):
             raise FileProblem(f"{path}: not a file", "name a GGUF file")
         with path.open("rb") as file:
-            return parse_header(file, path.stat().st_size, str(path))
+            return parse(file, path.stat().st_size, str(path))
     except OSError as error:
         raise FileProblem(f"{path}: cannot be read: {error.strerror}", "check the path") from error
 
@@ -282,18 +327,24 @@ def _parse(reader: _Reader, label: str, *, partial: bool) -> GgufHeader:
     version, tensor_count, pair_count = _read_preamble(reader)
     metadata: dict[str, Value] = {}
     arrays: dict[str, int] = {}
+    tokens: list[str] = []
     complete = True
     try:
         for _ in range(pair_count):
-            _read_pair(reader, metadata, arrays)
+            _read_pair(reader, metadata, arrays, tokens)
         reader.expect(tensor_count, _LEAST_TENSOR_BYTES, "tensors")
     except _StreamEndedError:
         if not partial:
             raise
         complete = False
-    if not isinstance(metadata.get("general.architecture"), str):
+    # An importance matrix has none, and is refused for what it is by whoever wants a model.
+    if not isinstance(metadata.get("general.architecture"), str) and (
+        metadata.get("general.type", "model") == "model"
+    ):
         raise _HeaderError("it names no architecture")
-    return GgufHeader(label, version, tensor_count, reader.size, metadata, arrays, complete)
+    return GgufHeader(
+        label, version, tensor_count, reader.size, metadata, arrays, complete, tuple(tokens)
+    )
 
 
 def _parse_layout(reader: _Reader, label: str) -> GgufLayout:
@@ -306,14 +357,15 @@ def _parse_layout(reader: _Reader, label: str) -> GgufLayout:
     arrays: dict[str, int] = {}
     for _ in range(pair_count):
         start = reader.position
-        key, kind = _read_pair(reader, metadata, arrays, nesting=1)
+        key, kind = _read_pair(reader, metadata, arrays, [], nesting=1)
         pairs.append(Pair(key, start, reader.position))
         if key == "general.alignment":
             alignment = _alignment(kind, metadata.get(key))
     tensors_start = reader.position
     reader.expect(tensor_count, _LEAST_TENSOR_BYTES, "tensors")
+    tensors: dict[str, TensorForm] = {}
     names: set[bytes] = set()
-    ends = [_read_tensor(reader, names) for _ in range(tensor_count)]
+    ends = [_read_tensor(reader, names, tensors) for _ in range(tensor_count)]
     tensors_end = data_start = reader.position
     if tensor_count:
         # llama.cpp leaves the padding out where nothing follows, as in a split model's first part.
@@ -331,6 +383,7 @@ def _parse_layout(reader: _Reader, label: str) -> GgufLayout:
         tensors_end,
         data_start,
         alignment,
+        tensors,
     )
 
 
@@ -347,7 +400,7 @@ def _alignment(kind: int, value: Value | None) -> int:
     return value
 
 
-def _read_tensor(reader: _Reader, names: set[bytes]) -> int:
+def _read_tensor(reader: _Reader, names: set[bytes], tensors: dict[str, TensorForm]) -> int:
     """Where the tensor ends, counted from the first one's beginning, as far as can be told."""
     name = reader.text(_MAX_KEY_BYTES)
     label = name[:64].decode("utf-8", errors="replace")
@@ -360,6 +413,7 @@ def _read_tensor(reader: _Reader, names: set[bytes]) -> int:
     shape = [reader.number(_U64) for _ in range(dimensions)]
     kind = reader.number(_U32)
     offset = reader.number(_U64)
+    tensors[name.decode("utf-8", errors="replace")] = TensorForm(tuple(shape), kind)
     if kind not in _BLOCKS:
         return offset
     elements, size = _BLOCKS[kind]
@@ -411,6 +465,7 @@ def _read_pair(
     reader: _Reader,
     metadata: dict[str, Value],
     arrays: dict[str, int],
+    tokens: list[str],
     *,
     nesting: int = _MAX_ARRAY_DEPTH,
 ) -> tuple[str, int]:
@@ -423,7 +478,7 @@ def _read_pair(
         raise _HeaderError(f"the key {key!r} stands there twice")
     kind = reader.number(_U32)
     if kind == _ARRAY:
-        arrays[key] = _skip_array(reader, nesting)
+        arrays[key] = _skip_array(reader, nesting, tokens if key == _TOKENS_KEY else None)
     elif kind == _STRING:
         # A stray byte in some description is no reason to refuse a model.
         metadata[key] = reader.text(_MAX_TEXT_BYTES).decode("utf-8", errors="replace")
@@ -433,11 +488,17 @@ def _read_pair(
     return key, kind
 
 
-def _skip_array(reader: _Reader, nesting: int) -> int:
+def _skip_array(reader: _Reader, nesting: int, first: list[str] | None = None) -> int:
+    """Skip an array, and return its length; ``first`` gets the first of its texts."""
     kind = reader.number(_U32)
     count = reader.number(_U64)
     if kind == _STRING:
-        reader.skip_texts(count)
+        read = 0 if first is None else min(count, _FIRST_TOKENS)
+        for _ in range(read):
+            text = reader.text(_MAX_TEXT_BYTES).decode("utf-8", errors="replace")
+            if first is not None:
+                first.append(text)
+        reader.skip_texts(count - read)
     elif kind == _ARRAY:
         if nesting == 1:
             raise _HeaderError("its arrays are nested too deeply")

@@ -1,4 +1,4 @@
-"""A GGUF with another chat template: a new header, and the tensors as they are.
+"""A GGUF with another chat template or other values: a new header, and the tensors as they are.
 
 Only the header is built anew; what follows it is read from the source when it is sent, so that no
 second copy of a model ever lies on the disk.
@@ -17,20 +17,20 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.files import remembered as state
-from ollama_tools.files.gguf import GgufLayout, parse_layout
+from ollama_tools.files.gguf import GgufLayout, Pair, Value, parse_layout
 from ollama_tools.files.pieces import each_piece
 from ollama_tools.progress import Progress
 
 _PIECE = 1 << 20
-_STRING = 8
+_UINT32, _BOOL, _STRING = 4, 7, 8
 REVISION = 1
 """To be raised when this module gives other bytes for the same input: old digests then lapse."""
 _PREAMBLE = struct.Struct("<4sIQQ")
@@ -43,6 +43,55 @@ _PART_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 _Mark = tuple[int, int, int]
 
 
+class Setting(NamedTuple):
+    """A value that a header shall have.
+
+    Attributes:
+        key: Its key.
+        value: The value; a whole number is written with 32 bits, without a sign.
+        always: Whether it is written where the key is absent as well, since engines then take it
+            for another value.
+        instead: Whether it is written where the key has another value.
+    """
+
+    key: str
+    value: int | bool | str
+    always: bool = True
+    instead: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """What is put into a file's header on its way.
+
+    Attributes:
+        chat_template: Jinja; None leaves the file its own.
+        settings: Values that the header shall have.
+
+    Raises:
+        UsageError: No header can carry the template.
+    """
+
+    chat_template: str | None = None
+    settings: tuple[Setting, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.chat_template is not None:
+            _encoded(self.chat_template)
+
+    @property
+    def key(self) -> str:
+        """Hex SHA-256 that tells it from others."""
+        found = hashlib.sha256((self.chat_template or "").encode())
+        if self.settings:
+            found.update(repr([*self.settings]).encode())
+        return found.hexdigest()
+
+
+AS_IT_IS = Rewriting()
+"""Nothing is put into it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rewritten:
     """A GGUF file as it is to be sent: a new header before the source's own tensors.
@@ -53,7 +102,7 @@ class Rewritten:
         data_start: Where in the source the tensors begin; all behind it is kept.
         alignment: What the tensors' position is a multiple of.
         source_size: Bytes of the source.
-        template_sha256: Hex SHA-256 of the chat template.
+        rewriting: What is put into its header.
         mark: Size, time and inode of the source when its header was read.
         removed: Keys of other templates that are left out, since they could win over ours.
         is_unchanged: Whether the result is the source, byte for byte.
@@ -64,7 +113,7 @@ class Rewritten:
     data_start: int
     alignment: int
     source_size: int
-    template_sha256: str
+    rewriting: Rewriting
     mark: _Mark
     removed: tuple[str, ...]
     is_unchanged: bool
@@ -104,7 +153,7 @@ class Rewritten:
             own, known = self._known
             new = known or (own if self.is_unchanged else None)
             if new is None:
-                progress.step(f"hashing {self.source}, with our template in it")
+                progress.step(f"hashing {self.source}{self._with}")
                 new = self._hashed(file, progress)
                 _check_mark(file, self.mark, self.source)
         self._remember(new if self.is_unchanged else None, new)
@@ -124,24 +173,30 @@ class Rewritten:
         with self._opened() as file:
             own, new = self._known
             if own is None or new is None:
-                progress.step(f"hashing {self.source}, once as it is and once with our template")
+                progress.step(f"hashing {self.source}, once as it is and once as it is sent")
                 own, new = self._hashed_twice(file, progress)
                 _check_mark(file, self.mark, self.source)
         self._remember(own, new)
         return own, new
 
     @property
+    def _with(self) -> str:
+        if self.is_unchanged:
+            return ""
+        return ", with our template in it" if self.rewriting.chat_template else ", mended"
+
+    @property
     def _known(self) -> tuple[str | None, str | None]:
         """What is remembered of the source and of the whole."""
         own = state.remembered_digest(str(self.source.resolve()), [*self.mark])
-        return own, _remembered(self.source, self.mark, self.template_sha256)
+        return own, _remembered(self.source, self.mark, self.rewriting)
 
     def _remember(self, own: str | None, new: str) -> None:
         known_own, known_new = self._known
         if own is not None and own != known_own:
             state.remember_digest(str(self.source.resolve()), [*self.mark], own)
         if new != known_new:
-            state.remember_digest(*_memory(self.source, self.mark, self.template_sha256), new)
+            state.remember_digest(*_memory(self.source, self.mark, self.rewriting), new)
 
     def _hashed(self, file: io.FileIO, progress: Progress) -> str:
         found = hashlib.sha256(self.header)
@@ -193,28 +248,31 @@ class Rewritten:
             yield file
 
 
-def rewrite(path: Path, chat_template: str) -> Rewritten:
-    """Put a chat template into a GGUF file's header; equal input gives equal bytes.
+def rewrite(path: Path, rewriting: Rewriting) -> Rewritten:
+    """Put a chat template and values into a GGUF file's header; equal input gives equal bytes.
 
-    Every other key, and the tensors with their descriptions, stay as they are. Named templates
-    (``tokenizer.chat_template.tool_use``) are left out: llama.cpp takes that one instead of
-    ``tokenizer.chat_template`` for every request with tools.
+    Every other key, and the tensors with their descriptions, stay as they are. Beside a template of
+    ours, named ones (``tokenizer.chat_template.tool_use``) are left out: llama.cpp takes that one
+    instead of ``tokenizer.chat_template`` for every request with tools. A file that has all of it
+    already is the result, byte for byte.
 
     Args:
         path: The file; of a split model the first part.
-        chat_template: Jinja.
+        rewriting: What is put into it.
 
     Raises:
         FileProblem: The file cannot be read, is no whole GGUF file, or changes while it is read.
-        UsageError: No header can carry the template.
     """
-    template = _encoded(chat_template)
     with _opened(path) as file:
         mark = _mark(file)
         layout = _layout(file, mark, path)
         _check_first_part(path, layout)
-        header = _header(file, layout, template, path)
-        is_unchanged = _begins_with(file, layout, header)
+        edits = _edits(layout, rewriting)
+        if edits or rewriting.chat_template is not None:
+            header = _header(file, layout, edits, path)
+            is_unchanged = _begins_with(file, layout, header)
+        else:
+            header, is_unchanged = _beginning(file, layout, path), True
         _check_mark(file, mark, path)
     return Rewritten(
         source=path,
@@ -222,68 +280,61 @@ def rewrite(path: Path, chat_template: str) -> Rewritten:
         data_start=layout.data_start,
         alignment=layout.alignment,
         source_size=layout.size,
-        template_sha256=hashlib.sha256(template).hexdigest(),
+        rewriting=rewriting,
         mark=mark,
-        removed=tuple(pair.key for pair in layout.pairs if _is_other_template(pair.key)),
+        removed=tuple(pair.key for pair in layout.pairs if edits.get(pair.key, b"-") == b""),
         is_unchanged=is_unchanged,
     )
 
 
-def known_sha256(path: Path, chat_template: str) -> str | None:
-    """What ``rewrite(path, chat_template).sha256`` gives, where an earlier run found it out.
+def known_sha256(path: Path, rewriting: Rewriting) -> str | None:
+    """What ``rewrite(path, rewriting).sha256`` gives, where an earlier run found it out.
 
     Nothing of the file is read, so a server can be asked for the result before its header is made.
 
     Raises:
         FileProblem: The file cannot be read.
-        UsageError: No header can carry the template.
     """
-    template = _encoded(chat_template)
     with _opened(path) as file:
-        return _remembered(path, _mark(file), hashlib.sha256(template).hexdigest())
+        return _remembered(path, _mark(file), rewriting)
 
 
-def sent_sha256s(path: Path, chat_template: str | None, progress: Progress) -> tuple[str, ...]:
+def sent_sha256s(path: Path, rewriting: Rewriting, progress: Progress) -> tuple[str, ...]:
     """Hex SHA-256 of what a server is sent of a model, one for each of its parts.
 
     Nothing of the file is read where an earlier run found them out.
 
     Args:
         path: The file; of a split model any part.
-        chat_template: Jinja that is put into the header; None where the file stays as it is.
+        rewriting: What is put into the header.
         progress: Hears of the hashing.
 
     Raises:
         FileProblem: A file cannot be read, or changes while it is read.
-        UsageError: No header can carry the template.
     """
     first, *others = parts(path)
-    if chat_template is None:
-        sha256 = state.file_sha256(first, progress)
-    else:
-        known = known_sha256(first, chat_template)
-        sha256 = known or rewrite(first, chat_template).sha256(progress)
+    known = known_sha256(first, rewriting)
+    sha256 = known or rewrite(first, rewriting).sha256(progress)
     return sha256, *(state.file_sha256(part, progress) for part in others)
 
 
-def own_sha256(path: Path, progress: Progress, chat_template: str | None = None) -> str:
+def own_sha256(path: Path, progress: Progress, rewriting: Rewriting = AS_IT_IS) -> str:
     """Hex SHA-256 of a model's file as it lies here, or of the digests of its parts.
 
     Args:
         path: The file; of a split model any part.
         progress: Hears of the hashing.
-        chat_template: Jinja that the file will be sent with; both digests are found out at once.
+        rewriting: What the file will be sent with; both digests are found out at once.
 
     Raises:
         FileProblem: A file cannot be read, or changes while it is read.
-        UsageError: No header can carry the template.
     """
     first, *others = parts(path)
     if others:
         digests = [state.file_sha256(part, progress) for part in (first, *others)]
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
-    if chat_template is not None and state.known_sha256(path) is None:
-        return rewrite(path, chat_template).digests(progress)[0]
+    if rewriting != AS_IT_IS and state.known_sha256(path) is None:
+        return rewrite(path, rewriting).digests(progress)[0]
     return state.file_sha256(path, progress)
 
 
@@ -326,16 +377,16 @@ def parts(path: Path) -> tuple[Path, ...]:
     return found
 
 
-def _remembered(path: Path, mark: _Mark, template_sha256: str) -> str | None:
-    return state.remembered_digest(*_memory(path, mark, template_sha256))
+def _remembered(path: Path, mark: _Mark, rewriting: Rewriting) -> str | None:
+    return state.remembered_digest(*_memory(path, mark, rewriting))
 
 
-def _memory(path: Path, mark: _Mark, template_sha256: str) -> tuple[str, list[Any]]:
-    """Under which words the digest of a file with another template is remembered.
+def _memory(path: Path, mark: _Mark, rewriting: Rewriting) -> tuple[str, list[Any]]:
+    """Under which words the digest of a file with another header is remembered.
 
-    A file may be sent with several templates, and one must not make forget another.
+    A file may be sent with several headers, and one must not make forget another.
     """
-    return f"{path.resolve()} with template {template_sha256[:12]}", [*mark, REVISION]
+    return f"{path.resolve()} with header {rewriting.key[:12]}", [*mark, REVISION]
 
 
 def _encoded(chat_template: str) -> bytes:
@@ -356,20 +407,58 @@ def _is_other_template(key: str) -> bool:
     return key == "tokenizer.chat_templates" or key.startswith(f"{_TEMPLATE_KEY}.")
 
 
-def _header(file: io.FileIO, layout: GgufLayout, template: bytes, path: Path) -> bytes:
-    key = _TEMPLATE_KEY.encode()
-    ours = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", _STRING, len(template)) + template
-    kept = [pair for pair in layout.pairs if not _is_other_template(pair.key)]
-    is_new = all(pair.key != _TEMPLATE_KEY for pair in kept)
+def _edits(layout: GgufLayout, rewriting: Rewriting) -> dict[str, bytes]:
+    """What stands in the place of keys, and behind the last one; nothing where one is left out."""
+    there = {pair.key for pair in layout.pairs}
+    edits = {
+        setting.key: _pair(setting.key, setting.value)
+        for setting in rewriting.settings
+        if (setting.instead if setting.key in there else setting.always)
+        and not _is_equal(layout.metadata.get(setting.key), setting.value)
+    }
+    if rewriting.chat_template is not None:
+        edits |= {pair.key: b"" for pair in layout.pairs if _is_other_template(pair.key)}
+        edits[_TEMPLATE_KEY] = _pair(_TEMPLATE_KEY, rewriting.chat_template)
+    return edits
+
+
+def _is_equal(found: Value | None, wanted: int | bool | str) -> bool:
+    # To Python a truth is a number; to engines it is none.
+    return isinstance(found, bool) == isinstance(wanted, bool) and found == wanted
+
+
+def _pair(key: str, value: int | bool | str) -> bytes:
+    match value:
+        case bool():
+            packed = struct.pack("<I?", _BOOL, value)
+        case int():
+            packed = struct.pack("<II", _UINT32, value)
+        case str():
+            text = value.encode()
+            packed = struct.pack("<IQ", _STRING, len(text)) + text
+    return struct.pack("<Q", len(key.encode())) + key.encode() + packed
+
+
+def _beginning(file: io.FileIO, layout: GgufLayout, path: Path) -> bytes:
+    """All that stands before a file's tensors."""
     out = io.BytesIO()
-    out.write(_PREAMBLE.pack(b"GGUF", layout.version, layout.tensor_count, len(kept) + int(is_new)))
+    _copy(file, 0, min(layout.data_start, layout.size), out, path)
+    return out.getvalue()
+
+
+def _header(file: io.FileIO, layout: GgufLayout, edits: Mapping[str, bytes], path: Path) -> bytes:
+    kept: list[Pair] = [pair for pair in layout.pairs if edits.get(pair.key, b"-")]
+    there = {pair.key for pair in layout.pairs}
+    new = [packed for key, packed in edits.items() if key not in there]
+    out = io.BytesIO()
+    out.write(_PREAMBLE.pack(b"GGUF", layout.version, layout.tensor_count, len(kept) + len(new)))
     for pair in kept:
-        if pair.key == _TEMPLATE_KEY:
-            out.write(ours)
+        if pair.key in edits:
+            out.write(edits[pair.key])
         else:
             _copy(file, pair.start, pair.end, out, path)
-    if is_new:
-        out.write(ours)
+    for packed in new:
+        out.write(packed)
     _copy(file, layout.tensors_start, layout.tensors_end, out, path)
     if layout.tensor_count:
         out.write(bytes(-out.tell() % layout.alignment))

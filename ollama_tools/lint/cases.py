@@ -78,6 +78,25 @@ TWO_CITIES: list[Message] = [
 ]
 
 
+def native(message: Message) -> Message:
+    """A message as ``/api/chat`` takes it: arguments as an object, ids kept."""
+    if "tool_calls" not in message:
+        return message
+    return {
+        **message,
+        "tool_calls": [
+            {
+                "id": call["id"],
+                "function": {
+                    "name": call["function"]["name"],
+                    "arguments": json.loads(call["function"]["arguments"]),
+                },
+            }
+            for call in message["tool_calls"]
+        ],
+    }
+
+
 def expected_prompt(tokenizer: TokenizerVersion) -> str:
     """The prompt of :data:`CONVERSATION` with :data:`TOOLS`, without its BOS token.
 

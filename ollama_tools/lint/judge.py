@@ -11,7 +11,7 @@ from ollama_tools.devstral.reference import QuantReference, parse_reference
 from ollama_tools.errors import ServerError, UsageError
 
 # Their rules enter the table when they are imported.
-from ollama_tools.lint import model_rules, template_rules, tools
+from ollama_tools.lint import header_rules, model_rules, template_rules, tools
 from ollama_tools.lint.finding import CHECKS, RULES, Finding, Rule, Severity
 from ollama_tools.lint.ignores import without_ignored
 from ollama_tools.lint.live import render_by, rendered_live
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _ORDER = list(Severity)
-_ = (model_rules, template_rules, tools)
+_ = (header_rules, model_rules, template_rules, tools)
 
 
 def lint_subject(subject: Subject) -> list[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import signal
 import tempfile
@@ -42,32 +41,13 @@ def prompt_difference(server: Server, name: str, tokenizer: TokenizerVersion) ->
     found = server.rendered_prompt(
         {
             "model": name,
-            "messages": [_native(each) for each in cases.CONVERSATION],
+            "messages": [cases.native(each) for each in cases.CONVERSATION],
             "tools": cases.TOOLS,
         }
     )
     expected = cases.expected_prompt(tokenizer)
     difference = cases.compare_prompts(expected, found)
     return difference, bool(difference) and cases.same_but_for_key_order(expected, found)
-
-
-def _native(message: cases.Message) -> cases.Message:
-    """A message as ``/api/chat`` takes it: arguments as an object, ids kept."""
-    if "tool_calls" not in message:
-        return message
-    return {
-        **message,
-        "tool_calls": [
-            {
-                "id": call["id"],
-                "function": {
-                    "name": call["function"]["name"],
-                    "arguments": json.loads(call["function"]["arguments"]),
-                },
-            }
-            for call in message["tool_calls"]
-        ],
-    }
 
 
 def render_by(server: Server, name: str, subject: Subject) -> None:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ollama_tools.devstral.carriers import CONTROL_TOKENS
 from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.reference import parse_reference
+from ollama_tools.errors import UsageError
 from ollama_tools.lint.finding import Hit, Severity, rule
 from ollama_tools.lint.gotemplate.parse import words
 from ollama_tools.lint.subject import Kind, Subject, Value
 from ollama_tools.server.modelfile_text import INSTRUCTIONS, FaultKind
 from ollama_tools.server.parameters import OBSOLETE, PARAMETERS, is_number, near_parameter
-from ollama_tools.server.versions import MINIMUM_SERVER, TESTED_SERVER, parse_version
+from ollama_tools.server.versions import (
+    MINIMUM_SERVER,
+    NO_ADAPTERS,
+    TESTED_SERVER,
+    parse_version,
+)
 from ollama_tools.settings.environment import ServerSettings
 
 _OURS = "make the model with devstral-ollama create"
 _LEAST_CONTEXT = ServerSettings().context
 _WARM = 0.5
 """Temperature above which it is far from the recommended 0.15."""
+
+_PATH = re.compile(r"[/.~]|.*\.(gguf|bin|safetensors)$", re.IGNORECASE | re.DOTALL)
+_ON_HUB = re.compile(r"(hf\.co|huggingface\.co)/")
 
 _PARSERS = words(
     "qwen3 qwen3-thinking qwen3.5 ornith qwen3-coder qwen3-vl-instruct qwen3-vl-thinking "
@@ -216,8 +227,7 @@ def _inherited(subject: Subject) -> Iterator[Hit]:
 def _inherits(subject: Subject) -> bool:
     """Whether FROM names a model, not weights."""
     origin = subject.origin.text if subject.origin else ""
-    is_path = origin.startswith(("/", ".", "~")) or origin.lower().endswith((".gguf", ".bin"))
-    return bool(origin) and not is_path and not re.match(r"(hf\.co|huggingface\.co)/", origin)
+    return bool(origin) and not _PATH.match(origin) and not _ON_HUB.match(origin)
 
 
 @rule(
@@ -259,7 +269,7 @@ def _server_old(subject: Subject) -> Iterator[Hit]:
     fix=_OURS,
 )
 def _no_template(subject: Subject) -> Iterator[Hit]:
-    if subject.kind is Kind.GGUF and subject.template is None:
+    if subject.kind is Kind.GGUF and subject.template is None and subject.file_type == "model":
         yield Hit("no tokenizer.chat_template in its header", "tokenizer.chat_template")
 
 
@@ -594,6 +604,86 @@ def _twice(subject: Subject) -> Iterator[Hit]:
 
 
 @rule(
+    "DV409",
+    "adapter",
+    Severity.ERROR,
+    what=f"ADAPTER, on Ollama {NO_ADAPTERS} or newer",
+    why='Ollama answers "LoRA adapters are no longer supported"; models that were made with one '
+    "before still load.",
+    source="Ollama's server/create.go and cmd/cmd.go, 0.34.4; measured",
+    fix="merge it: devstral-ollama merge BASE --adapter FILE, and name what comes out in FROM",
+)
+def _adapter(subject: Subject) -> Iterator[Hit]:
+    if subject.kind is not Kind.MODELFILE or subject.modelfile is None:
+        return
+    if (subject.version or TESTED_SERVER) < NO_ADAPTERS:
+        return
+    for each in subject.modelfile.instructions:
+        if each.name == "ADAPTER":
+            yield Hit(f"ADAPTER is refused since Ollama {NO_ADAPTERS}", "ADAPTER", each.line)
+
+
+@rule(
+    "DV410",
+    "from-file-missing",
+    Severity.ERROR,
+    what="FROM with a file that is not there",
+    why="Ollama takes what is no file for a model's name, and asks its library for it.",
+    source="Ollama's parser/parser.go, 0.34.4",
+    fix="correct the path, which counts from the Modelfile's own folder",
+)
+def _from_missing(subject: Subject) -> Iterator[Hit]:
+    for origin, path in _named_in_from(subject):
+        if path is not None and not path.exists():
+            yield Hit(f"there is no file {origin.text[:80]}", "FROM", origin.line)
+
+
+@rule(
+    "DV411",
+    "from-safetensors",
+    Severity.ERROR,
+    what="FROM with safetensors: a file, a folder, or a repository on the hub such as one of "
+    "4-bit weights by bitsandbytes",
+    why="They are for training, or other engines. Ollama 0.34 imports them by MLX alone, which is "
+    "Apple's, and no repository without a GGUF can be pulled.",
+    source="Ollama's server/create.go, 0.34.4",
+    fix="export a GGUF (Unsloth's save_pretrained_gguf, llama.cpp's convert_hf_to_gguf.py), or "
+    "take a published one",
+)
+def _safetensors(subject: Subject) -> Iterator[Hit]:
+    for origin, path in _named_in_from(subject):
+        if origin.text.lower().endswith(".safetensors") or (
+            path is not None and path.is_dir() and any(path.glob("*.safetensors"))
+        ):
+            yield Hit(f"FROM {origin.text[:80]} is safetensors", "FROM", origin.line)
+        elif _ON_HUB.match(origin.text):
+            try:
+                parse_reference(origin.text, load_catalog())
+            except UsageError as error:
+                if "no GGUF" in error.what:
+                    yield Hit(error.what, "FROM", origin.line, error.fix)
+
+
+def _named_in_from(subject: Subject) -> Iterator[tuple[Value, Path | None]]:
+    """What each FROM of a Modelfile names, and the path that it is; None for a model's name."""
+    if subject.kind is not Kind.MODELFILE or subject.modelfile is None:
+        return
+    for each in subject.modelfile.all("FROM"):
+        yield Value(each.value, each.value_line), _path(each.value, subject.directory)
+
+
+def _path(text: str, directory: Path | None) -> Path | None:
+    """The path that a text is in a Modelfile's folder; None where it is none, or lies nowhere."""
+    if directory is None:
+        return None
+    try:
+        path = directory / Path(text).expanduser()
+        return path if _PATH.match(text) or path.exists() else None
+    except (RuntimeError, ValueError, OSError):
+        return None
+
+
+@rule(
     "DV412",
     "from-dropped",
     Severity.ERROR,
@@ -624,6 +714,7 @@ def _dropped_file(subject: Subject) -> Iterator[Hit]:
     fix="name it by --release",
 )
 def _release(subject: Subject) -> Iterator[Hit]:
-    if subject.release is None and subject.kind in (Kind.MODELFILE, Kind.MODEL, Kind.GGUF):
+    is_model = subject.file_type == "model"
+    if subject.release is None and is_model and subject.kind is not Kind.TEMPLATE:
         default = load_catalog().default.name
         yield Hit(f"held to tokenizer {subject.tokenizer.value}, as {default} has it", "FROM")

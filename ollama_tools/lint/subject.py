@@ -10,6 +10,13 @@ from pathlib import Path
 
 from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.header import (
+    HeaderFault,
+    faults_of,
+    header_faults,
+    template_family,
+    told_release,
+)
 from ollama_tools.devstral.reference import guess_release
 from ollama_tools.errors import FileProblem
 from ollama_tools.files.gguf import GgufHeader, read_header
@@ -97,6 +104,10 @@ class Subject:
         capabilities: What the server thinks the model can do.
         clashing: Other models on the server that use the same weights in a way that excludes this.
         text: Text of the file, for comments that ignore findings.
+        directory: Where a file in ``FROM`` is looked for; None for nowhere.
+        file_type: What the GGUF calls itself; see
+            :attr:`ollama_tools.files.gguf.GgufHeader.type`.
+        header_faults: What the header of the weights says otherwise than a Devstral's.
         render: What renders conversations; None for the template's own engine, run here.
         differs: Says how the prompt of a live server differs from the reference, empty where it
             does not; None where no server renders.
@@ -119,6 +130,9 @@ class Subject:
     capabilities: tuple[str, ...] | None = None
     clashing: tuple[str, ...] = ()
     text: str = ""
+    directory: Path | None = None
+    file_type: str = "model"
+    header_faults: tuple[HeaderFault, ...] = ()
     render: Renderer | None = field(default=None, repr=False)
     differs: Callable[[], str] | None = field(default=None, repr=False)
 
@@ -231,16 +245,29 @@ def _template_of_file(path: Path, text: str) -> Template:
 
 def _from_gguf(path: Path, release: str | None, catalog: Catalog) -> Subject:
     header = read_header(path)
-    known = find_release(release, f"{path.name} {header.name or ''}", catalog)
+    told = told_release(header, path, catalog)
+    known = told.release if told else None
+    known = known if release is None else catalog.release(release)
     template = _template_of_header(header)
+    tokenizer = choose_tokenizer(known, template, catalog)
     return Subject(
         label=str(path),
         kind=Kind.GGUF,
-        tokenizer=choose_tokenizer(known, template, catalog),
+        tokenizer=tokenizer,
         release=known,
         template=template,
         longest_context=_context(header),
+        file_type=header.type,
+        header_faults=_faults(header, known or catalog.default),
     )
+
+
+def _faults(header: GgufHeader, release: Release) -> tuple[HeaderFault, ...]:
+    if header.type != "model":
+        return ()
+    # A tune in another family's format has its reasons for another end of a turn.
+    keeps = template_family(header.chat_template or "") is not None
+    return tuple(faults_of(header, release, keeps_template=keeps))
 
 
 def _template_of_header(header: GgufHeader) -> Template | None:
@@ -271,8 +298,7 @@ def from_modelfile(
         found = parsed.last(name)
         return None if found is None else Value(found.value, found.value_line)
 
-    origin = _weights(parsed, directory)
-    header = _header_of(origin, directory)
+    origin, header = _weights_of(parsed, directory)
     words = [label, origin.text if origin else "", (header.name or "") if header else ""]
     known = find_release(release, " ".join(words), catalog)
     template = last("TEMPLATE")
@@ -298,20 +324,24 @@ def from_modelfile(
         longest_context=longest,
         modelfile=parsed,
         text=text,
+        directory=directory,
+        file_type=header.type if header else "model",
+        header_faults=_faults(header, known or catalog.default) if header else (),
     )
 
 
-def _weights(parsed: Modelfile, directory: Path | None) -> Value | None:
-    """What the last FROM names that is no projector's."""
-    found = [
-        Value(each.value, each.value_line) for each in parsed.instructions if each.name == "FROM"
+def _weights_of(
+    parsed: Modelfile, directory: Path | None
+) -> tuple[Value | None, GgufHeader | None]:
+    """What the last FROM names that is no projector's, and the header of that file."""
+    named = [Value(each.value, each.value_line) for each in reversed(parsed.all("FROM"))]
+    found = [(each, _header_of(each, directory)) for each in named]
+    models = [
+        (each, header)
+        for each, header in found
+        if not (is_projector(header) if header else projector_names([Path(each.text).name]))
     ]
-    for each in reversed(found):
-        header = _header_of(each, directory)
-        by_name = projector_names([Path(each.text).name])
-        if not (is_projector(header) if header is not None else by_name):
-            return each
-    return found[-1] if found else None
+    return (*models, *found, (None, None))[0]
 
 
 def _header_of(origin: Value | None, directory: Path | None) -> GgufHeader | None:
@@ -364,6 +394,8 @@ def from_shown(
     catalog = load_catalog()
     known = find_release(release, f"{shown.name} {shown.label}", catalog)
     template = Template(shown.template, shown.is_jinja) if shown.template else None
+    tokenizer = choose_tokenizer(known, template, catalog)
+    keeps = shown.is_jinja and template_family(shown.template) is not None
 
     def last(directive: str) -> Value | None:
         found = shown.modelfile.last(directive)
@@ -372,7 +404,8 @@ def from_shown(
     return Subject(
         label=shown.name,
         kind=Kind.MODEL,
-        tokenizer=choose_tokenizer(known, template, catalog),
+        tokenizer=tokenizer,
+        header_faults=tuple(header_faults(shown.header, tokenizer, keeps_template=keeps)),
         release=known,
         template=template,
         parser=Value(shown.parser) if shown.parser else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.header import (
+    HeaderFault,
+    header_faults,
+    require_answer,
+    require_architecture,
+    require_fit,
+    require_model,
+    require_sound,
+    sent_how,
+)
 from ollama_tools.errors import (
     BuildLost,
     FileProblem,
@@ -24,7 +35,8 @@ from ollama_tools.errors import (
 from ollama_tools.files import gguf, gguf_rewrite, hub
 from ollama_tools.files import remembered as state
 from ollama_tools.files.digests import short_digest
-from ollama_tools.files.projectors import is_projector, text_width
+from ollama_tools.files.gguf_rewrite import AS_IT_IS, Rewriting
+from ollama_tools.files.projectors import text_width
 from ollama_tools.model.published import (
     Publisher,
     hub_facts,
@@ -45,6 +57,9 @@ from ollama_tools.wanted.draft import RegistryAddress
 from ollama_tools.wanted.source import FileSource, HubSource, ServerSource, Source
 from ollama_tools.wanted.spec import Spec, check_context
 from ollama_tools.wanted.wish import Via
+
+_HEADER_BYTES = 16 << 20
+"""Of a file's beginning; a Devstral's header has 8 MiB, its chat template at the end."""
 
 SPARE = 512 * 1024**2
 """Bytes that must stay free on a disk beside a model's own."""
@@ -187,11 +202,10 @@ class FileWay(Way):
 
     def is_right(self, spec: Spec, shown: Shown, asked: Asked) -> bool:
         """See :class:`Way`: what the file is sent as now, with the spec's template in it."""
-        jinja = spec.layers.jinja
         if rewrites_files(asked.version):
-            own = gguf_rewrite.own_sha256(self.source.path, asked.progress, jinja)
+            own = gguf_rewrite.own_sha256(self.source.path, asked.progress, spec.rewriting)
             return shown.origin is not None and shown.origin.sha256 == own
-        sent = gguf_rewrite.sent_sha256s(self.source.path, jinja, asked.progress)
+        sent = gguf_rewrite.sent_sha256s(self.source.path, spec.rewriting, asked.progress)
         return sorted(shown.weight_blobs) == sorted(f"sha256:{each}" for each in sent)
 
     def as_marked_earlier(self, spec: Spec, shown: Shown, progress: Progress) -> Spec:
@@ -211,7 +225,7 @@ class ServerWay(Way):
         """See :class:`Way`."""
         name, digests = self.source.name, self.source.digests
         shown = around.server.show(name)
-        check_architecture(spec, name, shown.architecture, shown.longest_context)
+        check_shown(spec, name, shown, "name the file that it was made of, as in ./tune.gguf")
         fits(name, shown.embedding)
         if shown.projectors and not set(shown.projectors) & set(digests):
             around.progress.warn(_left_out(name, spec))
@@ -332,10 +346,34 @@ def _download_steps(spec: Spec, source: HubSource, around: Surroundings, fits: F
     commit = facts.commit or file.revision
     named = file.revision or "main"
     pinned = replace(file, revision=commit, named=None if named == commit else named)
+    cached = hub.cached(pinned)
+    _look_at_tune(spec, source, pinned, cached)
     # The hub knows the size; the catalog may only have estimated it.
     estimated = source.estimated and not facts.bytes
     size = facts.bytes or source.bytes
-    return [Download(spec, source, pinned, origin, size, estimated, hub.cached(pinned), fits)]
+    return [Download(spec, source, pinned, origin, size, estimated, cached, fits)]
+
+
+def _look_at_tune(spec: Spec, source: HubSource, file: hub.HubFile, cached: Path | None) -> None:
+    """Refuse a tune of the hub for what its header says, before all of it is brought.
+
+    Raises:
+        UsageError: See :func:`check_header`.
+    """
+    if load_catalog().find_by_repository(source.repository) is not None:
+        # What the catalog has is known.
+        return
+    if cached is not None:
+        check_header(spec, gguf.read_header(cached))
+        return
+    try:
+        start, size = hub.beginning(file, _HEADER_BYTES)
+    except HubError:
+        # It is looked at again when it is here.
+        return
+    header = gguf.parse_header(io.BytesIO(start), size, str(file), partial=True)
+    if header.complete:
+        check_header(spec, header)
 
 
 def _kept_file(
@@ -398,11 +436,12 @@ class Download(Step):
         )
         header = gguf.read_header(path)
         check_sight(header, self.fits)
-        check_header(self.spec, header)
+        if faults := check_header(self.spec, header):
+            run.progress.warn(f"{self.file} is sent {_how(self.spec, header, faults)}")
         try:
-            jinja = self.spec.layers.jinja
-            digest = sent_sha256(path, jinja, self.origin.sha256, run.progress)
-            send(run, path, f"sha256:{digest}", jinja)
+            rewriting = self.spec.rewriting
+            digest = sent_sha256(path, rewriting, self.origin.sha256, run.progress)
+            send(run, path, f"sha256:{digest}", rewriting)
         except FileProblem as error:
             # huggingface_hub compares sizes only, and would give the same file again.
             path.resolve().unlink(missing_ok=True)
@@ -414,25 +453,26 @@ class Download(Step):
         run.license = hub_license(self.source, run.progress)
 
 
-def sent_sha256(path: Path, jinja: str | None, published: str | None, progress: Progress) -> str:
+def sent_sha256(path: Path, rewriting: Rewriting, published: str | None, progress: Progress) -> str:
     """Hex digest of what a server is sent of a file from the hub; remembered.
 
     Args:
         path: The file.
-        jinja: The template that is put into its header; None where it stays as it is.
+        rewriting: What is put into its header.
         published: Hex digest that the hub announced; None where it did not.
         progress: Hears of the hashing.
 
     Raises:
         FileProblem: It is another file than the hub announced.
     """
-    if jinja is None:
+    rewritten = gguf_rewrite.rewrite(path, rewriting)
+    if rewriting.chat_template is None and rewritten.is_unchanged:
         return published or state.file_sha256(path, progress)
     # The server checks what is sent to it, but not what that was made of.
-    own, new = gguf_rewrite.rewrite(path, jinja).digests(progress)
+    own, new = rewritten.digests(progress)
     if published is not None:
         require_published(path, own, published)
-        state.remember_digest(*_derived(jinja, published), new)
+        state.remember_digest(*_derived(rewriting, published), new)
     return new
 
 
@@ -449,24 +489,29 @@ def require_published(path: Path, own: str, published: str) -> None:
 
 
 def _file_step(spec: Spec, source: FileSource, around: Surroundings, fits: Fits) -> Step:
-    header = gguf.read_header(source.path)
+    first, *others = gguf_rewrite.parts(source.path)
+    header = gguf.read_header(first)
     check_sight(header, fits)
-    check_header(spec, header)
-    jinja = spec.layers.jinja
+    faults = check_header(spec, header)
+    rewriting = spec.rewriting
     own = source.sha256
     if rewrites_files(around.version):
         # Nothing else will tell which file it was.
-        own = gguf_rewrite.own_sha256(source.path, around.progress, jinja)
-    sent = gguf_rewrite.sent_sha256s(source.path, jinja, around.progress)
-    others = gguf_rewrite.parts(source.path)[1:]
-    if jinja is None and not others:
+        own = gguf_rewrite.own_sha256(source.path, around.progress, rewriting)
+    sent = gguf_rewrite.sent_sha256s(source.path, rewriting, around.progress)
+    if rewriting.chat_template is None and not faults and not others:
         (own,) = sent
     origin = Origin(file=source.path.name, sha256=own)
     keys = [origin.key(), *(origin.key(part.name) for part in others)]
     weights = {key: f"sha256:{each}" for key, each in zip(keys, sent, strict=True)}
     if all(around.server.has_blob(each) for each in weights.values()):
         return UseWeights(weights, origin, f"the weights of {source.path}")
-    return Upload(spec, source, origin, weights)
+    return Upload(spec, source, origin, weights, _how(spec, header, faults))
+
+
+def _how(spec: Spec, header: gguf.GgufHeader, faults: Sequence[HeaderFault]) -> str:
+    keeps = bool(spec.keep_template)
+    return sent_how(header, spec.layers.jinja, faults, keeps_template=keeps)
 
 
 @dataclass(frozen=True)
@@ -478,6 +523,7 @@ class Upload(Step):
         source: The file.
         origin: Where its weights come from.
         weights: What a create request calls its parts, with their digests as they are sent.
+        how: What is put into its header, in words.
     """
 
     kind = StepKind.BRING
@@ -486,31 +532,31 @@ class Upload(Step):
     source: FileSource
     origin: Origin
     weights: Mapping[str, str]
+    how: str
 
     @property
     def text(self) -> str:
         """See :class:`Step`."""
-        how = "with our template in its header" if self.spec.layers.jinja else "as it is"
-        return f"upload {self.source.path} {how}"
+        return f"upload {self.source.path} {self.how}"
 
     def run(self, run: Run) -> None:
         """See :class:`Step`."""
         first, *others = gguf_rewrite.parts(self.source.path)
         digest, *digests = self.weights.values()
-        send(run, first, digest, self.spec.layers.jinja)
+        send(run, first, digest, self.spec.rewriting)
         for part, digest in zip(others, digests, strict=True):
             send(run, part, digest)
         run.weights, run.origin = self.weights, self.origin
 
 
-def send(run: Run, path: Path, digest: str, jinja: str | None = None) -> None:
+def send(run: Run, path: Path, digest: str, rewriting: Rewriting = AS_IT_IS) -> None:
     """Send a file, unless the server has it.
 
     Args:
         run: What is being done.
         path: The file.
         digest: ``sha256:…`` of what is sent.
-        jinja: The template that is put into its header; None where it stays as it is.
+        rewriting: What is put into its header.
 
     Raises:
         FileProblem: It is no file of that digest (any more).
@@ -518,26 +564,26 @@ def send(run: Run, path: Path, digest: str, jinja: str | None = None) -> None:
     if run.server.has_blob(digest):
         return
     advance = run.progress.transfer
-    if jinja is None:
+    rewritten = None if rewriting == AS_IT_IS else gguf_rewrite.rewrite(path, rewriting)
+    if rewritten is None or rewritten.is_unchanged:
         _check_room(run, path.stat().st_size)
         run.server.upload(path, digest, advance)
         return
-    rewritten = gguf_rewrite.rewrite(path, jinja)
     _check_room(run, rewritten.size)
     run.server.upload_stream(rewritten.chunks, rewritten.size, digest, advance, label=str(path))
 
 
-def _derived(jinja: str, sha256: str) -> tuple[str, list[Any]]:
-    """Under which words the digest of a file with another template is remembered."""
-    template = hashlib.sha256(jinja.encode()).hexdigest()
-    return f"sha256:{sha256} with template", [template, gguf_rewrite.REVISION]
+def _derived(rewriting: Rewriting, sha256: str) -> tuple[str, list[Any]]:
+    """Under which words the digest of a file with another header is remembered."""
+    return f"sha256:{sha256} with header", [rewriting.key, gguf_rewrite.REVISION]
 
 
 def _known_digest(spec: Spec, sha256: str | None) -> str | None:
     """The hex digest that a file will have on the server; None where it is not known yet."""
-    if sha256 is None or spec.layers.jinja is None:
-        return sha256
-    return state.remembered_digest(*_derived(spec.layers.jinja, sha256))
+    if sha256 is None:
+        return None
+    derived = state.remembered_digest(*_derived(spec.rewriting, sha256))
+    return derived or (sha256 if spec.layers.jinja is None else None)
 
 
 # By the server itself
@@ -662,7 +708,7 @@ class Pull(Step):
     def _take(self, run: Run, shown: Shown) -> None:
         source = self.source
         spec = self.spec
-        check_architecture(spec, self.base, shown.architecture, shown.longest_context)
+        check_shown(spec, self.base, shown, "let it be mended on its way: --via upload")
         self.fits(self.base, shown.embedding)
         own = (shown.weights or "").removeprefix("sha256:")
         if self.expected is not None and own != self.expected:
@@ -763,38 +809,50 @@ def _check_room(run: Run, size: int | None) -> None:
 
 
 def check_sight(header: gguf.GgufHeader, fits: Fits) -> None:
-    """Refuse a projector in the place of a model, and a model that its projector is not for.
+    """Refuse a model that its projector is not for.
 
     Raises:
-        UsageError: It is one of these.
+        UsageError: It is not.
     """
-    if is_projector(header):
-        raise UsageError(
-            f"{header.label} is a projector, with which a model sees images, and no model",
-            f"name the model's own file; this one goes with it by --projector {header.label}",
-        )
+    require_model(header)
     fits(header.label, text_width(header))
 
 
-def check_header(spec: Spec, header: gguf.GgufHeader) -> None:
-    """Refuse a file that is none of the release's; see :func:`check_architecture`."""
-    longest = header.value("context_length")
-    check_architecture(
-        spec, header.label, header.architecture, longest if isinstance(longest, int) else None
-    )
+def check_header(spec: Spec, header: gguf.GgufHeader) -> list[HeaderFault]:
+    """Refuse a file that is none of the release's.
 
-
-def check_architecture(spec: Spec, label: str, architecture: str, longest: int | None) -> None:
-    """Refuse weights that are none of the release's.
+    Returns:
+        What is mended in its header on its way.
 
     Raises:
-        UsageError: Another architecture, or a context that the file does not have.
+        UsageError: It is another model, its own template is another family's and nobody said what
+            becomes of it, or it has not the context.
     """
-    wanted = spec.release.architecture.name
-    if architecture != wanted:
-        raise UsageError(
-            f"{label} has the architecture {architecture!r}; {spec.release.name} has {wanted!r}",
-            "it is no Devstral of that release: choose another file, or name its --release",
-        )
-    if longest is not None:
-        check_context(spec.context, longest, label)
+    faults = require_fit(header, spec.release, keep_template=spec.keep_template)
+    longest = header.value("context_length")
+    if isinstance(longest, int):
+        check_context(spec.context, longest, header.label)
+    return faults
+
+
+def check_shown(spec: Spec, label: str, shown: Shown, fix: str) -> None:
+    """Refuse weights on a server that are none of the release's: nothing mends them there.
+
+    Args:
+        spec: What they are for.
+        label: What to call them.
+        shown: How the server shows them.
+        fix: How they could be mended.
+
+    Raises:
+        UsageError: They are of another architecture, have not the context, or a fault in their
+            header.
+    """
+    require_architecture(label, shown.architecture, spec.release)
+    if shown.is_jinja:
+        require_answer(label, shown.template, spec.keep_template)
+    if shown.longest_context is not None:
+        check_context(spec.context, shown.longest_context, label)
+    keeps = bool(spec.keep_template)
+    faults = header_faults(shown.header, spec.release.tokenizer, keeps_template=keeps)
+    require_sound(label, faults, fix)

@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from ollama_tools.devstral.carriers import jinja_template
 from ollama_tools.devstral.catalog import Catalog, Release
+from ollama_tools.devstral.header import rewriting
 from ollama_tools.devstral.reference import (
     FileReference,
     ServerReference,
@@ -20,6 +21,7 @@ from ollama_tools.devstral.reference import (
 from ollama_tools.errors import FileProblem, HubError, UsageError
 from ollama_tools.files import hub
 from ollama_tools.files import remembered as state
+from ollama_tools.files.gguf_rewrite import Rewriting
 from ollama_tools.files.pieces import each_piece
 from ollama_tools.model.bring import SPARE, require_published, sent_sha256
 from ollama_tools.model.published import filenames, hub_facts, projector_name, require_pinned
@@ -157,10 +159,10 @@ def download(
         _require_directory(directory)
     wanted = _wanted(source, directory, progress, vision=vision)
     _require_room(wanted, directory)
-    jinja = None if release is None else jinja_template(release.tokenizer)
+    sent = None if release is None else rewriting(jinja_template(release.tokenizer))
     is_whole = sum(each.kind is Part.WEIGHTS for each in wanted) == 1
     files = tuple(
-        _bring(each, directory, jinja if each.kind is Part.WEIGHTS and is_whole else None, progress)
+        _bring(each, directory, sent if each.kind is Part.WEIGHTS and is_whole else None, progress)
         for each in wanted
     )
     return Downloaded(source.repository, wanted[0].facts.commit, files)
@@ -273,7 +275,7 @@ def _lies_there(wanted: _Wanted, directory: Path | None) -> bool:
 
 
 def _bring(
-    wanted: _Wanted, directory: Path | None, jinja: str | None, progress: Progress
+    wanted: _Wanted, directory: Path | None, sent: Rewriting | None, progress: Progress
 ) -> DownloadedFile:
     file, published = wanted.file, wanted.facts.sha256
     brought = not _lies_there(wanted, directory)
@@ -292,8 +294,8 @@ def _bring(
             directory=directory,
         )
     try:
-        if jinja is not None:
-            sent_sha256(path, jinja, published, progress)
+        if sent is not None:
+            sent_sha256(path, sent, published, progress)
         sha256 = state.file_sha256(path, progress)
         if published is not None:
             require_published(path, sha256, published)

@@ -7,10 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from ollama_tools.devstral.carriers import AUTO, Carrier, jinja_template
+from ollama_tools.devstral.carriers import (
+    AUTO,
+    Carrier,
+    earlier_jinja_templates,
+    go_template,
+    jinja_template,
+)
 from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.context import AGENT_PROMPT
+from ollama_tools.devstral.header import BY_NAME, rewriting
 from ollama_tools.devstral.reference import (
     FileReference,
     QuantReference,
@@ -113,6 +120,7 @@ def smoke(
     prompt_tokens: int = AGENT_PROMPT,
     log: Path | None = None,
     require_gpu: bool | None = None,
+    keep_template: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Check a model on a live server: prompt, context, KV cache, tool calls on every surface.
@@ -130,6 +138,7 @@ def smoke(
         log: The server's log file, as evidence of the KV cache type and of where the model is.
         require_gpu: Whether the model must be wholly on graphics cards; None where one is seen on
             the server's machine.
+        keep_template: Whether the model's own template is meant, as with ``create``.
         progress: Hears of each check; None for silence.
 
     Raises:
@@ -144,6 +153,11 @@ def smoke(
     if llama_server is not None:
         if host is not None:
             raise UsageError("host and llama_server name two servers", "name one of them")
+        if keep_template:
+            raise UsageError(
+                "on a llama-server nothing is kept: it has the template it was started with",
+                "leave out --keep-template",
+            )
         with LlamaServer(
             llama_server, timeout=timeout, api_key=api_key, progress=progress
         ) as other:
@@ -161,19 +175,34 @@ def smoke(
         raise UsageError("smoke needs the name of a model", "see: devstral-ollama list")
     with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         name, known = _name_on_server(server, name, catalog)
-        if release is None and known is None:
-            # A name may say nothing; what the weights call themselves does.
-            known = guess_release(name, catalog) or guess_release(server.show(name).label, catalog)
-        chosen = choose_release(release, name, known, catalog)
         return smoke_server(
             server,
             name,
-            chosen.tokenizer,
+            _tokenizer_on_server(server, name, release, known, catalog),
             prompt_tokens=prompt_tokens,
             log=log,
             require_gpu=require_gpu,
+            keeps_template=keep_template,
             progress=progress,
         )
+
+
+def _tokenizer_on_server(
+    server: Server, name: str, asked: str | None, known: Release | None, catalog: Catalog
+) -> TokenizerVersion:
+    """The format of a model: by what a person says, its name, its weights' or a template of ours.
+
+    Raises:
+        UsageError: Nothing tells it.
+    """
+    if asked is None and known is None and guess_release(name, catalog) is None:
+        shown = server.show(name)
+        known = guess_release(shown.label, catalog)
+        for each in TokenizerVersion if known is None else ():
+            ours = (jinja_template(each), *earlier_jinja_templates(each), go_template(each))
+            if shown.template.rstrip("\n") in ours:
+                return each
+    return choose_release(asked, name, known, catalog).tokenizer
 
 
 def smoke_task(
@@ -292,14 +321,17 @@ def compare_with(
         # Before anything is asked of its name, which would help nobody.
         raise FileProblem(f"there is no file {str(reference)!r}", "check the path")
     offline = offline_facts(reference, wish, catalog)
+    if offline.told is not None and offline.told.by != BY_NAME:
+        progress.step(f"{reference} is {offline.release.name}, by {offline.told.by}")
     named = named_source(reference, wish)
     version = require_supported(server.version())
     require_parameters(offline.parameters, version)
     models = server.models_with(offline.name)
-    jinja = None
-    if wish.carrier in (AUTO, Carrier.GGUF) and version >= NATIVE_JINJA:
+    keeps, jinja = bool(wish.keep_template), None
+    if wish.carrier in (AUTO, Carrier.GGUF) and version >= NATIVE_JINJA and not keeps:
         jinja = jinja_template(offline.release.tokenizer)
-    source = named.found(server, models, progress, jinja)
+    sent = rewriting(jinja, keeps_template=keeps)
+    source = named.found(server, models, progress, sent)
     if wish.carrier == Carrier.SERVER:
         _require_dedicated(server, offline.release)
     via = choose_via(wish, offline.via, local=server.is_local)

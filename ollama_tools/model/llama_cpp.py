@@ -19,10 +19,14 @@ from ollama_tools.devstral.carriers import AUTO, BOS, CONTROL_TOKENS, complete_j
 from ollama_tools.devstral.catalog import Catalog, Release
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.context import parse_context
+from ollama_tools.devstral.header import faults_of
 from ollama_tools.devstral.memory import KvType
 from ollama_tools.devstral.reference import parse_reference
 from ollama_tools.devstral.system_prompt import BUNDLED, SystemOrigin, from_hub
 from ollama_tools.errors import UsageError
+from ollama_tools.files.adapter import read_adapter
+from ollama_tools.files.gguf import read_header
+from ollama_tools.files.gguf_rewrite import parts
 from ollama_tools.lint.engines import run_jinja
 from ollama_tools.network.hosts import is_loopback_host
 from ollama_tools.server.address import resolve_host
@@ -196,6 +200,7 @@ def command_line(
     *,
     prompt: str | None = None,
     more: Sequence[str] = (),
+    adapter: Path | None = None,
 ) -> CommandLine:
     """The command line that runs a Devstral.
 
@@ -206,6 +211,7 @@ def command_line(
         settings: Fields of :class:`ServerSettings` that were asked for.
         prompt: What the person says; None for a conversation in the terminal.
         more: Further arguments of the program.
+        adapter: A LoRA adapter that is applied to the weights when they are loaded.
 
     Raises:
         UsageError: What was asked for cannot be.
@@ -219,12 +225,19 @@ def command_line(
         if target.serves:
             raise UsageError(f"{target} takes no prompt: its clients do", "leave out --prompt")
         check_prompt(prompt)
-    options = [*_model(named_source(reference, wish), wish, facts.release, target, more)]
+    source = named_source(reference, wish)
+    options = [
+        *_model(source, wish, facts.release, target, more),
+        *_mended(source, facts.release, wish),
+    ]
+    if adapter is not None:
+        read_adapter(adapter, facts.release.architecture.name)
+        options.append(Option("--lora", str(adapter)))
     options += _numbers(wish, facts.release, facts.parameters, kv.kv_cache_type)
     notes: list[str] = []
     if target.serves:
         options.append(Option("--parallel", str(kv.parallel)))
-        options += _template(facts.release, target)
+        options += _template(facts.release, wish, target)
         # The router cuts a section's name, UD- and all that stands before the last hyphen or dot.
         options.append(Option("--alias", facts.name))
         if target is LlamaTarget.SERVER:
@@ -386,6 +399,15 @@ def _projector(
         yield Option("--no-mmproj")
 
 
+def _mended(source: Source, release: Release, wish: Wish) -> Iterator[Option]:
+    """What puts right what a file's header says wrongly, when it is loaded."""
+    if not isinstance(source, FileSource) or not source.path.exists():
+        return
+    header = read_header(parts(source.path)[0])
+    for fault in faults_of(header, release, keeps_template=bool(wish.keep_template)):
+        yield Option("--override-kv", fault.override)
+
+
 def _numbers(
     wish: Wish, release: Release, parameters: Mapping[str, Any], kv: KvType
 ) -> Iterator[Option]:
@@ -408,10 +430,12 @@ def _numbers(
             yield Option("--prio", "2")
 
 
-def _template(release: Release, target: LlamaTarget) -> Iterator[Option]:
+def _template(release: Release, wish: Wish, target: LlamaTarget) -> Iterator[Option]:
     path = complete_jinja(release.tokenizer)
     # Off by default in some programs and some versions; behind it, a template may be any Jinja.
     yield Option("--jinja")
+    if wish.keep_template:
+        return
     if target is LlamaTarget.MTMD:
         yield Option("--chat-template", FileText(path))
     else:
@@ -446,7 +470,7 @@ def _talk(
         yield Option("--no-escape")
         yield Option("--prompt", raw_prompt(release, system, prompt))
         return
-    yield from _template(release, target)
+    yield from _template(release, wish, target)
     if system:
         yield _system_option(system, wish, target)
     if prompt is None:

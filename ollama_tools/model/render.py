@@ -10,9 +10,12 @@ from typing import Unpack
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog import Catalog, Quant, Release
 from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.header import faults_of, require_sound
 from ollama_tools.devstral.reference import parse_reference
 from ollama_tools.devstral.system_prompt import SystemOrigin, from_hub
 from ollama_tools.errors import UsageError
+from ollama_tools.files.gguf import read_header
+from ollama_tools.files.gguf_rewrite import parts
 from ollama_tools.model import modelfile
 from ollama_tools.wanted.draft import offline_facts, parse_carrier
 from ollama_tools.wanted.source import FileSource, Source, named_source
@@ -72,7 +75,16 @@ def render_wish(wish: Wish, catalog: Catalog, filename: str | None = None) -> st
     prompt = facts.systems[0]
     if prompt.origin is SystemOrigin.HUB:
         prompt = from_hub(facts.release)
+    if isinstance(source, FileSource) and source.path.exists():
+        # ollama create -f takes the file as it is.
+        first = parts(source.path)[0]
+        faults = faults_of(
+            read_header(first), facts.release, keeps_template=bool(wish.keep_template)
+        )
+        require_sound(str(first), faults, f"use create: devstral-ollama create {source.path}")
     carrier = Carrier.MODELFILE if wish.carrier == AUTO else parse_carrier(wish.carrier)
+    if wish.keep_template:
+        carrier = Carrier.HUB
     if carrier is Carrier.GGUF:
         raise UsageError(
             "a Modelfile cannot carry a template inside the GGUF", "use create, or modelfile or hub"

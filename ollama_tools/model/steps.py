@@ -457,6 +457,7 @@ class Check(Step):
             spec.release.tokenizer,
             prompt_tokens=min(run.policy.prompt_tokens, room),
             require_gpu=run.policy.require_gpu,
+            keeps_template=bool(spec.keep_template),
             progress=run.progress,
         )
         if run.report.passed:

@@ -62,6 +62,14 @@ class Shown:
         return str((self._answer.get("model_info") or {}).get("general.architecture") or "")
 
     @property
+    def header(self) -> dict[str, bool | int | float | str]:
+        """Scalars and texts of the GGUF's header, as far as the server tells them."""
+        info = self._answer.get("model_info") or {}
+        return {
+            key: value for key, value in info.items() if isinstance(value, bool | int | float | str)
+        }
+
+    @property
     def embedding(self) -> int | None:
         """Width of the hidden state; None where the server does not say."""
         info = self._answer.get("model_info") or {}
@@ -189,13 +197,9 @@ class Shown:
     @property
     def has_earlier_template(self) -> bool:
         """Whether its Jinja is ours, as an earlier version of this package wrote it."""
-        from ollama_tools.devstral.carriers import earlier_jinja_templates
-        from ollama_tools.devstral.catalog import TokenizerVersion
+        from ollama_tools.devstral.carriers import is_earlier_jinja
 
-        text = self.template.rstrip("\n")
-        return self.is_jinja and any(
-            text in earlier_jinja_templates(each) for each in TokenizerVersion
-        )
+        return self.is_jinja and is_earlier_jinja(self.template)
 
     @property
     def carrier(self) -> str:

@@ -37,6 +37,9 @@ MINIMUM_SERVER = Version(0, 15, 3)
 NATIVE_JINJA = Version(0, 30, 0)
 """The first version that applies the GGUF's own Jinja, by a llama-server of its own."""
 
+NO_ADAPTERS = Version(0, 34, 1)
+"""The first version that takes no LoRA adapter."""
+
 TESTED_SERVER = Version(0, 34, 4)
 """The newest release that the tests of this package ran on."""
 

@@ -10,9 +10,22 @@ from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog import Catalog, Release
 from ollama_tools.devstral.context import parse_context
-from ollama_tools.devstral.reference import Reference, explain_library_name, guess_release
+from ollama_tools.devstral.header import (
+    Told,
+    require_fit,
+    require_model,
+    told_release,
+)
+from ollama_tools.devstral.reference import (
+    FileReference,
+    Reference,
+    explain_library_name,
+    guess_release,
+)
 from ollama_tools.devstral.system_prompt import SystemPrompt
 from ollama_tools.errors import UsageError
+from ollama_tools.files.gguf import read_header
+from ollama_tools.files.gguf_rewrite import parts
 from ollama_tools.network.hosts import is_loopback
 from ollama_tools.server.names import public_name
 from ollama_tools.server.versions import NATIVE_JINJA, Version, carriers
@@ -47,7 +60,17 @@ class RegistryAddress:
 
 @dataclass(frozen=True, slots=True)
 class Offline:
-    """What a wish says before any server is asked."""
+    """What a wish says before any server is asked.
+
+    Attributes:
+        name: The public name.
+        release: The Devstral whose format holds.
+        parameters: The model's parameters.
+        systems: The system prompts that would do, the best first.
+        via: How the bytes shall come; None where nobody said it.
+        registry: Where a server pulls from.
+        told: What tells which Devstral a file of this machine is; None where the person said it.
+    """
 
     name: str
     release: Release
@@ -55,6 +78,7 @@ class Offline:
     systems: tuple[SystemPrompt, ...]
     via: Via | None
     registry: RegistryAddress
+    told: Told | None = None
 
 
 def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline:
@@ -64,7 +88,9 @@ def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline
         UsageError: What was asked for cannot be.
     """
     check_vision(wish)
-    release = choose_release(wish.release, str(reference), reference.release, catalog)
+    told = _told_by_file(reference, wish, catalog)
+    known = told.release if told else reference.release
+    release = choose_release(wish.release, str(reference), known, catalog)
     return Offline(
         name=public_name(wish.name if wish.name is not None else reference.default_name),
         release=release,
@@ -72,7 +98,26 @@ def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline
         systems=system_prompts(wish.system, release),
         via=parse_via(wish.via),
         registry=parse_registry(wish.registry),
+        told=told,
     )
+
+
+def _told_by_file(reference: Reference, wish: Wish, catalog: Catalog) -> Told | None:
+    """Which Devstral a file is that is here; a file of another machine is not looked at.
+
+    Raises:
+        UsageError: It cannot be what is wished; nothing of it is hashed for that.
+    """
+    if not isinstance(reference, FileReference) or not reference.path.exists():
+        return None
+    header = read_header(parts(reference.path)[0])
+    require_model(header)
+    if wish.release is not None:
+        require_fit(header, catalog.release(wish.release), keep_template=wish.keep_template)
+        return None
+    if told := told_release(header, reference.path, catalog):
+        require_fit(header, told.release, keep_template=wish.keep_template)
+    return told
 
 
 def choose_release(
@@ -188,7 +233,16 @@ def candidates(
             f"a server cannot pull the revision {branch!r}", "use --via upload, or name the commit"
         )
     possible = carriers(version, rewritable=source.passes_here(via))
-    if wish.carrier != AUTO:
+    if wish.keep_template:
+        possible = (_own_carrier(wish.carrier, version),)
+    elif wish.keep_template is False and wish.carrier == AUTO:
+        possible = tuple(each for each in possible if each is not Carrier.HUB)
+    elif wish.keep_template is False and wish.carrier == Carrier.HUB:
+        raise UsageError(
+            "the carrier 'hub' is the file's own template",
+            "leave out --carrier or --no-keep-template",
+        )
+    elif wish.carrier != AUTO:
         possible = (_asked_carrier(wish.carrier, possible, version),)
     asks_hub = via is Via.UPLOAD or offline.registry.is_hub
     sight = settle(wish, offline.release, source, asks_hub=asks_hub)
@@ -203,6 +257,7 @@ def candidates(
             native=version >= NATIVE_JINJA,
             vision=sight.vision,
             projector=sight.projector,
+            keep_template=wish.keep_template,
         )
         for prompt in offline.systems
         for carrier in possible
@@ -221,6 +276,22 @@ def parse_carrier(word: str) -> Carrier:
         raise UsageError(
             f"{word!r} is no carrier of a template", f"use auto, {', '.join(Carrier)}"
         ) from None
+
+
+def _own_carrier(word: str, version: Version) -> Carrier:
+    """The carrier of a template that is the file's own."""
+    if word not in (AUTO, Carrier.HUB):
+        parse_carrier(word)
+        raise UsageError(
+            f"with the carrier {word!r} a file's own template is not used",
+            "leave out --carrier or --keep-template",
+        )
+    if version < NATIVE_JINJA:
+        raise UsageError(
+            f"a file's own template is used from Ollama {NATIVE_JINJA} on, the server is {version}",
+            "upgrade the server, or put Devstral's in its place by --no-keep-template",
+        )
+    return Carrier.HUB
 
 
 def _asked_carrier(word: str, possible: tuple[Carrier, ...], version: Version) -> Carrier:

@@ -22,6 +22,7 @@ from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.files import gguf_rewrite
 from ollama_tools.files import remembered as state
 from ollama_tools.files.digests import short_digest
+from ollama_tools.files.gguf_rewrite import AS_IT_IS, Rewriting
 from ollama_tools.progress import Progress
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.wanted.wish import Via, Wish
@@ -95,7 +96,7 @@ class Source(ABC):
         server: Server,
         models: Sequence[InstalledModel],
         progress: Progress,
-        jinja: str | None = None,
+        rewriting: Rewriting = AS_IT_IS,
     ) -> Source:
         """The same, with all that this machine and a server can tell of it.
 
@@ -103,15 +104,15 @@ class Source(ABC):
             server: The server.
             models: Its models.
             progress: Hears of the hashing of a file that is pinned.
-            jinja: The template that such a file may be sent with; the digest of what is sent is
-                then found out on the way.
+            rewriting: What such a file may be sent with; the digest of what is sent is then found
+                out on the way.
 
         Raises:
             UsageError: The name says too little.
             ModelNotFound: The server has no such model.
             FileProblem: A file cannot be read, or is not the pinned one.
         """
-        del server, models, progress, jinja
+        del server, models, progress, rewriting
         return self
 
 
@@ -244,7 +245,7 @@ class FileSource(Source):
         server: Server,
         models: Sequence[InstalledModel],
         progress: Progress,
-        jinja: str | None = None,
+        rewriting: Rewriting = AS_IT_IS,
     ) -> FileSource:
         """See :class:`Source`; a file is read only where somebody pinned it."""
         del server, models
@@ -253,7 +254,7 @@ class FileSource(Source):
             return replace(
                 self, sha256=known if gguf_rewrite.parts(self.path) == (self.path,) else None
             )
-        sha256 = gguf_rewrite.own_sha256(self.path, progress, jinja)
+        sha256 = gguf_rewrite.own_sha256(self.path, progress, rewriting)
         if self.sha256 != sha256:
             raise FileProblem(
                 f"{self.path} has the sha256 {short_digest(sha256)}…, not the pinned "
@@ -308,10 +309,10 @@ class ServerSource(Source):
         server: Server,
         models: Sequence[InstalledModel],
         progress: Progress,
-        jinja: str | None = None,
+        rewriting: Rewriting = AS_IT_IS,
     ) -> ServerSource:
         """See :class:`Source`."""
-        del progress, jinja
+        del progress, rewriting
         explained = explain_library_name(self.name, load_catalog())
         if find_model(list(models), self.name) is None:
             if explained:

@@ -12,8 +12,10 @@ from typing import Any
 from ollama_tools.devstral.carriers import Carrier, PromptLayers, prompt_layers
 from ollama_tools.devstral.catalog import Release
 from ollama_tools.devstral.context import check_smallest_context
+from ollama_tools.devstral.header import rewriting
 from ollama_tools.devstral.system_prompt import SystemPrompt
 from ollama_tools.errors import CatalogError, UsageError
+from ollama_tools.files.gguf_rewrite import Rewriting
 from ollama_tools.server.names import build_name
 from ollama_tools.server.parameters import Kind, as_bool, find_parameter
 from ollama_tools.wanted.source import Source
@@ -39,6 +41,9 @@ class Spec:
         vision: Whether it sees images; None where it does if a projector is published beside its
             weights. A projector is among the weights that a mark is made of, so the mark says it.
         projector: The projector on this machine by which it does; None for the source's own.
+        keep_template: Whether the file's own template is meant; None where nobody said it. It is
+            part of a build's mark only where it is: else a build that keeps one would be taken for
+            one whose template has passed.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Spec:
     native: bool = True
     vision: bool | None = False
     projector: Path | None = None
+    keep_template: bool | None = None
 
     @property
     def context(self) -> int:
@@ -62,6 +68,11 @@ class Spec:
     def layers(self) -> PromptLayers:
         """Template and parser that go into the model's manifest."""
         return prompt_layers(self.carrier, self.release.tokenizer)
+
+    @property
+    def rewriting(self) -> Rewriting:
+        """What is put into the file's header on its way."""
+        return rewriting(self.layers.jinja, keeps_template=bool(self.keep_template))
 
     def mark(self, weights: Sequence[str], *, jinja: str | None = None) -> str:
         """Twelve hex digits that name a build of this spec: they vouch for its weights too.
@@ -109,6 +120,7 @@ class Spec:
     @property
     def _facts(self) -> dict[str, Any]:
         layers = self.layers
+        said = {"keep_template": True} if self.keep_template else {}
         return {
             "source": self.source.identity,
             "carrier": self.carrier.value,
@@ -119,6 +131,7 @@ class Spec:
             "system": self.system.sha256,
             "parameters": dict(self.parameters),
             "native": self.native,
+            **said,
         }
 
 

@@ -85,6 +85,14 @@ class Wish:
             choices=(AUTO, *sorted(Carrier)),
         ),
     )
+    keep_template: bool | None = field(
+        default=None,
+        metadata=said(
+            help="Whether a tune's own chat template stays; asked for where that is another "
+            "family's, else Devstral's takes its place.",
+            more=("It needs Ollama 0.30, and the carrier hub.",),
+        ),
+    )
     vision: bool | None = field(
         default=None,
         metadata=said(
@@ -146,6 +154,7 @@ class WishOptions(TypedDict, total=False):
     parameters: Parameters
     system: str | Path | None
     carrier: str
+    keep_template: bool | None
     vision: bool | None
     projector: str | Path | None
     via: str | None

@@ -13,7 +13,7 @@ import pytest
 
 from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import FileProblem
-from ollama_tools.files.gguf_rewrite import Rewritten, parts, rewrite
+from ollama_tools.files.gguf_rewrite import Rewriting, Rewritten, parts, rewrite
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
 
@@ -98,7 +98,7 @@ def test_a_server_takes_our_template_out_of_a_rewritten_file(
     # The name keeps the blob of one test from being there already in another.
     name = f"rewritten {template is None}"
     write_miniature(path, layers=1, heads=1, kv_heads=1, chat_template=template, name=name)
-    create(server, {"model.gguf": send(server, rewrite(path, OURS))})
+    create(server, {"model.gguf": send(server, rewrite(path, Rewriting(OURS)))})
     shown = server.post("/api/show", {"model": "m"})
     assert not shown.get("parser")
     assert "tools" in shown["capabilities"]
@@ -113,7 +113,7 @@ def test_a_template_for_tools_would_win_and_so_is_left_out(server: Server, bed_f
     create(server, {"model.gguf": f"sha256:{digest}"})
     assert "[INST]FOR TOOLS" in ask(server, with_tools=True)[0]
 
-    rewritten = rewrite(path, OURS)
+    rewritten = rewrite(path, Rewriting(OURS))
     assert rewritten.removed == ("tokenizer.chat_template.tool_use",)
     create(server, {"model.gguf": send(server, rewritten)})
     check(server)
@@ -125,7 +125,7 @@ def test_a_split_model_is_rewritten_in_its_first_part(
 ) -> None:
     split_gguf(bed_files / "plain.gguf", bed_files, 3, first_has_tensors)
     first, *others = parts(bed_files / "model-00002-of-00003.gguf")
-    files = {first.name: send(server, rewrite(first, OURS))}
+    files = {first.name: send(server, rewrite(first, Rewriting(OURS)))}
     for other in others:
         files[other.name] = f"sha256:{hashlib.sha256(other.read_bytes()).hexdigest()}"
         server.upload(other, files[other.name], nothing)
@@ -141,7 +141,7 @@ def test_a_source_that_changes_while_it_is_sent_leaves_no_blob(
     shutil.copy(bed_files / "plain.gguf", path)
     with path.open("ab") as file:
         file.truncate(8 << 20)
-    rewritten = rewrite(path, OURS)
+    rewritten = rewrite(path, Rewriting(OURS))
     digest = f"sha256:{rewritten.sha256(Silence())}"
 
     def while_it_changes() -> Iterator[bytes]:

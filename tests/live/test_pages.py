@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +15,14 @@ from pathlib import Path
 import pytest
 
 from ollama_tools import __main__ as entry
+from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.server.client import Server
 from tests.live.test_create import use_hub
+from tests.testbed.adapter import write_adapter
 from tests.testbed.build import Build
 from tests.testbed.hub import Hub
+from tests.testbed.models import TEMPLATES
+from tests.testbed.programs import llama_programs
 from tests.testbed.server import OllamaServer
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +31,7 @@ PAGES = (
     "docs/how-to/one-machine.md",
     "docs/how-to/air-gapped.md",
     "docs/how-to/from-the-unsloth-guide.md",
+    "docs/how-to/fine-tune.md",
 )
 _CHEAPER = {
     # That a build is checked before it serves is held elsewhere; here `smoke` asks once.
@@ -37,13 +44,26 @@ _CHEAPER = {
 def commands(page: str) -> list[list[str]]:
     """What a page lets a person type, as far as it needs neither root nor other hosts."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    lines = re.findall(r"^\$ ((?:devstral-ollama|hf) [^#|\n]*)", text, re.MULTILINE)
+    lines = re.findall(r"^\$ ((?:devstral-ollama|hf|llama-quantize) [^#|\n]*)", text, re.M)
     return [shlex.split(each) for each in lines]
 
 
 def test_what_is_done_for_agents_is_tried_by_the_readme() -> None:
     tried = commands("README.md")
     assert all(each in tried for each in commands("docs/how-to/coding-agents.md"))
+
+
+def write_tunes(directory: Path) -> None:
+    """What a training leaves: a tune, and an adapter with the model that it belongs to."""
+    template = (TEMPLATES / "published.jinja").read_text(encoding="utf-8")
+    (directory / "devstral-2507-tune_gguf").mkdir()
+    tune = directory / "devstral-2507-tune_gguf" / "unsloth.Q8_0.gguf"
+    base = directory / "devstral-2507-BF16.gguf"
+    for path in (tune, base):
+        write_miniature(
+            path, layers=1, heads=1, kv_heads=1, chat_template=template, name="Devstral Small 2507"
+        )
+    write_adapter(directory / "lora.gguf", base)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +101,9 @@ def test_what_a_page_says_can_be_done(
     (tmp_path / "Modelfile").write_bytes(
         (ROOT / "modelfiles" / "devstral-small-2507.Modelfile").read_bytes()
     )
+    if page == "docs/how-to/fine-tune.md":
+        write_tunes(tmp_path)
+        monkeypatch.setenv("PATH", f"{llama_programs()}{os.pathsep}{os.environ['PATH']}")
     with Server(served.url) as server:
         for each in server.models():
             server.delete(each.name)
@@ -88,8 +111,9 @@ def test_what_a_page_says_can_be_done(
         if arguments[0] == "serve":
             # That is how the server was started.
             continue
-        if program == "hf":
-            done = subprocess.run([Path(sys.executable).with_name(program), *arguments], check=True)
+        if program != "devstral-ollama":
+            path = shutil.which(program) or Path(sys.executable).with_name(program)
+            done = subprocess.run([path, *arguments], check=True)
             code = done.returncode
         else:
             code = entry.run([*arguments, *_CHEAPER.get(arguments[0], [])])

@@ -57,6 +57,7 @@ TOOL_CALLS = {
 MODEL_CHECKS = {
     "server-version",
     "digest",
+    "tokenizer",
     "prompt",
     "bos",
     "context",

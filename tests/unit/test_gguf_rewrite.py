@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ollama_tools.errors import FileProblem, UsageError
+from ollama_tools.files import gguf_rewrite
 from ollama_tools.files import remembered as state
 from ollama_tools.files.gguf import GgufLayout, parse_layout, read_header
-from ollama_tools.files.gguf_rewrite import Rewritten, known_sha256, parts, rewrite
+from ollama_tools.files.gguf_rewrite import Rewriting, Rewritten, parts
 from ollama_tools.progress import Silence
 from tests.unit.test_gguf import (
     ARCHITECTURE,
@@ -74,6 +75,14 @@ def write(directory: Path, data: bytes, name: str = "model.gguf") -> Path:
     path = directory / name
     path.write_bytes(data)
     return path
+
+
+def rewrite(path: Path, template: str) -> Rewritten:
+    return gguf_rewrite.rewrite(path, Rewriting(template))
+
+
+def known_sha256(path: Path, template: str) -> str | None:
+    return gguf_rewrite.known_sha256(path, Rewriting(template))
 
 
 def layout(data: bytes) -> GgufLayout:
@@ -257,7 +266,7 @@ def test_both_digests_come_out_of_one_pass(tmp_path: Path) -> None:
     own = hashlib.sha256(source).hexdigest()
     new = hashlib.sha256(b"".join(rewritten.chunks())).hexdigest()
     assert rewritten.digests(first) == (own, new)
-    assert first.steps == [f"hashing {path}, once as it is and once with our template"]
+    assert first.steps == [f"hashing {path}, once as it is and once as it is sent"]
     assert first.transfers[-1] == (len(source), len(source))
     assert rewrite(path, OURS).digests(second) == (own, new)
     assert rewrite(path, OURS).sha256(second) == new

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
@@ -25,9 +26,14 @@ from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.lint import RULES, Finding, cases, lint_file, lint_modelfile, lint_tools
 from ollama_tools.lint.engines import run_jinja
 from ollama_tools.lint.fault import TemplateFault, WorkerCrash
+from ollama_tools.lint.finding import Severity
 from ollama_tools.lint.gotemplate.data import parse_template, render, tool_call_tag
 from ollama_tools.lint.ignores import chosen, parse_codes
+from ollama_tools.lint.judge import lint_subject
+from ollama_tools.lint.subject import from_modelfile
+from ollama_tools.server.versions import Version
 from tests.broken_templates import BROKEN_GO, BROKEN_JINJA, GO, JINJA, Broken
+from tests.testbed.tunes import CHATML, write_header
 
 ROOT = Path(__file__).parents[2]
 MODELFILES = sorted((ROOT / "modelfiles").glob("*.Modelfile"))
@@ -659,3 +665,94 @@ def test_every_rule_is_whole_and_in_the_table() -> None:
     for code, each in RULES.items():
         assert f"| `{code}` {each.name}" in text
         assert all((each.what, each.why, each.source, each.fix))
+
+
+# The file that FROM names, and its header
+
+
+def test_an_adapter_is_an_error_from_the_version_on_that_takes_none(tmp_path: Path) -> None:
+    text = modelfile() + "ADAPTER ./lora.gguf\n"
+    found = of(lint_modelfile(text), "DV409")
+    assert (found.line, found.severity) == (len(text.splitlines()), Severity.ERROR)
+    assert "devstral-ollama merge" in found.fix
+    subject = from_modelfile(text, "Modelfile")
+    for version, named in ((Version(0, 34, 0), False), (Version(0, 34, 1), True)):
+        subject.version = version
+        assert ("DV409" in codes(lint_subject(subject))) == named
+
+
+@pytest.mark.parametrize(
+    ("origin", "code"),
+    [
+        ("./here.gguf", None),
+        ("here.gguf", None),
+        ("./gone.gguf", "DV410"),
+        ("gone.gguf", "DV410"),
+        ("/gone/for/good", "DV410"),
+        ("../gone.safetensors", "DV410"),
+        ("./model.safetensors", "DV411"),
+        ("./folder", "DV411"),
+        ("folder", "DV411"),
+        ("hf.co/unsloth/Devstral-Small-2507-unsloth-bnb-4bit", "DV411"),
+        ("hf.co/mistralai/Devstral-Small-2507", "DV411"),
+        (ORIGIN, None),
+        ("my-devstral:latest", None),
+    ],
+)
+def test_what_from_names_is_looked_for(tmp_path: Path, origin: str, code: str | None) -> None:
+    write_header(tmp_path / "here.gguf")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "model.safetensors", tmp_path / "folder" / "model.safetensors"):
+        path.write_bytes(b"x")
+    (tmp_path / "Modelfile").write_text(modelfile(FROM=origin))
+    found = codes(lint_file(tmp_path / "Modelfile"))
+    assert found & {"DV410", "DV411"} == ({code} if code else set()) | (
+        {"DV411"} if origin.endswith("gone.safetensors") else set()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, None),
+        ({"general.type": "adapter"}, "DV601"),
+        ({"general.type": "mmproj"}, "DV601"),
+        ({"general.type": "imatrix", "general.architecture": None}, "DV601"),
+        ({"tokenizer.ggml.model": "llama"}, "DV602"),
+        ({"tokenizer.ggml.tokens": ["a"] * 2000}, "DV602"),
+        ({"tokenizer.ggml.pre": "default"}, "DV603"),
+        ({"tokenizer.ggml.pre": None}, "DV603"),
+        ({"tokenizer.ggml.eos_token_id": 11}, "DV604"),
+        ({"tokenizer.ggml.bos_token_id": 2}, "DV604"),
+        ({"tokenizer.ggml.eot_token_id": 4}, "DV604"),
+        ({"tokenizer.ggml.add_bos_token": False}, "DV605"),
+        ({"tokenizer.ggml.add_eos_token": True}, "DV606"),
+        ({"tokenizer.chat_template": CHATML}, "DV607"),
+    ],
+)
+def test_a_header_is_held_to_its_rules_wherever_it_is_named(
+    tmp_path: Path, changes: dict[str, Any], code: str | None
+) -> None:
+    path = write_header(
+        tmp_path / "devstral-2507.gguf", **{"tokenizer.chat_template": JINJA, **changes}
+    )
+    wanted = {code} if code else set()
+    assert {each for each in codes(lint_file(path)) if each.startswith("DV6")} == wanted
+    (tmp_path / "Modelfile").write_text(modelfile(FROM=f"./{path.name}"))
+    found = lint_file(tmp_path / "Modelfile")
+    assert {each.code for each in found if each.code.startswith("DV6")} == wanted - {"DV607"}
+    assert {each.line for each in found} <= {1}
+
+
+def test_a_projector_beside_the_model_is_no_fault(tmp_path: Path) -> None:
+    write_header(tmp_path / "devstral-2507.gguf", **{"tokenizer.ggml.pre": "default"})
+    write_header(tmp_path / "mmproj.gguf", **{"general.type": "mmproj"})
+    text = modelfile(FROM="./devstral-2507.gguf") + "FROM ./mmproj.gguf\nFROM ./gone.gguf\n"
+    (tmp_path / "Modelfile").write_text(text)
+    found = {each.code: each.line for each in lint_file(tmp_path / "Modelfile")}
+    lines = len(text.splitlines())
+    assert "DV601" not in found
+    assert found["DV410"] == lines
+    (tmp_path / "Modelfile").write_text(text.replace("FROM ./gone.gguf\n", ""))
+    found = {each.code: each.line for each in lint_file(tmp_path / "Modelfile")}
+    assert found == {"DV603": 1}

@@ -29,6 +29,7 @@ from ollama_tools.wanted.draft import RegistryAddress, parse_registry, parse_via
 from ollama_tools.wanted.source import FileSource, HubSource, ServerSource, Source
 from ollama_tools.wanted.spec import Spec, merge_parameters
 from ollama_tools.wanted.wish import Via
+from tests.testbed.tunes import write_header
 
 RELEASE = load_catalog(data_path("catalog.yaml")).default
 NAME = "devstral-small-2507:Q4_K_M"
@@ -242,9 +243,8 @@ def test_weights_on_the_server_are_not_brought() -> None:
 
 def file_and_answer(tmp_path: Path, origin: Origin | None = None) -> tuple[Spec, dict[str, Any]]:
     """A file's spec, and what a server shows that has its bytes."""
-    path = tmp_path / "mine.gguf"
-    path.write_bytes(b"weights")
-    sha256 = hashlib.sha256(b"weights").hexdigest()
+    path = write_header(tmp_path / "mine.gguf")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     spec = replace(MODELFILE, source=FileSource(path))
     answer = shown(spec, license=origin.license_line if origin else "")
     answer["modelfile"] = answer["modelfile"].replace("0" * 64, sha256)
@@ -259,7 +259,7 @@ def test_a_file_whose_bytes_serve_is_what_is_wanted_and_any_other_is_not(tmp_pat
     spec, answer = file_and_answer(tmp_path)
     fake = Fake({NAME: "d", spec.build(blobs(answer)): "d"}, answer)
     assert plan_on(fake, spec, via=Via.UPLOAD).compared.unchanged == spec
-    (tmp_path / "mine.gguf").write_bytes(b"others!")
+    write_header(tmp_path / "mine.gguf", **{"general.name": "another"})
     compared = compare(
         cast("Server", fake),
         fake.listed,
@@ -275,7 +275,7 @@ def test_a_file_whose_bytes_serve_is_what_is_wanted_and_any_other_is_not(tmp_pat
 
 def test_the_eldest_name_of_a_file_is_told_by_the_file_itself(tmp_path: Path) -> None:
     spec, answer = file_and_answer(tmp_path)
-    own = hashlib.sha256(b"weights").hexdigest()
+    own = hashlib.sha256((tmp_path / "mine.gguf").read_bytes()).hexdigest()
     named = replace(spec, source=FileSource(Path("elsewhere.gguf"), own))
     eldest, *_ = named.earlier_builds(blobs(answer))
     plan = plan_on(Fake({NAME: "d", eldest: "d"}, answer), spec, via=Via.UPLOAD)
@@ -285,17 +285,15 @@ def test_the_eldest_name_of_a_file_is_told_by_the_file_itself(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("origin", "same"),
-    [
-        (Origin(file="mine.gguf", sha256=hashlib.sha256(b"weights").hexdigest()), True),
-        (Origin(file="mine.gguf", sha256="1" * 64), False),
-        (Origin(file="mine.gguf"), False),
-        (None, False),
-    ],
+    ("said", "same"),
+    [("its own", True), ("1" * 64, False), (None, False), ("nothing", False)],
 )
 def test_where_a_server_makes_files_of_its_own_the_manifest_tells_which_it_was_given(
-    tmp_path: Path, origin: Origin | None, *, same: bool
+    tmp_path: Path, said: str | None, *, same: bool
 ) -> None:
+    own = hashlib.sha256(write_header(tmp_path / "mine.gguf").read_bytes()).hexdigest()
+    sha256 = own if said == "its own" else said
+    origin = None if said == "nothing" else Origin(file="mine.gguf", sha256=sha256)
     spec, answer = file_and_answer(tmp_path, origin)
     answer["modelfile"] = shown(spec)["modelfile"]
     fake = Fake({NAME: "d", spec.build(BLOBS): "d"}, answer)

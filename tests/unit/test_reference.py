@@ -486,3 +486,21 @@ def test_a_default_name_is_one_that_ollama_takes_and_nobody_else_gets(
     found = parse_reference(text, catalog).default_name
     assert found == name
     assert public_name(found)
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "fix"),
+    [
+        (("model-00001-of-00010.safetensors", "config.json"), "safetensors", "convert_hf_to_gguf"),
+        (("adapter_config.json", "adapter_model.safetensors"), "LoRA adapter", "merge"),
+        (("README.md",), "not like one of a GGUF file", "write it like one of"),
+    ],
+)
+def test_a_folder_that_training_leaves_is_told_for_what_it_is(
+    tmp_path: Path, files: tuple[str, ...], message: str, fix: str
+) -> None:
+    for each in files:
+        (tmp_path / each).write_bytes(b"x")
+    with pytest.raises(UnknownReference, match=message) as caught:
+        parse_reference(str(tmp_path), CATALOG)
+    assert fix in caught.value.fix

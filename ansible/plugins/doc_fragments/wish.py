@@ -53,6 +53,12 @@ options:
       - hub
       - modelfile
       - server
+  keep_template:
+    description:
+      - Whether a tune's own chat template stays; asked for where that is another family's,
+        else Devstral's takes its place.
+      - It needs Ollama 0.30, and the carrier hub.
+    type: bool
   vision:
     description:
       - Whether the model sees images, by the projector of its repository, or beside its file;

@@ -13,6 +13,7 @@ WISH = {
     "parameters": {"type": "dict"},
     "system": {"type": "str"},
     "carrier": {"type": "str", "choices": ["auto", "gguf", "hub", "modelfile", "server"]},
+    "keep_template": {"type": "bool"},
     "vision": {"type": "bool"},
     "projector": {"type": "str"},
     "via": {"type": "str", "choices": ["server", "upload"]},

@@ -31,6 +31,9 @@ options:
       - Whether the model must be wholly on graphics cards to pass the checks.
       - Without it that is asked where a graphics card is seen on the host.
     type: bool
+  keep_template:
+    description: Whether its own template is meant, as with M(devstral.ollama.devstral_model).
+    type: bool
   fail:
     description: Whether the task fails where a check fails; else only RV(report.passed) tells.
     type: bool
@@ -92,6 +95,7 @@ ARGUMENTS = {
     "prompt_tokens": {"type": "int", "default": 18500, "no_log": False},
     "log": {"type": "path"},
     "require_gpu": {"type": "bool"},
+    "keep_template": {"type": "bool"},
     "fail": {"type": "bool", "default": True},
 }
 
@@ -112,6 +116,7 @@ def main():
             prompt_tokens=given["prompt_tokens"],
             log=Path(given["log"]) if given["log"] else None,
             require_gpu=given["require_gpu"],
+            keep_template=bool(given["keep_template"]),
             progress=Log(module),
         )
     if report.failures and given["fail"]:
