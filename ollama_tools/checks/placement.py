@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ollama_tools.checks.result import Status
+from ollama_tools.errors import UsageError
 from ollama_tools.hardware.cards import Card, Driver, cards, driver
-from ollama_tools.progress import size_text
+from ollama_tools.progress import parse_size, size_text
 from ollama_tools.server.log import Load, devices, newest_load
 
 if TYPE_CHECKING:
@@ -97,6 +98,27 @@ class Host:
             or self.driver.unbound
             or any(each.is_gpu for each in devices(self.log))
         )
+
+    @property
+    def card_memory(self) -> tuple[tuple[int, ...], str]:
+        """Bytes of each card's memory, and who says it; empty where nobody does.
+
+        The server's own list counts most: it leaves out what is hidden from it.
+        """
+        listed = [each for each in devices(self.log) if each.is_gpu]
+        totals = tuple(size for each in listed if (size := _size(each.total)))
+        if listed and len(totals) == len(listed):
+            return totals, "as the server's log says"
+        if self.cards:
+            return tuple(each.total for each in self.cards), "as the drivers say"
+        return (), "neither its log nor a driver tells of a card"
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except UsageError:
+        return 0
 
 
 def look_at_host(process: ServerProcess | None, log: str) -> Host:

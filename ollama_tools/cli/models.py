@@ -66,7 +66,9 @@ def create(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Pull and build again even if nothing differs.", rich_help_panel=_RUN
+            "--force",
+            help="Pull and build again even if nothing differs, and though it cannot fit.",
+            rich_help_panel=_RUN,
         ),
     ] = False,
     upgrade: Annotated[
@@ -120,6 +122,8 @@ def create(
         plan = plan_for(server, wish, policy, output)
         if dry_run:
             lines = [str(each) for each in plan.steps] or ["unchanged"]
+            if plan.needs is not None:
+                lines.append(f"it {plan.needs.text}")
             title = f"{plan.name} on {server.url} (Ollama {plan.version})"
             if plan.compared.reason:
                 title += f": {plan.compared.reason}"

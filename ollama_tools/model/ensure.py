@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from ollama_tools.devstral.carriers import AUTO, Carrier, jinja_template
 from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
-from ollama_tools.devstral.context import AGENT_PROMPT
+from ollama_tools.devstral.context import AGENT_PROMPT, is_auto
 from ollama_tools.devstral.reference import (
     FileReference,
     QuantReference,
@@ -20,17 +21,21 @@ from ollama_tools.devstral.reference import (
 from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.files import remembered as state
 from ollama_tools.model.apply import Outcome, apply
+from ollama_tools.model.bring import Download
+from ollama_tools.model.builds import shown_if_there
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.model.published import Publisher, publisher
-from ollama_tools.model.steps import Policy
+from ollama_tools.model.room import Needs, Room, room_of, weights_of_file, weights_to_come
+from ollama_tools.model.steps import Create, Policy
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.client import Server, find_model
+from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.llama_server import LlamaServer
 from ollama_tools.server.parameters import require_parameters
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
 from ollama_tools.settings.environment import TEMPLATE_FILE
 from ollama_tools.wanted.draft import (
+    Offline,
     RegistryAddress,
     candidates,
     choose_release,
@@ -38,10 +43,12 @@ from ollama_tools.wanted.draft import (
     offline_facts,
 )
 from ollama_tools.wanted.source import named_source
+from ollama_tools.wanted.spec import merge_parameters
 from ollama_tools.wanted.wish import Via, Wish, WishOptions
 
 if TYPE_CHECKING:
     from ollama_tools.checks.result import Report
+    from ollama_tools.devstral.fit import Weights
 
 
 def ensure_model(
@@ -74,7 +81,8 @@ def ensure_model(
         api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
         check: Whether a new build must pass the smoke checks before the name is switched to it.
         prompt_tokens: Tokens of the long prompt of the checks.
-        force: Pull and build again even where nothing differs.
+        force: Pull and build again even where nothing differs, and though it cannot fit on the
+            server's cards.
         keep: How many builds of the name to keep, the one that serves among them; None for all.
         upgrade: Take what the hub (or the mirror that is named) has now, where what serves is an
             older file of the same name.
@@ -261,6 +269,8 @@ class Wanted:
         via: How the bytes would come.
         registry: Where the server would pull from.
         publisher: Who says what is published.
+        room: What the server has for it.
+        weights: What is to come, as far as memory goes; None where nothing tells its size.
     """
 
     compared: Comparison
@@ -268,6 +278,8 @@ class Wanted:
     via: Via
     registry: RegistryAddress
     publisher: Publisher
+    room: Room
+    weights: Weights | None
 
 
 def compare_with(
@@ -302,11 +314,37 @@ def compare_with(
     source = named.found(server, models, progress, jinja)
     if wish.carrier == Carrier.SERVER:
         _require_dedicated(server, offline.release)
+    stated = wish.vram.split(",") if wish.vram else ()
+    room = room_of(server, version, stated, vision=bool(wish.vision))
+    automatic = is_auto(wish.context)
+    weights = weights_to_come(source, offline.release, models, progress, ask=automatic)
+    if automatic:
+        offline = _with_context(offline, wish, server, models, room, weights, progress)
     via = choose_via(wish, offline.via, local=server.is_local)
     wanted = candidates(source, offline, wish, version, via)
     asked = publisher(via, offline.registry, progress)
     compared = compare(server, models, wanted, policy, asked, progress, version, doubtful=doubtful)
-    return Wanted(compared, version, via, offline.registry, asked)
+    return Wanted(compared, version, via, offline.registry, asked, room, weights)
+
+
+def _with_context(
+    offline: Offline,
+    wish: Wish,
+    server: Server,
+    models: Sequence[InstalledModel],
+    room: Room,
+    weights: Weights | None,
+    progress: Progress,
+) -> Offline:
+    """The same with the context that fits, where that is what is wished."""
+    current = find_model(list(models), offline.name)
+    shown = shown_if_there(server, current.name) if current else None
+    release = offline.release
+    context, why = room.context(
+        weights, release.architecture.context, shown.context if shown else None
+    )
+    progress.step(f"a context of {context} for {offline.name}: {why}")
+    return replace(offline, parameters=merge_parameters(release, context, wish.parameters))
 
 
 def plan_for(
@@ -330,7 +368,28 @@ def plan_for(
         publisher=wanted.publisher,
         progress=progress,
     )
+    plan = _weighed(plan, wanted, progress)
     return replace(plan, again=partial(plan_for, server, wish, policy, progress, doubtful=True))
+
+
+def _weighed(plan: Plan, wanted: Wanted, progress: Progress) -> Plan:
+    """The plan with what its build will take.
+
+    Raises:
+        UsageError: It cannot be on the server's cards.
+    """
+    if not any(isinstance(each, Create) for each in plan.steps):
+        return plan
+    spec, weights = plan.compared.candidates[0], wanted.weights
+    for each in plan.steps:
+        if weights is None and isinstance(each, Download) and each.bytes:
+            weights = weights_of_file(spec.release, each.source.tag, each.bytes)
+    if weights is None:
+        return plan
+    needs = Needs(wanted.room, wanted.room.estimate(weights, spec.context))
+    if not plan.policy.force:
+        needs.require(plan.name, wanted=plan.policy.require_gpu, progress=progress)
+    return replace(plan, needs=needs)
 
 
 def _require_dedicated(server: Server, release: Release) -> None:

@@ -33,6 +33,7 @@ from ollama_tools.model.builds import builds_of, own_models, shown_if_there, sur
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, DifferenceJson, differences
 from ollama_tools.model.published import Publisher
+from ollama_tools.model.room import Needs, NeedsJson
 from ollama_tools.model.steps import (
     Check,
     Compare,
@@ -313,6 +314,7 @@ class PlanJson(TypedDict):
     differences: Annotated[list[DifferenceJson], "What the model has otherwise than it should."]
     removed: Annotated[list[str], "Builds that would be removed in the end."]
     removed_at_most: Annotated[bool, "Whether fewer may be removed, since that is not known yet."]
+    needs: Annotated[NeedsJson | None, "What a new build will take; null where it is not known."]
     steps: list[StepJson]
 
 
@@ -329,6 +331,7 @@ class Plan:
         removed: Builds that are removed in the end, as far as they are there or known already.
         at_most: Whether fewer may be removed, since nobody knows yet which build will be made.
         again: Plans anew from what the server has then; None where nobody can.
+        needs: What a new build will take; None where none is made, or its size is not known.
     """
 
     compared: Comparison
@@ -339,6 +342,7 @@ class Plan:
     removed: tuple[str, ...] = ()
     at_most: bool = False
     again: Callable[[], Plan] | None = None
+    needs: Needs | None = None
 
     @property
     def name(self) -> str:
@@ -360,6 +364,7 @@ class Plan:
             "differences": [each.as_json() for each in compared.differences],
             "removed": list(self.removed),
             "removed_at_most": self.at_most,
+            "needs": self.needs.as_json() if self.needs else None,
             "steps": [each.as_json() for each in self.steps],
         }
 

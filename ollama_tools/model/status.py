@@ -84,6 +84,7 @@ class ModelStatusJson(TypedDict):
     weights: str | None
     origin: OriginJson | None
     build: str | None
+    context: int
     drifted: bool
     differences: list[DifferenceJson]
     settings: list[DifferenceJson]
@@ -103,6 +104,7 @@ class ModelStatus:
         weights: ``sha256:…`` of the blob that holds its weights.
         origin: Where they came from; None where the manifest does not say.
         build: The build that the name stands for; None where there is no such model.
+        context: The context in tokens that it should have.
         differences: What the model has otherwise than it should.
         settings: What the server's process has otherwise than it should.
         upstream: What is published now; None where nobody asked, or the weights are none of the
@@ -117,6 +119,7 @@ class ModelStatus:
     weights: str | None
     origin: Origin | None
     build: str | None
+    context: int
     differences: tuple[Difference, ...]
     settings: tuple[Difference, ...]
     upstream: Upstream | None = None
@@ -137,6 +140,7 @@ class ModelStatus:
             "weights": self.weights,
             "origin": self.origin.as_json() if self.origin else None,
             "build": self.build,
+            "context": self.context,
             "drifted": self.drifted,
             "differences": [each.as_json() for each in self.differences],
             "settings": [each.as_json() for each in self.settings],
@@ -181,6 +185,7 @@ def model_status(
         weights=shown.weights if shown else None,
         origin=shown.origin if shown else None,
         build=compared.previous,
+        context=compared.candidates[0].context,
         differences=different,
         settings=() if settings is None else settings_differences(server, settings),
         upstream=_upstream(compared.candidates[0], shown, wanted.publisher) if upstream else None,

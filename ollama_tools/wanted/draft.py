@@ -9,7 +9,7 @@ from pathlib import Path
 from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog import Catalog, Release
-from ollama_tools.devstral.context import parse_context
+from ollama_tools.devstral.context import is_auto, parse_context
 from ollama_tools.devstral.reference import Reference, explain_library_name, guess_release
 from ollama_tools.devstral.system_prompt import SystemPrompt
 from ollama_tools.errors import UsageError
@@ -46,7 +46,10 @@ class RegistryAddress:
 
 @dataclass(frozen=True, slots=True)
 class Offline:
-    """What a wish says before any server is asked."""
+    """What a wish says before any server is asked.
+
+    Where its context is left to what fits, its parameters have a stand-in for it.
+    """
 
     name: str
     release: Release
@@ -72,11 +75,32 @@ def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline
     return Offline(
         name=public_name(wish.name if wish.name is not None else reference.default_name),
         release=release,
-        parameters=merge_parameters(release, parse_context(wish.context), wish.parameters),
+        parameters=merge_parameters(release, _context(wish), wish.parameters),
         systems=system_prompts(wish.system, release),
         via=parse_via(wish.via),
         registry=parse_registry(wish.registry),
     )
+
+
+def _context(wish: Wish) -> int | None:
+    if not is_auto(wish.context):
+        return parse_context(wish.context)
+    if "num_ctx" in wish.parameters:
+        raise UsageError("the context is given twice: auto and num_ctx", "give it once")
+    return None
+
+
+def require_number(wish: Wish) -> None:
+    """Refuse a context that only a server's memory could say.
+
+    Raises:
+        UsageError: It is left to what fits.
+    """
+    if is_auto(wish.context):
+        raise UsageError(
+            "no server is asked here, so that nothing tells which context fits",
+            "name a number, see: devstral-ollama fit",
+        )
 
 
 def choose_release(

@@ -140,8 +140,8 @@ carrier:
   returned: when O(state=present) and not in check mode
   type: str
 context:
-  description: The context in tokens.
-  returned: when O(state=present) and not in check mode
+  description: The context in tokens, which with V(auto) is the one that fits.
+  returned: when O(state=present)
   type: int
 version:
   description: The server's version.
@@ -211,8 +211,8 @@ ARGUMENTS = {
 }
 
 # What check mode says beforehand and a run afterwards, besides the steps.
-PROMISED = ("name", "changed", "previous", "removed")
-KNOWN_AFTERWARDS = ("build", "digest", "weights", "origin", "carrier", "context", "report")
+PROMISED = ("name", "changed", "context", "previous", "removed")
+KNOWN_AFTERWARDS = ("build", "digest", "weights", "origin", "carrier", "report")
 
 
 def present(module, server):

@@ -90,8 +90,9 @@ environment:
   type: dict
 asked:
   description:
-    - The options that say which model is wanted. Two servers of one RV(version) of which the same
-      is asked should have the same RV(build), which vouches for RV(weights), too.
+    - The options that say which model is wanted, the context as the number of tokens that it comes
+      to. Two servers of one RV(version) of which the same is asked should have the same RV(build),
+      which vouches for RV(weights), too.
   returned: when O(reference) is given
   type: dict
 build:
@@ -195,7 +196,9 @@ def main():
             status = model_status(server, wish_of(module), progress=Log(module))
             found, asked = status.as_json(), status.name
             result |= {key: found[key] for key in ("build", "weights", "origin", "differences")}
-            result["asked"] = {key: given[key] for key in WISH}
+            # How much memory there is decides nothing but the context.
+            told = {key: given[key] for key in WISH if key != "vram"}
+            result["asked"] = told | {"context": found["context"]}
         result["names_differences"] = [each.as_json() for each in names_differences(server, asked)]
         if wanted is not None:
             different = settings_differences(server, wanted)
