@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -108,6 +108,35 @@ def doctor(server: Server) -> Report:
     Raises:
         ServerError: The server cannot be reached, or goes away in the middle.
     """
+    patient, broken = _look_at(server)
+    devstrals = [each for each in patient.models if each.is_devstral]
+    results = [result for check in _SERVER_CHECKS for result in check(patient)]
+    results += [_broken(name, error.what) for name, error in broken.items()]
+    if not devstrals:
+        fix = "make one with devstral-ollama create"
+        results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
+    results += [result for model in devstrals for result in _rules(patient, model)]
+    return Report(server.url, server.url, patient.version_text, tuple(results))
+
+
+def examine_server(server: Server, only: Collection[str]) -> Report:
+    """Examine what is no matter of its models.
+
+    Args:
+        server: The server.
+        only: The checks that are of interest, by the first word of their names.
+
+    Raises:
+        ServerError: The server cannot be reached, or goes away in the middle.
+    """
+    patient, _ = _look_at(server)
+    results = [each for check in _SERVER_CHECKS for each in check(patient)]
+    results = [each for each in results if each.id.partition(" ")[0] in only]
+    return Report(server.url, server.url, patient.version_text, tuple(results))
+
+
+def _look_at(server: Server) -> tuple[Patient, dict[str, ServerError]]:
+    """A server as it is now, and the models that it lists and cannot show."""
     version = server.version()
     installed = server.models()
     by_digest, broken = each_model(server, installed)
@@ -121,14 +150,7 @@ def doctor(server: Server) -> Report:
         by_digest=by_digest,
         running=_running(server),
     )
-    devstrals = [each for each in patient.models if each.is_devstral]
-    results = [result for check in _SERVER_CHECKS for result in check(patient)]
-    results += [_broken(name, error.what) for name, error in broken.items()]
-    if not devstrals:
-        fix = "make one with devstral-ollama create"
-        results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
-    results += [result for model in devstrals for result in _rules(patient, model)]
-    return Report(server.url, server.url, version, tuple(results))
+    return patient, broken
 
 
 def _running(server: Server) -> tuple[RunningModel, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,13 @@ from ollama_tools.checks.talk import (
 )
 from ollama_tools.checks.vouching import judge_weights
 from ollama_tools.devstral.catalog import TokenizerVersion
-from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
+from ollama_tools.devstral.context import (
+    AGENT_CONTEXT,
+    AGENT_PROMPT,
+    AGENT_ROOM,
+    check_prompt_tokens,
+)
+from ollama_tools.devstral.memory import KvType
 from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld
 from ollama_tools.lint import cases
 from ollama_tools.lint.live import prompt_difference
@@ -49,6 +56,7 @@ class _Subject:
     prompt_tokens: int
     log: Path | None
     require_gpu: bool | None = None
+    kv_type: KvType | None = None
     version: str = ""
     models: list[InstalledModel] = field(default_factory=list)
 
@@ -116,6 +124,11 @@ class _Subject:
         return int(answer.get("prompt_eval_count") or 0)
 
 
+_TOO_LITTLE_MEMORY = (
+    "there is too little memory: choose a smaller context or quant, or a KV cache of q8_0, see "
+    "devstral-ollama fit; or free memory"
+)
+
 _ADVICE = Advice(
     template="run devstral-ollama create; if it stays, the model is not a Devstral",
     causes=(
@@ -126,6 +139,13 @@ _ADVICE = Advice(
         (
             "requires --jinja",
             "a model with a TEMPLATE on these weights holds the engine: unload it by ollama stop",
+        ),
+        ("failed to allocate", _TOO_LITTLE_MEMORY),
+        ("requires more system memory", _TOO_LITTLE_MEMORY),
+        (
+            "process has terminated",
+            "the engine did not start: devstral-ollama doctor and the end of the server's log say "
+            "why",
         ),
     ),
 )
@@ -207,6 +227,12 @@ def _check_kv(subject: _Subject) -> Answer:
             evidence.source,
             "run smoke on the server's own machine, or give --log FILE",
         )
+    wanted = subject.kv_type
+    if wanted is not None and evidence.type != wanted.value:
+        return fail(
+            f"{evidence.type} in force, {wanted.value} wanted ({evidence.source})",
+            f"set OLLAMA_KV_CACHE_TYPE={wanted.value} for the server, see devstral-ollama env",
+        )
     if evidence.asked is not None and evidence.asked != evidence.type:
         return fail(
             f"{evidence.type} in force, {evidence.asked} asked for ({evidence.source})",
@@ -243,6 +269,18 @@ def _check_gpu(subject: _Subject) -> Answer:
     return judge_placement(found, look_at_host(subject.process, log), subject.require_gpu)
 
 
+def _check_load(subject: _Subject) -> Answer:
+    started = time.monotonic()
+    subject.load(subject.shown.context or AGENT_CONTEXT)
+    return ok(f"loaded in {time.monotonic() - started:.1f} s")
+
+
+TOOL_CALLS = "tool-calls"
+"""What all checks on the four surfaces are, where some are chosen."""
+
+LOAD = "load"
+"""The check whether a model loads at all; the others show that too, and say what they ask for."""
+
 _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
     ("server-version", _check_version),
     ("digest", _check_digest),
@@ -264,6 +302,8 @@ def smoke_server(
     log: Path | None = None,
     require_gpu: bool | None = None,
     progress: Progress | None = None,
+    kv_type: KvType | None = None,
+    only: Collection[str] | None = None,
 ) -> Report:
     """Run every smoke check on a model of a live server.
 
@@ -275,6 +315,8 @@ def smoke_server(
         log: The server's log file, where it is at hand.
         require_gpu: Whether the model must be wholly on graphics cards; None where one is seen.
         progress: Hears of each check.
+        kv_type: The type that the KV cache must have; None for whichever is asked of the server.
+        only: The checks that are run; None for all. Tool calls are one of them, :data:`TOOL_CALLS`.
 
     Raises:
         ModelNotFound: The server has no such model.
@@ -282,13 +324,14 @@ def smoke_server(
         UsageError: The long prompt is too short to prove anything.
     """
     check_prompt_tokens(prompt_tokens)
-    subject = _Subject(server, name, tokenizer, prompt_tokens, log, require_gpu)
+    subject = _Subject(server, name, tokenizer, prompt_tokens, log, require_gpu, kv_type)
     subject.version = server.version()
     subject.models = server.models()
     quiet = progress or Silence()
-    asks = asks_on(SURFACES, server, name)
-    checks = [
-        *model_checks(_MODEL_CHECKS, subject, _ADVICE, quiet),
-        *surface_checks(asks, _ADVICE, quiet),
-    ]
+    wanted = [each for each in _MODEL_CHECKS if only is None or each[0] in only]
+    if only is not None and LOAD in only:
+        wanted.insert(0, (LOAD, _check_load))
+    checks = [*model_checks(wanted, subject, _ADVICE, quiet)]
+    if only is None or TOOL_CALLS in only:
+        checks += surface_checks(asks_on(SURFACES, server, name), _ADVICE, quiet)
     return Report(name, server.url, subject.version, tuple(checks))

@@ -85,6 +85,14 @@ def create(
             "--no-check", help="Switch to the new build without checking it.", rich_help_panel=_RUN
         ),
     ] = False,
+    no_preflight: Annotated[
+        bool,
+        typer.Option(
+            "--no-preflight",
+            help="Do not try the server by a miniature before more than 1 GB is brought.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     prompt_tokens: Annotated[int | None, _prompt_tokens(_RUN)] = None,
     require_gpu: Annotated[bool | None, _require_gpu(_RUN)] = None,
     keep: Annotated[
@@ -117,6 +125,7 @@ def create(
         upgrade=upgrade,
         keep=keep,
         require_gpu=require_gpu,
+        preflight=not no_preflight,
     )
     with Server(**access, progress=output) as server:
         plan = plan_for(server, wish, policy, output)
@@ -236,6 +245,68 @@ def smoke(
         log=log,
         require_gpu=require_gpu,
         progress=output,
+    )
+    return _smoked(output, report, junit)
+
+
+@command(commands, "preflight", panel=MODELS)
+def preflight(
+    output: Output,
+    said: Annotated[
+        dict[str, Any],
+        FieldsOf(
+            Wish,
+            MODEL,
+            without=("reference", "name", "parameters", "system", "vision", "registry", "revision"),
+        ),
+    ],
+    access: AccessOptions,
+    reference: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="REFERENCE", help="The model that is to come, whose memory is then reckoned."
+        ),
+    ] = None,
+    kv_cache_type: Annotated[
+        str | None,
+        typer.Option(
+            "--kv-cache-type", metavar="TYPE", help="The type that the KV cache must have: q8_0 …"
+        ),
+    ] = None,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            "--parallel", metavar="N", help="How many requests at a time the server must answer."
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", metavar="FILE", help="The server's log, where it cannot be seen."),
+    ] = None,
+    require_gpu: Annotated[bool | None, _require_gpu()] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Load all of it, though a model that serves may have to go."),
+    ] = False,
+    junit: JunitOption = None,
+) -> ExitCode | None:
+    """Prove by a miniature of a few MB what a model will need of a server, before it is brought.
+
+    Template, tool calls, context, KV cache, graphics card and memory; afterwards nothing of it is
+    left. A model that serves stays loaded: beside one only what takes no memory is tried.
+    """
+    from ollama_tools.model import ensure
+
+    report = ensure.preflight(
+        reference,
+        **access,
+        kv_cache_type=kv_cache_type,
+        parallel=parallel,
+        require_gpu=require_gpu,
+        force=force,
+        log=log,
+        progress=output,
+        **said,
     )
     return _smoked(output, report, junit)
 

@@ -39,10 +39,12 @@ class Manifest:
     Attributes:
         blobs: ``sha256:…`` of the GGUF files: weights, then adapters or projector.
         licenses: ``sha256:…`` of the license texts.
+        bytes: Size of the GGUF files; 0 where the registry does not say it.
     """
 
     blobs: tuple[str, ...]
     licenses: tuple[str, ...]
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,13 @@ class Registry:
         """
         text = self._get(f"{repository}/manifests/{tag}", f"{repository}:{tag}")
         try:
-            layers = [(each["mediaType"], each["digest"]) for each in parse_json(text)["layers"]]
+            found = parse_json(text)["layers"]
+            layers = [(each["mediaType"], each["digest"]) for each in found]
+            size = sum(
+                int(each.get("size") or 0)
+                for each in found
+                if each["mediaType"].removeprefix(_LAYER) in _GGUF_KINDS
+            )
             if not all(isinstance(digest, str) for _, digest in layers):
                 raise TypeError
         except MALFORMED as error:
@@ -83,7 +91,7 @@ class Registry:
             return [digest for media, digest in layers if media == f"{_LAYER}{kind}"]
 
         blobs = [digest for kind in _GGUF_KINDS for digest in of_kind(kind)]
-        return Manifest(tuple(blobs), tuple(of_kind("license")))
+        return Manifest(tuple(blobs), tuple(of_kind("license")), size)
 
     def text(self, repository: str, digest: str) -> str:
         """A small text among the blobs of a repository.

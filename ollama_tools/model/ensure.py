@@ -24,6 +24,7 @@ from ollama_tools.model.apply import Outcome, apply
 from ollama_tools.model.bring import Download
 from ollama_tools.model.builds import shown_if_there
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
+from ollama_tools.model.preflight import Preflight, with_trial
 from ollama_tools.model.published import Publisher, publisher
 from ollama_tools.model.room import Needs, Room, room_of, weights_of_file, weights_to_come
 from ollama_tools.model.steps import Create, Policy
@@ -32,8 +33,13 @@ from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.llama_server import LlamaServer
 from ollama_tools.server.parameters import require_parameters
 from ollama_tools.server.process import find_server_process
-from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
-from ollama_tools.settings.environment import TEMPLATE_FILE
+from ollama_tools.server.versions import (
+    NATIVE_JINJA,
+    Version,
+    parse_version,
+    require_supported,
+)
+from ollama_tools.settings.environment import TEMPLATE_FILE, parse_kv_type
 from ollama_tools.wanted.draft import (
     Offline,
     RegistryAddress,
@@ -63,6 +69,7 @@ def ensure_model(
     keep: int | None = None,
     upgrade: bool = False,
     require_gpu: bool | None = None,
+    preflight: bool = True,
     progress: Progress | None = None,
     **wish: Unpack[WishOptions],
 ) -> Outcome:
@@ -88,6 +95,7 @@ def ensure_model(
             older file of the same name.
         require_gpu: Whether a new build must be wholly on graphics cards to pass; None where one is
             seen on the server's machine.
+        preflight: Whether a miniature tries the server before more than 1 GB is brought.
         progress: Hears of each step; None for silence.
         **wish: Everything else that may be said of the model (``name``, ``context``, ``carrier``,
             …): the fields of :class:`ollama_tools.wanted.wish.Wish`.
@@ -104,7 +112,7 @@ def ensure_model(
         CheckFailed: The new build is not right; the public name is as it was.
     """
     wanted = Wish(reference=reference, **wish)
-    policy = Policy(check, prompt_tokens, force, upgrade, keep, require_gpu)
+    policy = Policy(check, prompt_tokens, force, upgrade, keep, require_gpu, preflight)
     progress = progress or Silence()
     with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         return apply(plan_for(server, wanted, policy, progress), server, progress)
@@ -182,6 +190,83 @@ def smoke(
             require_gpu=require_gpu,
             progress=progress,
         )
+
+
+def preflight(
+    reference: str | None = None,
+    *,
+    host: str | None = None,
+    timeout: float | None = None,
+    api_key: str | None = None,
+    kv_cache_type: str | None = None,
+    parallel: int | None = None,
+    require_gpu: bool | None = None,
+    force: bool = False,
+    log: Path | None = None,
+    progress: Progress | None = None,
+    **wish: Unpack[WishOptions],
+) -> Report:
+    """Prove by a miniature what a model will need of a server, before it is brought.
+
+    Template and parser, tool calls on every surface, the context in force, the KV cache's type and
+    bytes, where it runs, and the memory that will be left. A model that serves is never put out for
+    it, unless by ``force``; afterwards the server is as it was.
+
+    Args:
+        reference: What names the weights, as for :func:`ensure_model`; None for a release alone.
+        host: See :func:`smoke`.
+        timeout: See :func:`smoke`.
+        api_key: See :func:`smoke`.
+        kv_cache_type: The type that the KV cache must have; None for any.
+        parallel: How many requests at a time there must be; None for any.
+        require_gpu: Whether it must be wholly on graphics cards; None where one is seen.
+        force: Whether a model that serves may be put out for it.
+        log: The server's log file, as evidence.
+        progress: Hears of each step; None for silence.
+        **wish: What else may be said of the model, as for :func:`ensure_model`.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+        ServerUnreachable: No server answers.
+    """
+    catalog = load_catalog()
+    silent = progress or Silence()
+    kind = None if kv_cache_type is None else parse_kv_type(kv_cache_type)
+    if parallel is not None and parallel < 1:
+        raise UsageError(f"{parallel} requests at a time are impossible", "ask for at least 1")
+    said = Wish(reference=reference or catalog.default.aliases[0], **wish)
+    named = None if reference is None else parse_reference(reference, catalog)
+    if named is None:
+        release = catalog.default if said.release is None else catalog.release(said.release)
+        own = QuantReference(release, release.quants[0])
+    offline = offline_facts(named or own, said, catalog)
+    with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
+        version = parse_version(server.version())
+        room = room_of(server, version, said.vram, vision=bool(said.vision))
+        models = server.models_with(offline.name)
+        weights = None
+        if named is not None:
+            source = named_source(named, said)
+            weights = weights_to_come(source, offline.release, models, silent, ask=True)
+        if is_auto(said.context):
+            offline = _with_context(offline, said, server, models, room, weights, silent)
+        context = offline.parameters["num_ctx"]
+        assert isinstance(context, int)  # noqa: S101 - merge_parameters has seen to it
+        via = choose_via(said, offline.via, local=server.is_local)
+        trial = Preflight(
+            offline.release,
+            context,
+            room,
+            weights,
+            carrier=AUTO if said.carrier == Carrier.HUB else said.carrier,
+            rewritable=via is Via.UPLOAD,
+            kv_type=kind,
+            parallel=parallel,
+            require_gpu=require_gpu,
+            force=force,
+            log=log,
+        )
+        return trial.run(server, silent)
 
 
 def smoke_task(
@@ -314,8 +399,7 @@ def compare_with(
     source = named.found(server, models, progress, jinja)
     if wish.carrier == Carrier.SERVER:
         _require_dedicated(server, offline.release)
-    stated = wish.vram.split(",") if wish.vram else ()
-    room = room_of(server, version, stated, vision=bool(wish.vision))
+    room = room_of(server, version, wish.vram, vision=bool(wish.vision))
     automatic = is_auto(wish.context)
     weights = weights_to_come(source, offline.release, models, progress, ask=automatic)
     if automatic:
@@ -369,7 +453,25 @@ def plan_for(
         progress=progress,
     )
     plan = _weighed(plan, wanted, progress)
-    return replace(plan, again=partial(plan_for, server, wish, policy, progress, doubtful=True))
+    if policy.preflight:
+        plan = with_trial(plan, _trial(wish, wanted, policy))
+    # What was tried once need not be tried again.
+    again = replace(policy, preflight=False)
+    return replace(plan, again=partial(plan_for, server, wish, again, progress, doubtful=True))
+
+
+def _trial(wish: Wish, wanted: Wanted, policy: Policy) -> Preflight:
+    spec = wanted.compared.candidates[0]
+    return Preflight(
+        spec.release,
+        spec.context,
+        wanted.room,
+        wanted.weights,
+        # A template of the hub's comes with its file.
+        carrier=AUTO if wish.carrier == Carrier.HUB else wish.carrier,
+        rewritable=spec.source.passes_here(wanted.via),
+        require_gpu=policy.require_gpu,
+    )
 
 
 def _weighed(plan: Plan, wanted: Wanted, progress: Progress) -> Plan:

@@ -29,7 +29,14 @@ from ollama_tools.model.bring import (
     base_steps,
     way_of,
 )
-from ollama_tools.model.builds import builds_of, own_models, shown_if_there, surplus, whole
+from ollama_tools.model.builds import (
+    builds_of,
+    loaded_name,
+    own_models,
+    shown_if_there,
+    surplus,
+    whole,
+)
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, DifferenceJson, differences
 from ollama_tools.model.published import Publisher
@@ -55,7 +62,6 @@ from ollama_tools.server.names import (
     build_name,
     full_name,
     new_served_name,
-    own_name,
     same_name,
 )
 from ollama_tools.server.shown import Shown
@@ -452,12 +458,10 @@ def _say_what_is_unloaded(steps: list[Step], around: Surroundings) -> None:
     weights = weights or _weights_known(steps, around)
     by_weights, by_memory = [], []
     for each in loaded:
-        # An engine has the name that it was loaded under, which may be that of a trial long gone.
-        same = [model.name for model in around.models if model.digest == each.digest]
-        if not same:
+        name = loaded_name(around.models, each)
+        if name is None:
             # What nobody can ask any more is missed by nobody.
             continue
-        name = next((known for known in same if own_name(known) is None), same[0])
         shown = shown_if_there(around.server, name)
         shares = shown is not None and weights is not None and shown.weights == weights[0]
         if not shares:

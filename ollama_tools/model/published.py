@@ -86,6 +86,10 @@ class Publisher(ABC):
         del source
         return None
 
+    @abstractmethod
+    def size(self, source: HubSource) -> int | None:
+        """Bytes of the file that has a source's name; None where it does not say it."""
+
     def refuse_commit(self, source: HubSource) -> UsageError:
         """Why a commit cannot be held to."""
         return UsageError(
@@ -120,6 +124,12 @@ class Hub(Publisher):
             state.remember_digest(*_commit_key(source), sha256)
         return sha256
 
+    def size(self, source: HubSource) -> int | None:
+        """See :class:`Publisher`."""
+        with suppress(HubError, UsageError):
+            return hub_facts(source, self._progress)[1].bytes
+        return None
+
 
 class Mirror(Publisher):
     """A registry that servers pull from instead."""
@@ -150,6 +160,12 @@ class Mirror(Publisher):
         """See :class:`Publisher`."""
         with suppress(HubError):
             return self._manifest(source).blobs or None
+        return None
+
+    def size(self, source: HubSource) -> int | None:
+        """See :class:`Publisher`."""
+        with suppress(HubError):
+            return self._manifest(source).bytes or None
         return None
 
     def _manifest(self, source: HubSource) -> registry.Manifest:

@@ -86,14 +86,14 @@ class Room:
 
 
 def room_of(
-    server: Server, version: Version, stated: Sequence[str] = (), *, vision: bool = False
+    server: Server, version: Version | None, stated: str | None = None, *, vision: bool = False
 ) -> Room:
     """What a server has for a model.
 
     Args:
         server: The server.
-        version: Its version.
-        stated: The memory of its cards as a person says it, as ``24GiB``; empty for what is seen.
+        version: Its version; None where it is none to compare.
+        stated: The memory of its cards as a person says it, as ``24GiB``; None for what is seen.
         vision: Whether a projector goes to the cards too.
 
     Raises:
@@ -103,7 +103,8 @@ def room_of(
     process = find_server_process(server.url)
     kv_type, parallel = _settings(process, version)
     if stated:
-        cards: Cards | None = Cards(tuple(map(parse_size, stated)), projector)
+        totals = tuple(map(parse_size, stated.split(",")))
+        cards: Cards | None = Cards(totals, projector)
         return Room(cards, "as --vram says", 0, kv_type, parallel, process is not None)
     if process is None:
         return Room(None, "it runs elsewhere", 0, kv_type, parallel, is_seen=False)
@@ -119,7 +120,7 @@ def room_of(
     )
 
 
-def _settings(process: ServerProcess | None, version: Version) -> tuple[KvType, int]:
+def _settings(process: ServerProcess | None, version: Version | None) -> tuple[KvType, int]:
     """Type of the KV cache and requests at a time, as a process has them."""
     if process is None:
         return KvType.F16, 1
@@ -130,7 +131,8 @@ def _settings(process: ServerProcess | None, version: Version) -> tuple[KvType, 
     except UsageError:
         # No model will load with it; doctor and preflight say so.
         return KvType.F16, parallel
-    if version < NATIVE_JINJA and is_quantized(kind) and not process.flag("OLLAMA_FLASH_ATTENTION"):
+    old = version is None or version < NATIVE_JINJA
+    if old and is_quantized(kind) and not process.flag("OLLAMA_FLASH_ATTENTION"):
         return KvType.F16, parallel
     return kind, parallel
 
@@ -260,12 +262,14 @@ class Needs:
         raise UsageError(
             f"{name} does not fit: it takes {saw} ({self.room.source}), so that {layers} and the "
             "processor computes the rest, many times slower",
-            f"{self._instead()}; --no-require-gpu where that is meant, --force to try",
+            f"{self.instead()}; --no-require-gpu where that is meant, --force to try",
         )
 
-    def _instead(self) -> str:
+    def instead(self) -> str:
+        """What would fit, as a fix."""
         cards, found = self.room.cards, self.estimate
-        assert cards is not None  # noqa: S101 - so it was refused
+        if cards is None:
+            return "use a smaller --context, or a smaller quant, see devstral-ollama quants"
         kinds = (found.kv_type, *(each for each in (KvType.Q8_0, KvType.Q4_0)))
         for kind in dict.fromkeys(kinds):
             largest = cards.largest_context(found.weights, kind, found.parallel, found.context)
