@@ -347,12 +347,16 @@ def status(
             "--upstream", help="Ask the hub or the mirror as well whether it has a newer file."
         ),
     ] = False,
+    require_gpu: Annotated[bool | None, _require_gpu()] = None,
 ) -> ExitCode | None:
     """Compare a server with what create would make; nothing is changed. Exit code 3 on drift.
+
+    A model that is loaded, and not on the graphics card of its machine, is drift as well.
 
     Settings that are named are compared with the environment of the server's process, which shows
     on its own machine only.
     """
+    from ollama_tools.checks.result import Status
     from ollama_tools.files.digests import short_digest
     from ollama_tools.model.status import model_status
     from ollama_tools.server.client import Server
@@ -361,9 +365,17 @@ def status(
     wish = Wish(reference=reference, **values_of_wish(said))
     wanted = asked_environment(on_this_machine(settings)) if settings else None
     with Server(**access, progress=output) as server:
-        found = model_status(server, wish, wanted, output, upstream=upstream)
+        found = model_status(
+            server, wish, wanted, output, upstream=upstream, require_gpu=require_gpu
+        )
     lines = [f"{found.name} on {found.server} (Ollama {found.version})"]
-    lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
+    where = found.placement
+    misplaced = where is not None and where.status is Status.FAIL
+    different = [f"~ {each}" for each in (*found.differences, *found.settings)]
+    lines += different or ([] if misplaced else ["as it should be"])
+    if where is not None:
+        fix = f"; fix: {where.fix}" if misplaced else ""
+        lines.append(f"{'~ ' if misplaced else ''}{where.saw}{fix}")
     if found.build and found.weights:
         origin = f" of {found.origin}" if found.origin else ""
         lines.insert(
@@ -377,7 +389,10 @@ def status(
     output.result(
         found.as_json(),
         [lines[0], *(f"  {each}" for each in lines[1:])],
-        [each.field for each in (*found.differences, *found.settings)],
+        [
+            *(each.field for each in (*found.differences, *found.settings)),
+            *([where.id] if where is not None and misplaced else []),
+        ],
     )
     return ExitCode.DRIFT if found.drifted else None
 
