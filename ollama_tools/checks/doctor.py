@@ -35,8 +35,7 @@ from ollama_tools.lint.finding import Severity
 from ollama_tools.lint.judge import each_model, lint_shown
 from ollama_tools.network.hosts import is_loopback_host
 from ollama_tools.progress import size_text
-from ollama_tools.server.answers import OF_THE_WAY
-from ollama_tools.server.client import InstalledModel, RunningModel, Server
+from ollama_tools.server.client import InstalledModel, RunningModel, Server, running_if_said
 from ollama_tools.server.log import devices, read_log
 from ollama_tools.server.names import is_build_of
 from ollama_tools.server.process import ServerProcess, find_server_process
@@ -148,19 +147,9 @@ def _look_at(server: Server) -> tuple[Patient, dict[str, ServerError]]:
         models=tuple(by_digest.values()),
         installed=tuple(installed),
         by_digest=by_digest,
-        running=_running(server),
+        running=tuple(running_if_said(server)),
     )
     return patient, broken
-
-
-def _running(server: Server) -> tuple[RunningModel, ...]:
-    """What is loaded; nothing where only that is not said."""
-    try:
-        return tuple(server.running())
-    except OF_THE_WAY:
-        raise
-    except ServerError:
-        return ()
 
 
 def _broken(name: str, why: str) -> CheckResult:

@@ -18,7 +18,13 @@ from ollama_tools.model.modelfile import Difference, DifferenceJson
 from ollama_tools.model.published import Publisher
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.client import InstalledModel, Server, find_model, shown_or_broken
+from ollama_tools.server.client import (
+    InstalledModel,
+    Server,
+    find_model,
+    running_if_said,
+    shown_or_broken,
+)
 from ollama_tools.server.log import read_log
 from ollama_tools.server.names import full_name, own_name, same_name
 from ollama_tools.server.origin import Origin, OriginJson
@@ -209,7 +215,7 @@ def _placement(
 ) -> CheckResult | None:
     if current is None or shown is None:
         return None
-    loaded = next((each for each in server.running() if each.digest == current.digest), None)
+    loaded = next((each for each in running_if_said(server) if each.digest == current.digest), None)
     if loaded is None:
         return None
     process = find_server_process(server.url)
