@@ -26,7 +26,14 @@ from ollama_tools.model.builds import shown_if_there
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.model.preflight import Preflight, with_trial
 from ollama_tools.model.published import Publisher, publisher
-from ollama_tools.model.room import Needs, Room, room_of, weights_of_file, weights_to_come
+from ollama_tools.model.room import (
+    Needs,
+    Room,
+    room_of,
+    stated_cards,
+    weights_of_file,
+    weights_to_come,
+)
 from ollama_tools.model.steps import Create, Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import InstalledModel, Server, find_model
@@ -354,7 +361,7 @@ class Wanted:
         via: How the bytes would come.
         registry: Where the server would pull from.
         publisher: Who says what is published.
-        room: What the server has for it.
+        room: What the server has for it; None where nobody had to look yet.
         weights: What is to come, as far as memory goes; None where nothing tells its size.
     """
 
@@ -363,7 +370,7 @@ class Wanted:
     via: Via
     registry: RegistryAddress
     publisher: Publisher
-    room: Room
+    room: Room | None
     weights: Weights | None
 
 
@@ -399,10 +406,11 @@ def compare_with(
     source = named.found(server, models, progress, jinja)
     if wish.carrier == Carrier.SERVER:
         _require_dedicated(server, offline.release)
-    room = room_of(server, version, wish.vram, vision=bool(wish.vision))
-    automatic = is_auto(wish.context)
+    stated_cards(wish.vram, vision=bool(wish.vision))
+    automatic, room = is_auto(wish.context), None
     weights = weights_to_come(source, offline.release, models, progress, ask=automatic)
     if automatic:
+        room = room_of(server, version, wish.vram, vision=bool(wish.vision))
         offline = _with_context(offline, wish, server, models, room, weights, progress)
     via = choose_via(wish, offline.via, local=server.is_local)
     wanted = candidates(source, offline, wish, version, via)
@@ -452,20 +460,23 @@ def plan_for(
         publisher=wanted.publisher,
         progress=progress,
     )
-    plan = _weighed(plan, wanted, progress)
-    if policy.preflight:
-        plan = with_trial(plan, _trial(wish, wanted, policy))
+    if any(isinstance(each, Create) for each in plan.steps):
+        # A server's log is read for it, which takes longer than all else where nothing is to do.
+        room = wanted.room or room_of(server, wanted.version, wish.vram, vision=bool(wish.vision))
+        plan = _weighed(plan, wanted.weights, room, progress)
+        if policy.preflight:
+            plan = with_trial(plan, _trial(wish, wanted, room, policy))
     # What was tried once need not be tried again.
     again = replace(policy, preflight=False)
     return replace(plan, again=partial(plan_for, server, wish, again, progress, doubtful=True))
 
 
-def _trial(wish: Wish, wanted: Wanted, policy: Policy) -> Preflight:
+def _trial(wish: Wish, wanted: Wanted, room: Room, policy: Policy) -> Preflight:
     spec = wanted.compared.candidates[0]
     return Preflight(
         spec.release,
         spec.context,
-        wanted.room,
+        room,
         wanted.weights,
         # A template of the hub's comes with its file.
         carrier=AUTO if wish.carrier == Carrier.HUB else wish.carrier,
@@ -474,21 +485,19 @@ def _trial(wish: Wish, wanted: Wanted, policy: Policy) -> Preflight:
     )
 
 
-def _weighed(plan: Plan, wanted: Wanted, progress: Progress) -> Plan:
+def _weighed(plan: Plan, weights: Weights | None, room: Room, progress: Progress) -> Plan:
     """The plan with what its build will take.
 
     Raises:
         UsageError: It cannot be on the server's cards.
     """
-    if not any(isinstance(each, Create) for each in plan.steps):
-        return plan
-    spec, weights = plan.compared.candidates[0], wanted.weights
+    spec = plan.compared.candidates[0]
     for each in plan.steps:
         if weights is None and isinstance(each, Download) and each.bytes:
             weights = weights_of_file(spec.release, each.source.tag, each.bytes)
     if weights is None:
         return plan
-    needs = Needs(wanted.room, wanted.room.estimate(weights, spec.context))
+    needs = Needs(room, room.estimate(weights, spec.context))
     if not plan.policy.force:
         needs.require(plan.name, wanted=plan.policy.require_gpu, progress=progress)
     return replace(plan, needs=needs)

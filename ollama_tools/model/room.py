@@ -85,6 +85,18 @@ class Room:
         return found.context, f"{limit} {on} with a KV cache of {self.kv_type}{seen}"
 
 
+def stated_cards(stated: str | None, *, vision: bool = False) -> Cards | None:
+    """The memory of a server's cards as a person says it; None where nobody does.
+
+    Raises:
+        UsageError: It is no size, or no room for a Devstral.
+    """
+    if not stated:
+        return None
+    totals = tuple(map(parse_size, stated.split(",")))
+    return Cards(totals, PROJECTOR_BYTES if vision else 0)
+
+
 def room_of(
     server: Server, version: Version | None, stated: str | None = None, *, vision: bool = False
 ) -> Room:
@@ -99,19 +111,17 @@ def room_of(
     Raises:
         UsageError: What a person says is no size, or no room for a Devstral.
     """
-    projector = PROJECTOR_BYTES if vision else 0
     process = find_server_process(server.url)
     kv_type, parallel = _settings(process, version)
-    if stated:
-        totals = tuple(map(parse_size, stated.split(",")))
-        cards: Cards | None = Cards(totals, projector)
+    cards = stated_cards(stated, vision=vision)
+    if cards is not None:
         return Room(cards, "as --vram says", 0, kv_type, parallel, process is not None)
     if process is None:
         return Room(None, "it runs elsewhere", 0, kv_type, parallel, is_seen=False)
     totals, source = look_at_host(process, read_log(process)).card_memory
     memory = main_memory()
     return Room(
-        Cards(totals, projector) if totals else None,
+        Cards(totals, PROJECTOR_BYTES if vision else 0) if totals else None,
         source,
         memory.total if memory else 0,
         kv_type,

@@ -15,7 +15,7 @@ from ollama_tools.devstral.memory import KvType
 from ollama_tools.errors import UsageError
 from ollama_tools.hardware.cards import Card
 from ollama_tools.hardware.memory import MainMemory, main_memory
-from ollama_tools.model.room import Needs, Room
+from ollama_tools.model.room import Needs, Room, stated_cards
 from tests.unit.test_placement import ON_CPU, START
 
 GIB = 1 << 30
@@ -169,6 +169,14 @@ def test_the_servers_own_list_of_cards_counts_most() -> None:
     assert Host([card], log=f"{START}\n{ON_CPU}").card_memory[0] == (24 * GIB,)
     assert Host([card], log=f"{START}\n{line.format('unknown')}").card_memory[0] == (24 * GIB,)
     assert Host(log=f"{START}\n{ON_CPU}").card_memory[0] == ()
+
+
+def test_what_a_person_says_of_the_cards_is_read_or_refused() -> None:
+    assert stated_cards(None) is None
+    assert stated_cards("24GiB,16GiB") == Cards((24 * GIB, 16 * GIB))
+    for wrong in ("much", "24GiB,", "512MiB"):
+        with pytest.raises(UsageError):
+            stated_cards(wrong)
 
 
 def test_main_memory_is_read_from_the_kernel(tmp_path: Path) -> None:
