@@ -31,6 +31,7 @@ _COLLECTION = Path(__file__).parents[1] / "ansible" / "plugins" / "modules"
 
 OUTPUTS: dict[str, Mapping[str, Any]] = {
     "create": {"": OutcomeJson, "--dry-run": PlanJson},
+    "preflight": {"": ReportJson},
     "smoke": {"": ReportJson},
     "status": {"": ModelStatusJson},
     "history": {"": documents.HistoryJson},

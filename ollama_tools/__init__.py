@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ollama_tools.checks.result import CheckResult, Report, Status
     from ollama_tools.errors import DevstralError
     from ollama_tools.model.apply import Outcome
-    from ollama_tools.model.ensure import ensure_model, smoke
+    from ollama_tools.model.ensure import ensure_model, preflight, smoke
     from ollama_tools.model.render import render
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ _HOMES = {
     "Report": "ollama_tools.checks.result",
     "Status": "ollama_tools.checks.result",
     "ensure_model": "ollama_tools.model.ensure",
+    "preflight": "ollama_tools.model.ensure",
     "render": "ollama_tools.model.render",
     "smoke": "ollama_tools.model.ensure",
 }
@@ -36,6 +37,7 @@ __all__ = [
     "Status",
     "__version__",
     "ensure_model",
+    "preflight",
     "render",
     "smoke",
 ]

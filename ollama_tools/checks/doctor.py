@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,8 +35,7 @@ from ollama_tools.lint.finding import Severity
 from ollama_tools.lint.judge import each_model, lint_shown
 from ollama_tools.network.hosts import is_loopback_host
 from ollama_tools.progress import size_text
-from ollama_tools.server.answers import OF_THE_WAY
-from ollama_tools.server.client import InstalledModel, RunningModel, Server
+from ollama_tools.server.client import InstalledModel, RunningModel, Server, running_if_said
 from ollama_tools.server.log import devices, read_log
 from ollama_tools.server.names import is_build_of
 from ollama_tools.server.process import ServerProcess, find_server_process
@@ -108,6 +107,37 @@ def doctor(server: Server) -> Report:
     Raises:
         ServerError: The server cannot be reached, or goes away in the middle.
     """
+    patient, broken = _look_at(server)
+    devstrals = [each for each in patient.models if each.is_devstral]
+    results = [result for check in _SERVER_CHECKS for result in check(patient)]
+    results += [_broken(name, error.what) for name, error in broken.items()]
+    if not devstrals:
+        fix = "make one with devstral-ollama create"
+        results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
+    results += [
+        result for model in devstrals for result in (*_rules(patient, model), _vision(model))
+    ]
+    return Report(server.url, server.url, patient.version_text, tuple(results))
+
+
+def examine_server(server: Server, only: Collection[str]) -> Report:
+    """Examine what is no matter of its models.
+
+    Args:
+        server: The server.
+        only: The checks that are of interest, by the first word of their names.
+
+    Raises:
+        ServerError: The server cannot be reached, or goes away in the middle.
+    """
+    patient, _ = _look_at(server)
+    results = [each for check in _SERVER_CHECKS for each in check(patient)]
+    results = [each for each in results if each.id.partition(" ")[0] in only]
+    return Report(server.url, server.url, patient.version_text, tuple(results))
+
+
+def _look_at(server: Server) -> tuple[Patient, dict[str, ServerError]]:
+    """A server as it is now, and the models that it lists and cannot show."""
     version = server.version()
     installed = server.models()
     by_digest, broken = each_model(server, installed)
@@ -119,28 +149,9 @@ def doctor(server: Server) -> Report:
         models=tuple(by_digest.values()),
         installed=tuple(installed),
         by_digest=by_digest,
-        running=_running(server),
+        running=tuple(running_if_said(server)),
     )
-    devstrals = [each for each in patient.models if each.is_devstral]
-    results = [result for check in _SERVER_CHECKS for result in check(patient)]
-    results += [_broken(name, error.what) for name, error in broken.items()]
-    if not devstrals:
-        fix = "make one with devstral-ollama create"
-        results.append(CheckResult("models", Status.WARN, "no Devstral on this server", fix))
-    results += [
-        result for model in devstrals for result in (*_rules(patient, model), _vision(model))
-    ]
-    return Report(server.url, server.url, version, tuple(results))
-
-
-def _running(server: Server) -> tuple[RunningModel, ...]:
-    """What is loaded; nothing where only that is not said."""
-    try:
-        return tuple(server.running())
-    except OF_THE_WAY:
-        raise
-    except ServerError:
-        return ()
+    return patient, broken
 
 
 def _broken(name: str, why: str) -> CheckResult:

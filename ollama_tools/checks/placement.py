@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ollama_tools.checks.result import Status
-from ollama_tools.hardware.cards import Card, Driver, cards, driver
-from ollama_tools.progress import size_text
+from ollama_tools.errors import UsageError
+from ollama_tools.hardware.cards import Card, Driver, cards, device_files, driver
+from ollama_tools.progress import parse_size, size_text
 from ollama_tools.server.log import Load, devices, newest_load
 
 if TYPE_CHECKING:
@@ -60,12 +60,21 @@ class Placement:
         return self.share is not None and self.share >= _WHOLE
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, memory: int = 0) -> str:
+        """It in words.
+
+        Args:
+            memory: Bytes of the cards' memory; 0 where nobody says it.
+        """
         if self.share is None:
             return f"unknown: {self.source}"
         if not self.share:
             return f"on the processor ({self.source})"
         layers = f", {self.layers[0]} of {self.layers[1]} layers" if self.layers else ""
         size = size_text(self.bytes or 0)
+        size += f" of {size_text(memory)}" if memory else ""
         where = "on the GPU" if self.is_whole else f"{self.share:.0%} on the GPU"
         return f"{where}{layers}, {size} ({self.source})"
 
@@ -98,6 +107,27 @@ class Host:
             or any(each.is_gpu for each in devices(self.log))
         )
 
+    @property
+    def card_memory(self) -> tuple[tuple[int, ...], str]:
+        """Bytes of each card's memory, and who says it; empty where nobody does.
+
+        The server's own list counts most: it leaves out what is hidden from it.
+        """
+        listed = [each for each in devices(self.log) if each.is_gpu]
+        totals = tuple(size for each in listed if (size := _size(each.total)))
+        if listed and len(totals) == len(listed):
+            return totals, "as the server's log says"
+        if self.cards:
+            return tuple(each.total for each in self.cards), "as the drivers say"
+        return (), "neither its log nor a driver tells of a card"
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except UsageError:
+        return 0
+
 
 def look_at_host(process: ServerProcess | None, log: str) -> Host:
     """What this machine has; nothing of a server that runs elsewhere, but what its log tells."""
@@ -106,11 +136,7 @@ def look_at_host(process: ServerProcess | None, log: str) -> Host:
     return Host(
         cards(),
         driver(),
-        sorted(
-            str(each)
-            for pattern in ("nvidia[0-9]*", "kfd", "dxg", "nvhost-gpu")
-            for each in Path("/dev").glob(pattern)
-        ),
+        device_files(),
         dict(process.environment),
         log,
     )
@@ -202,7 +228,7 @@ def judge_placement(
     """
     if found.is_whole:
         cards_ = f"; {host.cards[0].name}" if len(host.cards) == 1 else ""
-        return Status.PASS, f"{found}{cards_}", ""
+        return Status.PASS, f"{found.text(sum(host.card_memory[0]))}{cards_}", ""
     wanted = host.has_card if require_gpu is None else require_gpu
     if found.share is None and not require_gpu:
         return (

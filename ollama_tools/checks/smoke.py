@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,12 @@ from ollama_tools.checks.talk import (
 )
 from ollama_tools.checks.vouching import judge_weights
 from ollama_tools.devstral.catalog import TokenizerVersion
-from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM, check_prompt_tokens
+from ollama_tools.devstral.context import (
+    AGENT_CONTEXT,
+    AGENT_PROMPT,
+    AGENT_ROOM,
+    check_prompt_tokens,
+)
 from ollama_tools.devstral.header import (
     ADD_BOS,
     ADD_EOS,
@@ -37,6 +43,7 @@ from ollama_tools.devstral.header import (
     header_faults,
     template_family,
 )
+from ollama_tools.devstral.memory import KvType
 from ollama_tools.errors import ModelNotFound, ServerError, ServerTooOld
 from ollama_tools.lint import cases
 from ollama_tools.lint.live import prompt_difference
@@ -66,6 +73,7 @@ class _Subject:
     log: Path | None
     require_gpu: bool | None = None
     keeps_template: bool = False
+    kv_type: KvType | None = None
     version: str = ""
     models: list[InstalledModel] = field(default_factory=list)
 
@@ -143,6 +151,11 @@ class _Subject:
         return int(answer.get("prompt_eval_count") or 0)
 
 
+_TOO_LITTLE_MEMORY = (
+    "there is too little memory: choose a smaller context or quant, or a KV cache of q8_0, see "
+    "devstral-ollama fit; or free memory"
+)
+
 _ADVICE = Advice(
     template="run devstral-ollama create; if it stays, the model is not a Devstral",
     causes=(
@@ -157,6 +170,13 @@ _ADVICE = Advice(
         (
             "image input is not supported",
             "its engine runs without the projector: run devstral-ollama create with --vision",
+        ),
+        ("failed to allocate", _TOO_LITTLE_MEMORY),
+        ("requires more system memory", _TOO_LITTLE_MEMORY),
+        (
+            "process has terminated",
+            "the engine did not start: devstral-ollama doctor and the end of the server's log say "
+            "why",
         ),
     ),
 )
@@ -260,6 +280,12 @@ def _check_kv(subject: _Subject) -> Answer:
             evidence.source,
             "run smoke on the server's own machine, or give --log FILE",
         )
+    wanted = subject.kv_type
+    if wanted is not None and evidence.type != wanted.value:
+        return fail(
+            f"{evidence.type} in force, {wanted.value} wanted ({evidence.source})",
+            f"set OLLAMA_KV_CACHE_TYPE={wanted.value} for the server, see devstral-ollama env",
+        )
     if evidence.asked is not None and evidence.asked != evidence.type:
         return fail(
             f"{evidence.type} in force, {evidence.asked} asked for ({evidence.source})",
@@ -305,6 +331,18 @@ def _check_gpu(subject: _Subject) -> Answer:
     return judge_placement(found, look_at_host(subject.process, log), subject.require_gpu)
 
 
+def _check_load(subject: _Subject) -> Answer:
+    started = time.monotonic()
+    subject.load(subject.shown.context or AGENT_CONTEXT)
+    return ok(f"loaded in {time.monotonic() - started:.1f} s")
+
+
+TOOL_CALLS = "tool-calls"
+"""What all checks on the four surfaces are, where some are chosen."""
+
+LOAD = "load"
+"""The check whether a model loads at all; the others show that too, and say what they ask for."""
+
 _MODEL_CHECKS: tuple[tuple[str, Check], ...] = (
     ("server-version", _check_version),
     ("digest", _check_digest),
@@ -329,6 +367,8 @@ def smoke_server(
     require_gpu: bool | None = None,
     keeps_template: bool = False,
     progress: Progress | None = None,
+    kv_type: KvType | None = None,
+    only: Collection[str] | None = None,
 ) -> Report:
     """Run every smoke check on a model of a live server.
 
@@ -342,6 +382,8 @@ def smoke_server(
         keeps_template: Whether its own template is meant: then no more than what any must do is
             asked of the prompt, and tool calls in another family's format fail nothing.
         progress: Hears of each check.
+        kv_type: The type that the KV cache must have; None for whichever is asked of the server.
+        only: The checks that are run; None for all. Tool calls are one of them, :data:`TOOL_CALLS`.
 
     Raises:
         ModelNotFound: The server has no such model.
@@ -349,18 +391,23 @@ def smoke_server(
         UsageError: The long prompt is too short to prove anything.
     """
     check_prompt_tokens(prompt_tokens)
-    subject = _Subject(server, name, tokenizer, prompt_tokens, log, require_gpu, keeps_template)
+    subject = _Subject(
+        server, name, tokenizer, prompt_tokens, log, require_gpu, keeps_template, kv_type
+    )
     subject.version = server.version()
     subject.models = server.models()
     quiet = progress or Silence()
-    asks = asks_on(SURFACES, server, name)
-    checks = [*model_checks(_MODEL_CHECKS, subject, _ADVICE, quiet)]
-    calls = surface_checks(asks, _ADVICE, quiet)
-    family = subject.other_format
-    checks += calls if family is None else in_another_format(calls, family)
-    vision = next(each for each in checks if each.id == "vision")
+    wanted = [each for each in _MODEL_CHECKS if only is None or each[0] in only]
+    if only is not None and LOAD in only:
+        wanted.insert(0, (LOAD, _check_load))
+    checks = [*model_checks(wanted, subject, _ADVICE, quiet)]
+    if only is None or TOOL_CALLS in only:
+        calls = surface_checks(asks_on(SURFACES, server, name), _ADVICE, quiet)
+        family = subject.other_format
+        checks += calls if family is None else in_another_format(calls, family)
+    vision = next((each for each in checks if each.id == "vision"), None)
     # Where that check fails, every request with a picture would say the same, or nothing is known.
-    if vision.status is not Status.FAIL and subject.shown.sees_images:
+    if vision and vision.status is not Status.FAIL and subject.shown.sees_images:
         asks = asks_on(SURFACES_OF_IMAGES, server, name)
         checks += picture_checks(asks, _ADVICE, quiet)
     return Report(name, server.url, subject.version, tuple(checks))

@@ -126,7 +126,7 @@ def _cards(output: Output, said: list[str], *, vision: bool) -> Cards:
     from ollama_tools.hardware.cards import cards
     from ollama_tools.progress import parse_size, size_text
 
-    totals = [parse_size(each) for each in said]
+    totals = [parse_size(each) for one in said for each in one.split(",")]
     if not totals:
         for card in cards():
             used = f", of which {size_text(card.used)} are in use now" if card.used else ""
@@ -189,7 +189,8 @@ def _advice(
     best: Estimate | None, cards: Cards, models: Sequence[Weights], found: Sequence[Estimate]
 ) -> list[str]:
     """What to take and why, or what is missing."""
-    from ollama_tools.devstral.fit import AGENT_CONTEXT, FEW_BITS
+    from ollama_tools.devstral.context import AGENT_CONTEXT
+    from ollama_tools.devstral.fit import FEW_BITS
     from ollama_tools.progress import size_text
 
     if best is None:

@@ -66,7 +66,9 @@ def create(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Pull and build again even if nothing differs.", rich_help_panel=_RUN
+            "--force",
+            help="Pull and build again even if nothing differs, and though it cannot fit.",
+            rich_help_panel=_RUN,
         ),
     ] = False,
     upgrade: Annotated[
@@ -81,6 +83,14 @@ def create(
         bool,
         typer.Option(
             "--no-check", help="Switch to the new build without checking it.", rich_help_panel=_RUN
+        ),
+    ] = False,
+    no_preflight: Annotated[
+        bool,
+        typer.Option(
+            "--no-preflight",
+            help="Do not try the server by a miniature before more than 1 GB is brought.",
+            rich_help_panel=_RUN,
         ),
     ] = False,
     prompt_tokens: Annotated[int | None, _prompt_tokens(_RUN)] = None,
@@ -115,11 +125,14 @@ def create(
         upgrade=upgrade,
         keep=keep,
         require_gpu=require_gpu,
+        preflight=not no_preflight,
     )
     with Server(**access, progress=output) as server:
         plan = plan_for(server, wish, policy, output)
         if dry_run:
             lines = [str(each) for each in plan.steps] or ["unchanged"]
+            if plan.needs is not None:
+                lines.append(f"it {plan.needs.text}")
             title = f"{plan.name} on {server.url} (Ollama {plan.version})"
             if plan.compared.reason:
                 title += f": {plan.compared.reason}"
@@ -247,6 +260,68 @@ def smoke(
     return _smoked(output, report, junit)
 
 
+@command(commands, "preflight", panel=MODELS)
+def preflight(
+    output: Output,
+    said: Annotated[
+        dict[str, Any],
+        FieldsOf(
+            Wish,
+            MODEL,
+            without=("reference", "name", "parameters", "system", "vision", "registry", "revision"),
+        ),
+    ],
+    access: AccessOptions,
+    reference: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="REFERENCE", help="The model that is to come, whose memory is then reckoned."
+        ),
+    ] = None,
+    kv_cache_type: Annotated[
+        str | None,
+        typer.Option(
+            "--kv-cache-type", metavar="TYPE", help="The type that the KV cache must have: q8_0 …"
+        ),
+    ] = None,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            "--parallel", metavar="N", help="How many requests at a time the server must answer."
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", metavar="FILE", help="The server's log, where it cannot be seen."),
+    ] = None,
+    require_gpu: Annotated[bool | None, _require_gpu()] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Load all of it, though a model that serves may have to go."),
+    ] = False,
+    junit: JunitOption = None,
+) -> ExitCode | None:
+    """Prove by a miniature of a few MB what a model will need of a server, before it is brought.
+
+    Template, tool calls, context, KV cache, graphics card and memory; afterwards nothing of it is
+    left. A model that serves stays loaded: beside one only what takes no memory is tried.
+    """
+    from ollama_tools.model import ensure
+
+    report = ensure.preflight(
+        reference,
+        **access,
+        kv_cache_type=kv_cache_type,
+        parallel=parallel,
+        require_gpu=require_gpu,
+        force=force,
+        log=log,
+        progress=output,
+        **said,
+    )
+    return _smoked(output, report, junit)
+
+
 def _smoked(
     output: Output, report: Report, junit: Path | None, folder: Path | None = None
 ) -> ExitCode:
@@ -283,12 +358,16 @@ def status(
             "--upstream", help="Ask the hub or the mirror as well whether it has a newer file."
         ),
     ] = False,
+    require_gpu: Annotated[bool | None, _require_gpu()] = None,
 ) -> ExitCode | None:
     """Compare a server with what create would make; nothing is changed. Exit code 3 on drift.
+
+    A model that is loaded, and not on the graphics card of its machine, is drift as well.
 
     Settings that are named are compared with the environment of the server's process, which shows
     on its own machine only.
     """
+    from ollama_tools.checks.result import Status
     from ollama_tools.files.digests import short_digest
     from ollama_tools.model.status import model_status
     from ollama_tools.server.client import Server
@@ -297,9 +376,17 @@ def status(
     wish = Wish(reference=reference, **values_of_wish(said))
     wanted = asked_environment(on_this_machine(settings)) if settings else None
     with Server(**access, progress=output) as server:
-        found = model_status(server, wish, wanted, output, upstream=upstream)
+        found = model_status(
+            server, wish, wanted, output, upstream=upstream, require_gpu=require_gpu
+        )
     lines = [f"{found.name} on {found.server} (Ollama {found.version})"]
-    lines += [f"~ {each}" for each in (*found.differences, *found.settings)] or ["as it should be"]
+    where = found.placement
+    misplaced = where is not None and where.status is Status.FAIL
+    different = [f"~ {each}" for each in (*found.differences, *found.settings)]
+    lines += different or ([] if misplaced else ["as it should be"])
+    if where is not None:
+        fix = f"; fix: {where.fix}" if misplaced else ""
+        lines.append(f"{'~ ' if misplaced else ''}{where.saw}{fix}")
     if found.build and found.weights:
         origin = f" of {found.origin}" if found.origin else ""
         sees = "vision" if found.vision else "no vision"
@@ -314,7 +401,10 @@ def status(
     output.result(
         found.as_json(),
         [lines[0], *(f"  {each}" for each in lines[1:])],
-        [each.field for each in (*found.differences, *found.settings)],
+        [
+            *(each.field for each in (*found.differences, *found.settings)),
+            *([where.id] if where is not None and misplaced else []),
+        ],
     )
     return ExitCode.DRIFT if found.drifted else None
 

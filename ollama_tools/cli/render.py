@@ -26,7 +26,7 @@ _LLAMA = "llama.cpp, with --target llama-…"
 commands = typer.Typer()
 
 _ModelfileWish: TypeAlias = Annotated[
-    dict[str, Any], FieldsOf(Wish, MODEL, without=("reference", "via", "revision"))
+    dict[str, Any], FieldsOf(Wish, MODEL, without=("reference", "vram", "via", "revision"))
 ]
 
 

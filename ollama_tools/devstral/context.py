@@ -13,6 +13,16 @@ against a real server in 2026, began with 18,287)."""
 AGENT_ROOM = 2_048
 """Tokens that must be left for the first answer."""
 
+AUTO_CONTEXT = "auto"
+"""The choice of a context that is left to the memory of the server's graphics cards."""
+
+LEAST_CONTEXT = 32_768
+"""Tokens that :data:`AUTO_CONTEXT` takes where nothing tells of the memory: the first prompt of an
+agent, and as much again."""
+
+AGENT_CONTEXT = 65_536
+"""Tokens that Ollama's documentation asks of a server for coding agents."""
+
 SMALLEST_CONTEXT = 1024
 """Tokens; below it not even a chat with one tool fits."""
 
@@ -43,6 +53,11 @@ def check_prompt_tokens(tokens: int) -> None:
         raise UsageError(
             f"a long prompt of {tokens} tokens proves nothing", f"use {_SHORTEST_PROMPT} or more"
         )
+
+
+def is_auto(said: int | str | None) -> bool:
+    """Whether a context is left to what fits."""
+    return isinstance(said, str) and said.strip().casefold() == AUTO_CONTEXT
 
 
 def parse_context(said: int | str | None) -> int | None:

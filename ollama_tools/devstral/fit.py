@@ -8,9 +8,10 @@ processor, without a word.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
+from ollama_tools.devstral.context import AGENT_CONTEXT
 from ollama_tools.devstral.memory import (
     FIT_MARGIN,
     PROJECTOR_EMBEDDING,
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 DRIVER = 512 << 20
 """Bytes of a card that its driver keeps: 497 MiB of an H100's 79.6 GiB (docs/reference/gpu)."""
-
-AGENT_CONTEXT = 65536
-"""Tokens that Ollama's documentation asks of a server for coding agents."""
 
 CONTEXTS = (8192, 32768, 65536, 131072)
 KV_TYPES = (KvType.F16, KvType.Q8_0, KvType.Q4_0)
@@ -258,6 +256,34 @@ class Cards:
             if found.fits:
                 return found
         return None
+
+
+def on_processor(
+    weights: Weights, context: int, kv_type: KvType, parallel: int, memory: int
+) -> Estimate:
+    """What a choice takes of main memory, where there is no card.
+
+    Args:
+        weights: The model; all of it lies there.
+        context: Tokens of each slot.
+        kv_type: Type of the KV cache.
+        parallel: Slots.
+        memory: Bytes of main memory; 0 where nobody knows.
+    """
+    shape = weights.architecture
+    cells = round_up_context(context) * parallel
+    batch = batch_tokens(shape, cells, weights.file_bytes, memory or None)
+    return Estimate(
+        replace(weights, input_bytes=0),
+        context,
+        kv_type,
+        parallel,
+        memory,
+        kv_cache_bytes(shape, context, kv_type, parallel),
+        compute_bytes(shape, context, batch, on_card=False),
+        projector=0,
+        host=0,
+    )
 
 
 def weights_of_release(release: Release) -> list[Weights]:

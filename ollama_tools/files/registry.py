@@ -40,11 +40,13 @@ class Manifest:
         weights: ``sha256:…`` of the GGUF files of the weights: the model's, then adapters.
         projectors: ``sha256:…`` of those with which it sees images.
         licenses: ``sha256:…`` of the license texts.
+        bytes: Size of the GGUF files; 0 where the registry does not say it.
     """
 
     weights: tuple[str, ...]
     projectors: tuple[str, ...]
     licenses: tuple[str, ...]
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,13 @@ class Registry:
         """
         text = self._get(f"{repository}/manifests/{tag}", f"{repository}:{tag}")
         try:
-            layers = [(each["mediaType"], each["digest"]) for each in parse_json(text)["layers"]]
+            found = parse_json(text)["layers"]
+            layers = [(each["mediaType"], each["digest"]) for each in found]
+            size = sum(
+                int(each.get("size") or 0)
+                for each in found
+                if each["mediaType"].removeprefix(_LAYER) in (*_WEIGHTS, "projector")
+            )
             if not all(isinstance(digest, str) for _, digest in layers):
                 raise TypeError
         except MALFORMED as error:
@@ -86,7 +94,7 @@ class Registry:
                 digest for kind in kinds for media, digest in layers if media == f"{_LAYER}{kind}"
             )
 
-        return Manifest(of_kind(*_WEIGHTS), of_kind("projector"), of_kind("license"))
+        return Manifest(of_kind(*_WEIGHTS), of_kind("projector"), of_kind("license"), size)
 
     def text(self, repository: str, digest: str) -> str:
         """A small text among the blobs of a repository.

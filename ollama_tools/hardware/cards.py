@@ -14,6 +14,11 @@ _MIB = 1 << 20
 _SECONDS = 10.0
 _PLACES = ("/usr/local/nvidia/bin", "/usr/bin", "/usr/local/bin", "/run/opengl-driver/bin")
 _AMD = "0x1002"
+_INTEL = "0x8086"
+_VIRTUAL = ("0x1af4", "0x1234", "0x15ad", "0x80ee", "0x1b36")
+"""The makers of displays of virtual machines: virtio, QEMU, VMware, VirtualBox, QXL."""
+_INTEGRATED = "0000:00:02.0"
+"""Where Intel's processors have their own graphics, which Ollama leaves alone."""
 _MAKERS = {_AMD: "AMD", "0x10de": "NVIDIA"}
 
 
@@ -39,6 +44,29 @@ def cards(system: Path = Path("/sys")) -> list[Card]:
         system: Where sysfs is.
     """
     return [*_nvidia(), *_amd(system)]
+
+
+def device_files(root: Path = Path("/")) -> list[str]:
+    """The device files of graphics cards that can compute; others are of displays alone.
+
+    A processor's own graphics of Intel and a virtual machine's display have a render node as well,
+    and no server uses them: where sysfs tells, they are left out.
+
+    Args:
+        root: Where dev and sys are.
+    """
+    found = [
+        each
+        for pattern in ("nvidia[0-9]*", "kfd", "dxg", "nvhost-gpu")
+        for each in (root / "dev").glob(pattern)
+    ]
+    for each in (root / "dev/dri").glob("renderD*"):
+        device = root / "sys/class/drm" / each.name / "device"
+        maker = _text(device / "vendor")
+        integrated = maker == _INTEL and device.resolve().name == _INTEGRATED
+        if maker not in _VIRTUAL and not integrated:
+            found.append(each)
+    return sorted(f"/{each.relative_to(root)}" for each in found)
 
 
 def nvidia_smi() -> Path | None:

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import signal
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import FrameType
+from contextlib import contextmanager
 from typing import Any
 
 from ollama_tools.devstral.catalog import TokenizerVersion
-from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import ServerError, ServerTooOld, UsageError
 from ollama_tools.lint import cases
 from ollama_tools.lint.engines import Rendered
@@ -23,7 +15,7 @@ from ollama_tools.lint.probes import Conversation, Renderer, as_texts
 from ollama_tools.lint.subject import Kind, Subject
 from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import Server
-from ollama_tools.server.names import new_trial_name
+from ollama_tools.server.guest import guest
 from ollama_tools.server.versions import NATIVE_JINJA, parse_version
 
 _NAME = "devstral-lint"
@@ -101,37 +93,15 @@ def rendered_live(server: Server, subject: Subject) -> Iterator[None]:
             f"Ollama {version} applies no Jinja by itself",
             f"let a server of {NATIVE_JINJA} or newer render it",
         )
-    name = new_trial_name(_NAME)
-    with tempfile.TemporaryDirectory(prefix=f"{_NAME}-") as directory:
-        path = Path(directory) / "miniature.gguf"
-        write_miniature(
-            path,
-            layers=1,
-            heads=1,
-            kv_heads=1,
-            chat_template=template.text if template.is_jinja else None,
-            # Weights of its own, so that nobody else's go with them.
-            name=f"{_NAME} {os.urandom(8).hex()}",
-        )
-        digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-        base = {
-            "model": name,
-            "files": {path.name: digest},
-            "parameters": {"num_ctx": _CONTEXT},
-        }
-        try:
-            server.upload(path, digest, _silent)
-            # What a model holds goes with it, so there is one before a template can be refused.
-            server.create(base, _silent)
-            fault = _put_template(server, base, subject)
-            if fault is None:
-                render_by(server, name, subject)
-            else:
-                subject.render = _refuse(fault)
-            yield
-        finally:
-            with _one_interrupt_later():
-                _put_away(server, name, digest, base)
+    layers = {"parameters": {"num_ctx": _CONTEXT}}
+    # What a model holds goes with it, so there is one before a template can be refused.
+    with guest(server, _NAME, layers, jinja=template.text if template.is_jinja else None) as base:
+        fault = _put_template(server, base, subject)
+        if fault is None:
+            render_by(server, str(base["model"]), subject)
+        else:
+            subject.render = _refuse(fault)
+        yield
 
 
 def _put_template(server: Server, base: dict[str, Any], subject: Subject) -> TemplateFault | None:
@@ -159,39 +129,6 @@ def _refuse(fault: TemplateFault) -> Renderer:
         raise fault
 
     return render
-
-
-def _put_away(server: Server, name: str, digest: str, base: dict[str, Any]) -> None:
-    with suppress(ServerError):
-        server.unload(name)
-    server.delete(name)
-    if server.has_blob(digest):
-        # An upload that no model came of: weights go with the last model that has them.
-        server.create(base, _silent)
-        server.delete(name)
-
-
-@contextmanager
-def _one_interrupt_later() -> Iterator[None]:
-    """Hold back a first Ctrl-C or SIGTERM until the end; a second one comes through."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt
 
 
 def _silent(_status: str, _done: int, _total: int | None) -> None:

@@ -137,6 +137,8 @@ def apply(plan: Plan, server: Server, progress: Progress) -> Outcome:
 
 def _carried_out(plan: Plan, server: Server, progress: Progress) -> Outcome:
     run = Run(server, plan.version, plan.name, plan.policy, progress)
+    if plan.needs is not None:
+        progress.step(f"{plan.name} {plan.needs.text}")
     try:
         run.take(plan.steps)
     except KeyboardInterrupt as interrupt:

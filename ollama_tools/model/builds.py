@@ -31,7 +31,7 @@ from ollama_tools.errors import (
 from ollama_tools.files.digests import short_digest
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.answers import CHECK_ADDRESS, OF_THE_WAY
-from ollama_tools.server.client import InstalledModel, Server, find_model, moment
+from ollama_tools.server.client import InstalledModel, RunningModel, Server, find_model, moment
 from ollama_tools.server.names import (
     Kind,
     OwnName,
@@ -242,6 +242,15 @@ def own_models(
         own = own_name(each.name)
         if own is not None and same_name(own.public, name):
             yield each, own
+
+
+def loaded_name(models: Sequence[InstalledModel], loaded: RunningModel) -> str | None:
+    """The name by which people know a loaded model; None where it has none any more.
+
+    An engine has the name that it was loaded under, which may be that of a trial long gone.
+    """
+    same = [each.name for each in models if each.digest == loaded.digest]
+    return next((each for each in same if own_name(each) is None), same[0] if same else None)
 
 
 def settled_models(server: Server) -> list[InstalledModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from ollama_tools.devstral.carriers import (
 )
 from ollama_tools.devstral.catalog import Catalog, Release, TokenizerVersion
 from ollama_tools.devstral.catalog_file import load_catalog
-from ollama_tools.devstral.context import AGENT_PROMPT
+from ollama_tools.devstral.context import AGENT_PROMPT, is_auto
 from ollama_tools.devstral.header import BY_NAME, rewriting
 from ollama_tools.devstral.reference import (
     FileReference,
@@ -27,17 +28,34 @@ from ollama_tools.devstral.reference import (
 from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.files import remembered as state
 from ollama_tools.model.apply import Outcome, apply
+from ollama_tools.model.bring import Download
+from ollama_tools.model.builds import shown_if_there
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
+from ollama_tools.model.preflight import Preflight, with_trial
 from ollama_tools.model.published import Publisher, publisher
-from ollama_tools.model.steps import Policy
+from ollama_tools.model.room import (
+    Needs,
+    Room,
+    room_of,
+    stated_cards,
+    weights_of_file,
+    weights_to_come,
+)
+from ollama_tools.model.steps import Create, Policy
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.client import Server, find_model
+from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.llama_server import LlamaServer
 from ollama_tools.server.parameters import require_parameters
 from ollama_tools.server.process import find_server_process
-from ollama_tools.server.versions import NATIVE_JINJA, Version, require_supported
-from ollama_tools.settings.environment import TEMPLATE_FILE
+from ollama_tools.server.versions import (
+    NATIVE_JINJA,
+    Version,
+    parse_version,
+    require_supported,
+)
+from ollama_tools.settings.environment import TEMPLATE_FILE, parse_kv_type
 from ollama_tools.wanted.draft import (
+    Offline,
     RegistryAddress,
     candidates,
     choose_release,
@@ -45,10 +63,13 @@ from ollama_tools.wanted.draft import (
     offline_facts,
 )
 from ollama_tools.wanted.source import named_source
+from ollama_tools.wanted.spec import merge_parameters
+from ollama_tools.wanted.vision import is_wanted
 from ollama_tools.wanted.wish import Via, Wish, WishOptions
 
 if TYPE_CHECKING:
     from ollama_tools.checks.result import Report
+    from ollama_tools.devstral.fit import Weights
 
 
 def ensure_model(
@@ -63,6 +84,7 @@ def ensure_model(
     keep: int | None = None,
     upgrade: bool = False,
     require_gpu: bool | None = None,
+    preflight: bool = True,
     progress: Progress | None = None,
     **wish: Unpack[WishOptions],
 ) -> Outcome:
@@ -81,12 +103,14 @@ def ensure_model(
         api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
         check: Whether a new build must pass the smoke checks before the name is switched to it.
         prompt_tokens: Tokens of the long prompt of the checks.
-        force: Pull and build again even where nothing differs.
+        force: Pull and build again even where nothing differs, and though it cannot fit on the
+            server's cards.
         keep: How many builds of the name to keep, the one that serves among them; None for all.
         upgrade: Take what the hub (or the mirror that is named) has now, where what serves is an
             older file of the same name.
         require_gpu: Whether a new build must be wholly on graphics cards to pass; None where one is
             seen on the server's machine.
+        preflight: Whether a miniature tries the server before more than 1 GB is brought.
         progress: Hears of each step; None for silence.
         **wish: Everything else that may be said of the model (``name``, ``context``, ``carrier``,
             …): the fields of :class:`ollama_tools.wanted.wish.Wish`.
@@ -103,7 +127,7 @@ def ensure_model(
         CheckFailed: The new build is not right; the public name is as it was.
     """
     wanted = Wish(reference=reference, **wish)
-    policy = Policy(check, prompt_tokens, force, upgrade, keep, require_gpu)
+    policy = Policy(check, prompt_tokens, force, upgrade, keep, require_gpu, preflight)
     progress = progress or Silence()
     with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         return apply(plan_for(server, wanted, policy, progress), server, progress)
@@ -205,6 +229,83 @@ def _tokenizer_on_server(
     return choose_release(asked, name, known, catalog).tokenizer
 
 
+def preflight(
+    reference: str | None = None,
+    *,
+    host: str | None = None,
+    timeout: float | None = None,
+    api_key: str | None = None,
+    kv_cache_type: str | None = None,
+    parallel: int | None = None,
+    require_gpu: bool | None = None,
+    force: bool = False,
+    log: Path | None = None,
+    progress: Progress | None = None,
+    **wish: Unpack[WishOptions],
+) -> Report:
+    """Prove by a miniature what a model will need of a server, before it is brought.
+
+    Template and parser, tool calls on every surface, the context in force, the KV cache's type and
+    bytes, where it runs, and the memory that will be left. A model that serves is never put out for
+    it, unless by ``force``; afterwards the server is as it was.
+
+    Args:
+        reference: What names the weights, as for :func:`ensure_model`; None for a release alone.
+        host: See :func:`smoke`.
+        timeout: See :func:`smoke`.
+        api_key: See :func:`smoke`.
+        kv_cache_type: The type that the KV cache must have; None for any.
+        parallel: How many requests at a time there must be; None for any.
+        require_gpu: Whether it must be wholly on graphics cards; None where one is seen.
+        force: Whether a model that serves may be put out for it.
+        log: The server's log file, as evidence.
+        progress: Hears of each step; None for silence.
+        **wish: What else may be said of the model, as for :func:`ensure_model`.
+
+    Raises:
+        UsageError: What was asked for cannot be.
+        ServerUnreachable: No server answers.
+    """
+    catalog = load_catalog()
+    silent = progress or Silence()
+    kind = None if kv_cache_type is None else parse_kv_type(kv_cache_type)
+    if parallel is not None and parallel < 1:
+        raise UsageError(f"{parallel} requests at a time are impossible", "ask for at least 1")
+    said = Wish(reference=reference or catalog.default.aliases[0], **wish)
+    named = None if reference is None else parse_reference(reference, catalog)
+    if named is None:
+        release = catalog.default if said.release is None else catalog.release(said.release)
+        own = QuantReference(release, release.quants[0])
+    offline = offline_facts(named or own, said, catalog)
+    with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
+        version = parse_version(server.version())
+        room = room_of(server, version, said.vram, vision=is_wanted(said, offline.release))
+        models = server.models_with(offline.name)
+        weights = None
+        if named is not None:
+            source = named_source(named, said)
+            weights = weights_to_come(source, offline.release, models, silent, ask=True)
+        if is_auto(said.context):
+            offline = _with_context(offline, said, server, models, room, weights, silent)
+        context = offline.parameters["num_ctx"]
+        assert isinstance(context, int)  # noqa: S101 - merge_parameters has seen to it
+        via = choose_via(said, offline.via, local=server.is_local)
+        trial = Preflight(
+            offline.release,
+            context,
+            room,
+            weights,
+            carrier=AUTO if said.carrier == Carrier.HUB else said.carrier,
+            rewritable=via is Via.UPLOAD,
+            kv_type=kind,
+            parallel=parallel,
+            require_gpu=require_gpu,
+            force=force,
+            log=log,
+        )
+        return trial.run(server, silent)
+
+
 def smoke_task(
     name: str,
     task: str,
@@ -290,6 +391,8 @@ class Wanted:
         via: How the bytes would come.
         registry: Where the server would pull from.
         publisher: Who says what is published.
+        room: What the server has for it; None where nobody had to look yet.
+        weights: What is to come, as far as memory goes; None where nothing tells its size.
     """
 
     compared: Comparison
@@ -297,6 +400,8 @@ class Wanted:
     via: Via
     registry: RegistryAddress
     publisher: Publisher
+    room: Room | None
+    weights: Weights | None
 
 
 def compare_with(
@@ -334,11 +439,37 @@ def compare_with(
     source = named.found(server, models, progress, sent)
     if wish.carrier == Carrier.SERVER:
         _require_dedicated(server, offline.release)
+    stated_cards(wish.vram, vision=is_wanted(wish, offline.release))
+    automatic, room = is_auto(wish.context), None
+    weights = weights_to_come(source, offline.release, models, progress, ask=automatic)
+    if automatic:
+        room = room_of(server, version, wish.vram, vision=is_wanted(wish, offline.release))
+        offline = _with_context(offline, wish, server, models, room, weights, progress)
     via = choose_via(wish, offline.via, local=server.is_local)
     wanted = candidates(source, offline, wish, version, via)
     asked = publisher(via, offline.registry, progress)
     compared = compare(server, models, wanted, policy, asked, progress, version, doubtful=doubtful)
-    return Wanted(compared, version, via, offline.registry, asked)
+    return Wanted(compared, version, via, offline.registry, asked, room, weights)
+
+
+def _with_context(
+    offline: Offline,
+    wish: Wish,
+    server: Server,
+    models: Sequence[InstalledModel],
+    room: Room,
+    weights: Weights | None,
+    progress: Progress,
+) -> Offline:
+    """The same with the context that fits, where that is what is wished."""
+    current = find_model(list(models), offline.name)
+    shown = shown_if_there(server, current.name) if current else None
+    release = offline.release
+    context, why = room.context(
+        weights, release.architecture.context, shown.context if shown else None
+    )
+    progress.step(f"a context of {context} for {offline.name}: {why}")
+    return replace(offline, parameters=merge_parameters(release, context, wish.parameters))
 
 
 def plan_for(
@@ -362,7 +493,48 @@ def plan_for(
         publisher=wanted.publisher,
         progress=progress,
     )
-    return replace(plan, again=partial(plan_for, server, wish, policy, progress, doubtful=True))
+    if any(isinstance(each, Create) for each in plan.steps):
+        # A server's log is read for it, which takes longer than all else where nothing is to do.
+        sees = is_wanted(wish, wanted.compared.candidates[0].release)
+        room = wanted.room or room_of(server, wanted.version, wish.vram, vision=sees)
+        plan = _weighed(plan, wanted.weights, room, progress)
+        if policy.preflight:
+            plan = with_trial(plan, _trial(wish, wanted, room, policy))
+    # What was tried once need not be tried again.
+    again = replace(policy, preflight=False)
+    return replace(plan, again=partial(plan_for, server, wish, again, progress, doubtful=True))
+
+
+def _trial(wish: Wish, wanted: Wanted, room: Room, policy: Policy) -> Preflight:
+    spec = wanted.compared.candidates[0]
+    return Preflight(
+        spec.release,
+        spec.context,
+        room,
+        wanted.weights,
+        # A template of the hub's comes with its file.
+        carrier=AUTO if wish.carrier == Carrier.HUB else wish.carrier,
+        rewritable=spec.source.passes_here(wanted.via),
+        require_gpu=policy.require_gpu,
+    )
+
+
+def _weighed(plan: Plan, weights: Weights | None, room: Room, progress: Progress) -> Plan:
+    """The plan with what its build will take.
+
+    Raises:
+        UsageError: It cannot be on the server's cards.
+    """
+    spec = plan.compared.candidates[0]
+    for each in plan.steps:
+        if weights is None and isinstance(each, Download) and each.bytes:
+            weights = weights_of_file(spec.release, each.source.tag, each.bytes)
+    if weights is None:
+        return plan
+    needs = Needs(room, room.estimate(weights, spec.context))
+    if not plan.policy.force:
+        needs.require(plan.name, wanted=plan.policy.require_gpu, progress=progress)
+    return replace(plan, needs=needs)
 
 
 def _require_dedicated(server: Server, release: Release) -> None:

@@ -33,7 +33,7 @@ from ollama_tools.server.address import resolve_host
 from ollama_tools.server.parameters import value_text
 from ollama_tools.settings.environment import ServerSettings
 from ollama_tools.settings.llama_programs import LlamaProgram, LlamaTarget
-from ollama_tools.wanted.draft import choose_release, offline_facts, system_prompts
+from ollama_tools.wanted.draft import choose_release, offline_facts, require_number, system_prompts
 from ollama_tools.wanted.source import FileSource, HubSource, Source, named_source
 from ollama_tools.wanted.vision import settle
 from ollama_tools.wanted.wish import Wish
@@ -218,6 +218,7 @@ def command_line(
     """
     catalog = load_catalog()
     _refuse_unheard(wish, target, settings)
+    require_number(wish)
     reference = parse_reference(wish.reference, catalog)
     facts = offline_facts(reference, wish, catalog)
     kv = ServerSettings(**{key: settings[key] for key in settings if key != "host"})

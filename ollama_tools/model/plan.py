@@ -29,12 +29,20 @@ from ollama_tools.model.bring import (
     base_steps,
     way_of,
 )
-from ollama_tools.model.builds import builds_of, own_models, shown_if_there, surplus, whole
+from ollama_tools.model.builds import (
+    builds_of,
+    loaded_name,
+    own_models,
+    shown_if_there,
+    surplus,
+    whole,
+)
 from ollama_tools.model.leftovers import stopped_runs
 from ollama_tools.model.modelfile import Difference, DifferenceJson, differences
 from ollama_tools.model.projector import AddProjector, PulledProjector, eyes_of
 from ollama_tools.model.projector import is_right as is_right_projector
 from ollama_tools.model.published import Publisher
+from ollama_tools.model.room import Needs, NeedsJson
 from ollama_tools.model.steps import (
     Check,
     Compare,
@@ -56,7 +64,6 @@ from ollama_tools.server.names import (
     build_name,
     full_name,
     new_served_name,
-    own_name,
     same_name,
 )
 from ollama_tools.server.shown import Shown
@@ -324,6 +331,7 @@ class PlanJson(TypedDict):
     differences: Annotated[list[DifferenceJson], "What the model has otherwise than it should."]
     removed: Annotated[list[str], "Builds that would be removed in the end."]
     removed_at_most: Annotated[bool, "Whether fewer may be removed, since that is not known yet."]
+    needs: Annotated[NeedsJson | None, "What a new build will take; null where it is not known."]
     steps: list[StepJson]
 
 
@@ -340,6 +348,7 @@ class Plan:
         removed: Builds that are removed in the end, as far as they are there or known already.
         at_most: Whether fewer may be removed, since nobody knows yet which build will be made.
         again: Plans anew from what the server has then; None where nobody can.
+        needs: What a new build will take; None where none is made, or its size is not known.
     """
 
     compared: Comparison
@@ -350,6 +359,7 @@ class Plan:
     removed: tuple[str, ...] = ()
     at_most: bool = False
     again: Callable[[], Plan] | None = None
+    needs: Needs | None = None
 
     @property
     def name(self) -> str:
@@ -372,6 +382,7 @@ class Plan:
             "differences": [each.as_json() for each in compared.differences],
             "removed": list(self.removed),
             "removed_at_most": self.at_most,
+            "needs": self.needs.as_json() if self.needs else None,
             "steps": [each.as_json() for each in self.steps],
         }
 
@@ -459,12 +470,10 @@ def _say_what_is_unloaded(steps: list[Step], around: Surroundings) -> None:
     weights = weights or _weights_known(steps, around)
     by_weights, by_memory = [], []
     for each in loaded:
-        # An engine has the name that it was loaded under, which may be that of a trial long gone.
-        same = [model.name for model in around.models if model.digest == each.digest]
-        if not same:
+        name = loaded_name(around.models, each)
+        if name is None:
             # What nobody can ask any more is missed by nobody.
             continue
-        name = next((known for known in same if own_name(known) is None), same[0])
         shown = shown_if_there(around.server, name)
         if shown is None or weights is None or shown.weights != weights[0]:
             by_memory.append(name)

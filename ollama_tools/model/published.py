@@ -94,6 +94,10 @@ class Publisher(ABC):
             HubError: It does not say it.
         """
 
+    @abstractmethod
+    def size(self, source: HubSource) -> int | None:
+        """Bytes of the file that has a source's name; None where it does not say it."""
+
     def refuse_commit(self, source: HubSource) -> UsageError:
         """Why a commit cannot be held to."""
         return UsageError(
@@ -134,6 +138,12 @@ class Hub(Publisher):
         files = (hub.HubFile(source.repository, name, source.revision) for name in names)
         return tuple(f"sha256:{sha256}" for each in files if (sha256 := hub.facts(each).sha256))
 
+    def size(self, source: HubSource) -> int | None:
+        """See :class:`Publisher`."""
+        with suppress(HubError, UsageError):
+            return hub_facts(source, self._progress)[1].bytes
+        return None
+
 
 class Mirror(Publisher):
     """A registry that servers pull from instead."""
@@ -170,6 +180,12 @@ class Mirror(Publisher):
     def projectors(self, source: HubSource) -> tuple[str, ...]:
         """See :class:`Publisher`."""
         return self._manifest(source).projectors
+
+    def size(self, source: HubSource) -> int | None:
+        """See :class:`Publisher`."""
+        with suppress(HubError):
+            return self._manifest(source).bytes or None
+        return None
 
     def _manifest(self, source: HubSource) -> registry.Manifest:
         self._progress.step(f"asking {self.label} for {source}")

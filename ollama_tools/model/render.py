@@ -17,7 +17,7 @@ from ollama_tools.errors import UsageError
 from ollama_tools.files.gguf import read_header
 from ollama_tools.files.gguf_rewrite import parts
 from ollama_tools.model import modelfile
-from ollama_tools.wanted.draft import offline_facts, parse_carrier
+from ollama_tools.wanted.draft import offline_facts, parse_carrier, require_number
 from ollama_tools.wanted.source import FileSource, Source, named_source
 from ollama_tools.wanted.spec import Spec
 from ollama_tools.wanted.vision import settle
@@ -64,6 +64,7 @@ def render_wish(wish: Wish, catalog: Catalog, filename: str | None = None) -> st
         raise UsageError(
             f"a Modelfile cannot say how or which bytes come: {said}", "use create for that"
         )
+    require_number(wish)
     reference = parse_reference(wish.reference, catalog)
     facts = offline_facts(reference, wish, catalog)
     source = named_source(reference, wish)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
-from ollama_tools.checks.result import Status
+from ollama_tools.checks.placement import judge_placement, look_at_host, placement
+from ollama_tools.checks.result import CheckResult, CheckResultJson, Status
 from ollama_tools.checks.vouching import judge_weights
 from ollama_tools.errors import ServerError
 from ollama_tools.lint.finding import Finding, FindingJson
@@ -17,7 +18,14 @@ from ollama_tools.model.modelfile import Difference, DifferenceJson
 from ollama_tools.model.published import Publisher
 from ollama_tools.model.steps import Policy
 from ollama_tools.progress import Progress, Silence
-from ollama_tools.server.client import InstalledModel, Server, find_model, shown_or_broken
+from ollama_tools.server.client import (
+    InstalledModel,
+    Server,
+    find_model,
+    running_if_said,
+    shown_or_broken,
+)
+from ollama_tools.server.log import read_log
 from ollama_tools.server.names import full_name, own_name, same_name
 from ollama_tools.server.origin import Origin, OriginJson
 from ollama_tools.server.process import find_server_process
@@ -85,9 +93,11 @@ class ModelStatusJson(TypedDict):
     origin: OriginJson | None
     build: str | None
     vision: Annotated[bool | None, "Whether it sees images; null where there is no such model."]
+    context: int
     drifted: bool
     differences: list[DifferenceJson]
     settings: list[DifferenceJson]
+    placement: Annotated[CheckResultJson | None, "Where it runs; null where it is not loaded."]
     upstream: UpstreamJson | None
     findings: list[FindingJson]
 
@@ -105,8 +115,10 @@ class ModelStatus:
         origin: Where they came from; None where the manifest does not say.
         build: The build that the name stands for; None where there is no such model.
         vision: Whether it sees images; None where there is no such model.
+        context: The context in tokens that it should have.
         differences: What the model has otherwise than it should.
         settings: What the server's process has otherwise than it should.
+        placement: Where it runs, as a check; None where it is not loaded.
         upstream: What is published now; None where nobody asked, or the weights are none of the
             hub's.
         findings: What the rules of ``lint`` find about the model that serves; none of it is drift.
@@ -120,15 +132,18 @@ class ModelStatus:
     origin: Origin | None
     build: str | None
     vision: bool | None
+    context: int
     differences: tuple[Difference, ...]
     settings: tuple[Difference, ...]
+    placement: CheckResult | None = None
     upstream: Upstream | None = None
     findings: tuple[Finding, ...] = ()
 
     @property
     def drifted(self) -> bool:
-        """Whether anything differs."""
-        return bool(self.differences or self.settings)
+        """Whether anything differs, or the model is not on the card that it should be on."""
+        misplaced = self.placement is not None and self.placement.status is Status.FAIL
+        return bool(self.differences or self.settings or misplaced)
 
     def as_json(self) -> ModelStatusJson:
         """The status as ``status --json`` prints it."""
@@ -141,9 +156,11 @@ class ModelStatus:
             "origin": self.origin.as_json() if self.origin else None,
             "build": self.build,
             "vision": self.vision,
+            "context": self.context,
             "drifted": self.drifted,
             "differences": [each.as_json() for each in self.differences],
             "settings": [each.as_json() for each in self.settings],
+            "placement": self.placement.as_json() if self.placement else None,
             "upstream": self.upstream.as_json() if self.upstream else None,
             "findings": [each.as_json() for each in self.findings],
         }
@@ -156,6 +173,7 @@ def model_status(
     progress: Progress | None = None,
     *,
     upstream: bool = False,
+    require_gpu: bool | None = None,
 ) -> ModelStatus:
     """Compare a server with what is wished; nothing is changed.
 
@@ -166,6 +184,8 @@ def model_status(
             them alone.
         progress: Hears of long steps, such as the hashing of a file; None for silence.
         upstream: Whether the hub, or the mirror that is named, is asked what it has now.
+        require_gpu: Whether the model must be wholly on graphics cards where it is loaded; None
+            where one is seen.
 
     Raises:
         UsageError: What was asked for cannot be.
@@ -186,11 +206,28 @@ def model_status(
         origin=shown.origin if shown else None,
         build=compared.previous,
         vision=shown.sees_images if shown else None,
+        context=compared.candidates[0].context,
         differences=different,
         settings=() if settings is None else settings_differences(server, settings),
+        placement=_placement(server, compared.current, shown, require_gpu),
         upstream=_upstream(compared.candidates[0], shown, wanted.publisher) if upstream else None,
         findings=_findings(server, wanted),
     )
+
+
+def _placement(
+    server: Server, current: InstalledModel | None, shown: Shown | None, require_gpu: bool | None
+) -> CheckResult | None:
+    if current is None or shown is None:
+        return None
+    loaded = next((each for each in running_if_said(server) if each.digest == current.digest), None)
+    if loaded is None:
+        return None
+    process = find_server_process(server.url)
+    log = read_log(process)
+    blob = shown.weights.replace(":", "-") if shown.weights else None
+    found = judge_placement(placement(log, blob, loaded), look_at_host(process, log), require_gpu)
+    return CheckResult("gpu", *found)
 
 
 def _findings(server: Server, wanted: Wanted) -> tuple[Finding, ...]:

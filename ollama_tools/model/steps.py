@@ -56,6 +56,7 @@ class Policy:
         upgrade: Take what is published now, where what serves is an older file.
         keep: How many builds of the name stay, the one that serves among them; None for all.
         require_gpu: Whether a new build must be wholly on graphics cards; None where one is seen.
+        preflight: Whether a miniature tries the server before more than 1 GB is brought.
 
     Raises:
         UsageError: None would stay, or the prompt is too short to prove anything.
@@ -67,6 +68,7 @@ class Policy:
     upgrade: bool = False
     keep: int | None = None
     require_gpu: bool | None = None
+    preflight: bool = True
 
     def __post_init__(self) -> None:
         if self.keep is not None:

@@ -578,6 +578,20 @@ def shown_or_broken(server: Server, name: str) -> Shown | ServerError | None:
         return error if server.model(name) is not None else None
 
 
+def running_if_said(server: Server) -> list[RunningModel]:
+    """What is loaded; nothing where a server refuses to say only that.
+
+    Raises:
+        ServerError: The server does not answer.
+    """
+    try:
+        return server.running()
+    except OF_THE_WAY:
+        raise
+    except ServerError:
+        return []
+
+
 def moment(text: str) -> float:
     """Seconds since 1970; a server's clock may change its offset between two models."""
     try:

@@ -13,6 +13,7 @@ from ollama_tools.devstral.context import parse_context
 from ollama_tools.devstral.memory import KvType
 from ollama_tools.errors import UsageError
 from ollama_tools.files.packaged import data_path
+from ollama_tools.progress import parse_size
 from ollama_tools.server.versions import KV_TYPES_BEFORE_NATIVE, NATIVE_JINJA, Version
 
 TEMPLATE_FILE = "LLAMA_ARG_CHAT_TEMPLATE_FILE"
@@ -41,6 +42,23 @@ _TAKEN_ARGUMENTS = {
 _PLAIN_TYPES = frozenset({KvType.F32, KvType.F16, KvType.BF16})
 # What Go's time.ParseDuration reads, or a number of seconds; negative keeps a model for ever.
 _DURATION = re.compile(r"-?(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)")
+
+
+_CARDS = "Graphics cards"
+"""The heading of the settings that only hosts with graphics cards need."""
+
+_CARD = re.compile(r"\d{1,3}|GPU-[0-9A-Fa-f-]{4,36}|MIG-[0-9A-Za-z/-]{4,80}")
+_PLAIN_CARD = re.compile(r"\d{1,3}")
+_NO_CARD = "-1"
+_CARD_FORMS = {
+    "cuda_devices": (_CARD, "a number, GPU-… or MIG-… as nvidia-smi -L lists it"),
+    "rocr_devices": (_CARD, "a number, or GPU-… as rocminfo lists it"),
+    "hip_devices": (_PLAIN_CARD, "a number"),
+    "vulkan_devices": (_PLAIN_CARD, "a number"),
+}
+_GFX = re.compile(r"(?:(\d{1,3})=)?(\d{1,2}\.\d{1,2}\.\d{1,2})")
+_LIBRARY = re.compile(r"[a-z0-9_]{2,40}")
+_MOST_DEBUG = 2
 
 
 def _carry(variable: str, why: str, *, negated: bool = False, **words: Any) -> dict[str, Any]:
@@ -154,6 +172,115 @@ class ServerSettings:
         ),
     )
 
+    cuda_devices: tuple[str, ...] = field(
+        default=(),
+        metadata=_carry(
+            "CUDA_VISIBLE_DEVICES",
+            "NVIDIA's cards that the server may use, as 0 or GPU-…; -1 hides all",
+            metavar="CARD",
+            panel=_CARDS,
+        ),
+    )
+    rocr_devices: tuple[str, ...] = field(
+        default=(),
+        metadata=_carry(
+            "ROCR_VISIBLE_DEVICES",
+            "AMD's cards that the server may use, as 0 or GPU-…; -1 hides all",
+            metavar="CARD",
+            panel=_CARDS,
+        ),
+    )
+    hip_devices: tuple[str, ...] = field(
+        default=(),
+        metadata=_carry(
+            "HIP_VISIBLE_DEVICES",
+            "the same by HIP, which counts what ROCR_VISIBLE_DEVICES leaves",
+            metavar="CARD",
+            panel=_CARDS,
+        ),
+    )
+    vulkan_devices: tuple[str, ...] = field(
+        default=(),
+        metadata=_carry(
+            "GGML_VK_VISIBLE_DEVICES",
+            "the cards that the server may use by Vulkan, as 0; -1 hides all",
+            metavar="CARD",
+            panel=_CARDS,
+        ),
+    )
+    hsa_override: tuple[str, ...] = field(
+        default=(),
+        metadata=_carry(
+            "HSA_OVERRIDE_GFX_VERSION",
+            "the architecture that an AMD card without libraries of its own is taken for, as "
+            "10.3.0, or 1=11.0.0 for the second card",
+            metavar="[CARD=]VERSION",
+            panel=_CARDS,
+        ),
+    )
+    vulkan: bool | None = field(
+        default=None,
+        metadata=_carry(
+            "OLLAMA_VULKAN",
+            "whether cards may be used by Vulkan, where neither CUDA nor ROCm has them",
+            negated=False,
+            panel=_CARDS,
+        ),
+    )
+    integrated: bool | None = field(
+        default=None,
+        metadata=_carry(
+            "OLLAMA_IGPU_ENABLE",
+            "whether a processor's own graphics are used, with main memory as theirs",
+            panel=_CARDS,
+        ),
+    )
+    spread: bool | None = field(
+        default=None,
+        metadata=_carry(
+            "OLLAMA_SCHED_SPREAD",
+            "whether a model that fits on one card is spread over all of them",
+            panel=_CARDS,
+        ),
+    )
+    gpu_overhead: int | None = field(
+        default=None,
+        metadata=_carry(
+            "OLLAMA_GPU_OVERHEAD",
+            "memory of each card that is left to others, as 1GiB",
+            metavar="SIZE",
+            written=True,
+            panel=_CARDS,
+        ),
+    )
+    load_timeout: str | None = field(
+        default=None,
+        metadata=_carry(
+            "OLLAMA_LOAD_TIMEOUT",
+            "how long a load may make no progress; 5 minutes are short for a slow disk",
+            metavar="DURATION",
+            panel=_CARDS,
+        ),
+    )
+    llm_library: str | None = field(
+        default=None,
+        metadata=_carry(
+            "OLLAMA_LLM_LIBRARY",
+            "the one library that is taken, as cuda_v12, where the server's own choice fails",
+            metavar="LIBRARY",
+            panel=_CARDS,
+        ),
+    )
+    log_level: int | None = field(
+        default=None,
+        metadata=_carry(
+            "OLLAMA_DEBUG",
+            "1 writes into the log why a card is not used, 2 every request as well",
+            metavar="LEVEL",
+            panel=_CARDS,
+        ),
+    )
+
     dedicated_to: str | None = field(
         default=None,
         metadata=_carry(
@@ -175,8 +302,7 @@ class ServerSettings:
         default=(),
         metadata=_carry(
             "NAME=VALUE",
-            "any other variable of the server's: HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, "
-            "CUDA_VISIBLE_DEVICES",
+            "any other variable of the server's: HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE",
             metavar="NAME=VALUE",
         ),
     )
@@ -184,6 +310,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "kv_cache_type", parse_kv_type(self.kv_cache_type))
         object.__setattr__(self, "context", parse_context(self.context))
+        object.__setattr__(self, "gpu_overhead", _parse_overhead(self.gpu_overhead))
         _check(self)
 
 
@@ -280,6 +407,13 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     raise UsageError(f"the setting {name} cannot be {value!r}", "see: devstral-ollama env --help")
 
 
+def _parse_overhead(said: int | str | None) -> int | None:
+    """Bytes of a size as people write it; a bare number is bytes already, as Ollama reads it."""
+    if said is None or isinstance(said, int):
+        return said
+    return int(said) if said.isascii() and said.isdigit() else parse_size(said)
+
+
 def parse_kv_type(text: str) -> KvType:
     """A KV cache type by its name.
 
@@ -323,12 +457,50 @@ def _check(settings: ServerSettings) -> None:
         raise UsageError(
             f"{settings.keep_alive!r} is no duration", "as in 30m, 1h30m, or -1 for no end"
         )
+    _check_cards(settings)
     for argument in settings.llama_args:
         _check_llama_argument(argument)
     _check_variables(settings.variables)
     for variable, value in environment(settings).items():
         if not value.isprintable():
             raise UsageError(f"{variable} cannot contain control characters", "remove them")
+
+
+def _check_cards(settings: ServerSettings) -> None:
+    for name, (form, words) in _CARD_FORMS.items():
+        cards = getattr(settings, name)
+        said = name.replace("_", " ")
+        if _NO_CARD in cards and len(cards) > 1:
+            raise UsageError(f"{said} hide all cards, and name some", "give -1 alone, or cards")
+        for each in cards:
+            if each != _NO_CARD and not form.fullmatch(each):
+                raise UsageError(f"{each!r} is none of the {said}", f"name each by {words}")
+        if len(set(cards)) < len(cards):
+            raise UsageError(f"{said} name a card twice", "name each once")
+    overridden = [_gfx(each)[0] for each in settings.hsa_override]
+    if len(set(overridden)) < len(overridden):
+        raise UsageError("hsa override says two versions of one card", "leave one of them out")
+    if settings.gpu_overhead is not None and settings.gpu_overhead < 0:
+        raise UsageError("gpu overhead cannot be negative", "as in 1GiB")
+    if settings.load_timeout is not None and not _DURATION.fullmatch(settings.load_timeout):
+        raise UsageError(f"{settings.load_timeout!r} is no duration", "as in 10m")
+    if settings.llm_library is not None and not _LIBRARY.fullmatch(settings.llm_library):
+        raise UsageError(
+            f"{settings.llm_library!r} is no library of Ollama's",
+            "name a folder of its lib/ollama, as cuda_v12, rocm_v7, vulkan or cpu",
+        )
+    if settings.log_level is not None and not 0 <= settings.log_level <= _MOST_DEBUG:
+        raise UsageError(f"log level cannot be {settings.log_level}", f"use 0 to {_MOST_DEBUG}")
+
+
+def _gfx(said: str) -> tuple[str, str]:
+    """Which card, empty for all of them, and the version that it is taken for."""
+    match = _GFX.fullmatch(said)
+    if match is None:
+        raise UsageError(
+            f"{said!r} is no version of an AMD architecture", "as in 10.3.0, or 1=11.0.0"
+        )
+    return match[1] or "", match[2]
 
 
 def _check_llama_argument(argument: str) -> None:
@@ -350,8 +522,10 @@ def _check_variables(given: tuple[str, ...]) -> None:
             raise UsageError(
                 f"a variable without a name and a value: {name!r}", "as in NO_PROXY=.example.com"
             )
-        if name in own:
-            raise UsageError(f"{name} has a setting of its own", f"use {own[name]}")
+        if name in own or name.startswith("HSA_OVERRIDE_GFX_VERSION_"):
+            raise UsageError(
+                f"{name} has a setting of its own", f"use {own.get(name, 'hsa_override')}"
+            )
         if _LLAMA_ARGUMENT.fullmatch(name):
             raise UsageError(f"{name} is an argument of llama-server", "use llama_args")
         if names.count(name) > 1:
@@ -424,6 +598,10 @@ def _carried(settings: ServerSettings, templates: Path) -> Iterator[_Carried]:
             for argument in value:
                 name, _, text = argument.partition("=")
                 yield _Carried(each, name, text)
+            continue
+        if each.name == "hsa_override":
+            for card, version in map(_gfx, value):
+                yield _Carried(each, f"{variable}_{card}" if card else variable, version)
             continue
         if each.name == "dedicated_to":
             value = template_file(value, templates)

@@ -116,6 +116,9 @@ def _compose(
     url = urlsplit(resolve_host(settings.host))
     # Only this machine's side of the port says who may reach the container.
     inside = replace(settings, host=f"0.0.0.0:{_CONTAINER_PORT}", models=None)
+    if gpu is Gpu.NVIDIA:
+        # The container has those cards alone, and counts them anew.
+        inside = replace(inside, cuda_devices=())
     volumes = [f"{_mounted(settings.models)}:{_CONTAINER_MODELS}"]
     variables = environment(inside, _CONTAINER_TEMPLATES)
     if TEMPLATE_FILE in variables:
@@ -127,7 +130,7 @@ def _compose(
         "ports": [f"{_published(settings.host, url.hostname)}{url.port}:{_CONTAINER_PORT}"],
         "environment": variables,
         "volumes": volumes,
-        **_reserved(gpu),
+        **_reserved(gpu, settings.cuda_devices),
     }
     document: dict[str, object] = {"services": {"ollama": service}}
     if settings.models is None:
@@ -140,11 +143,14 @@ def _compose(
     yield text.rstrip("\n")
 
 
-def _reserved(gpu: Gpu) -> dict[str, object]:
+def _reserved(gpu: Gpu, named: tuple[str, ...]) -> dict[str, object]:
     """What gives a container its cards: a reservation, or for AMD the driver's own devices."""
     match gpu:
         case Gpu.NVIDIA:
-            cards = {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+            if named == ("-1",):
+                return {}
+            which: dict[str, object] = {"device_ids": list(named)} if named else {"count": "all"}
+            cards = {"driver": "nvidia", **which, "capabilities": ["gpu"]}
             return {"deploy": {"resources": {"reservations": {"devices": [cards]}}}}
         case Gpu.AMD:
             return {"devices": ["/dev/kfd", "/dev/dri"]}

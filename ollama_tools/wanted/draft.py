@@ -9,7 +9,7 @@ from pathlib import Path
 from ollama_tools.devstral import system_prompt as system
 from ollama_tools.devstral.carriers import AUTO, Carrier
 from ollama_tools.devstral.catalog import Catalog, Release
-from ollama_tools.devstral.context import parse_context
+from ollama_tools.devstral.context import is_auto, parse_context
 from ollama_tools.devstral.header import (
     Told,
     require_fit,
@@ -62,6 +62,8 @@ class RegistryAddress:
 class Offline:
     """What a wish says before any server is asked.
 
+    Where its context is left to what fits, its parameters have a stand-in for it.
+
     Attributes:
         name: The public name.
         release: The Devstral whose format holds.
@@ -94,7 +96,7 @@ def offline_facts(reference: Reference, wish: Wish, catalog: Catalog) -> Offline
     return Offline(
         name=public_name(wish.name if wish.name is not None else reference.default_name),
         release=release,
-        parameters=merge_parameters(release, parse_context(wish.context), wish.parameters),
+        parameters=merge_parameters(release, _context(wish), wish.parameters),
         systems=system_prompts(wish.system, release),
         via=parse_via(wish.via),
         registry=parse_registry(wish.registry),
@@ -118,6 +120,27 @@ def _told_by_file(reference: Reference, wish: Wish, catalog: Catalog) -> Told | 
     if told := told_release(header, reference.path, catalog):
         require_fit(header, told.release, keep_template=wish.keep_template)
     return told
+
+
+def _context(wish: Wish) -> int | None:
+    if not is_auto(wish.context):
+        return parse_context(wish.context)
+    if "num_ctx" in wish.parameters:
+        raise UsageError("the context is given twice: auto and num_ctx", "give it once")
+    return None
+
+
+def require_number(wish: Wish) -> None:
+    """Refuse a context that only a server's memory could say.
+
+    Raises:
+        UsageError: It is left to what fits.
+    """
+    if is_auto(wish.context):
+        raise UsageError(
+            "no server is asked here, so that nothing tells which context fits",
+            "name a number, see: devstral-ollama fit",
+        )
 
 
 def choose_release(

@@ -45,6 +45,13 @@ def check_vision(wish: Wish) -> None:
         raise FileProblem(f"there is no file {str(wish.projector)!r}", "check the path")
 
 
+def is_wanted(wish: Wish, release: Release) -> bool:
+    """Whether a model shall see images; where nobody says it, the release decides."""
+    if wish.projector is not None:
+        return True
+    return release.vision if wish.vision is None else wish.vision
+
+
 def settle(wish: Wish, release: Release, source: Source, *, asks_hub: bool) -> Sight:
     """What a wish means for a source; nobody is asked, and no more than headers are read.
 
@@ -62,7 +69,7 @@ def settle(wish: Wish, release: Release, source: Source, *, asks_hub: bool) -> S
         FileProblem: A file cannot be read.
     """
     named = Path(wish.projector) if wish.projector is not None else None
-    wanted = named is not None or (release.vision if wish.vision is None else wish.vision)
+    wanted = is_wanted(wish, release)
     match source:
         case ServerSource():
             return _on_server(wish, source, named, wanted=wanted)

@@ -51,7 +51,20 @@ class Wish:
     context: int | str | None = field(
         default=None,
         metadata=said(
-            help="Context in tokens, as 65536 or 64k; 32768 if absent.", metavar="TOKENS"
+            help="Context in tokens, as 65536 or 64k; 32768 if absent; auto for what fits.",
+            more=(
+                "auto is the largest that fits on the server's cards, from 32768 to 65536, and "
+                "stays as it is as long as it fits.",
+            ),
+            metavar="TOKENS",
+        ),
+    )
+    vram: str | None = field(
+        default=None,
+        metadata=said(
+            help="Memory of the server's cards, as 24GiB or 24GiB,24GiB; what is seen if absent.",
+            more=("A server does not say it, so of one on another machine a person has to.",),
+            metavar="SIZE",
         ),
     )
     parameters: Parameters = field(
@@ -151,6 +164,7 @@ class WishOptions(TypedDict, total=False):
     name: str | None
     release: str | None
     context: int | str | None
+    vram: str | None
     parameters: Parameters
     system: str | Path | None
     carrier: str

@@ -30,8 +30,18 @@ from tests.testbed.hub import Hub
 from tests.testbed.models import PROJECTOR, changed
 
 REPOSITORY = "unsloth/Devstral-Small-2507-GGUF"
-PROMISED = {"name", "version", "previous", "reason", "differences", "steps", "removed", "changed"}
-AFTERWARDS = {"build", "digest", "weights", "origin", "carrier", "context", "vision", "report"}
+PROMISED = {
+    "name",
+    "version",
+    "context",
+    "previous",
+    "reason",
+    "differences",
+    "steps",
+    "removed",
+    "changed",
+}
+AFTERWARDS = {"build", "digest", "weights", "origin", "carrier", "vision", "report"}
 
 Module = Callable[..., dict[str, Any]]
 Make = Callable[..., Outcome]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tools import Outcome, Status, ensure_model, smoke
+from ollama_tools import Outcome, Status, ensure_model, preflight, smoke
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import UsageError
 from ollama_tools.server.client import Server
@@ -118,3 +118,15 @@ def test_a_quantized_kv_cache_needs_flash_attention(
     assert [each.id for each in report.failures] == ([] if passes else ["kv-cache"])
     assert ("OLLAMA_FLASH_ATTENTION=1" in kv.fix) is not passes
     assert done.returncode == (0 if passes else 4)
+
+
+def test_preflight_tells_of_a_kv_cache_that_falls_back(old: OllamaServer) -> None:
+    old.restart(env={"OLLAMA_KV_CACHE_TYPE": "q8_0"})
+    try:
+        report = preflight(host=old.url, context=2560)
+    finally:
+        old.restart(env={})
+    wrong = {each.id: each for each in report.failures}
+    assert wrong.keys() == {"settings kv-cache", "kv-cache"}
+    assert wrong["kv-cache"].saw.startswith("f16 in force, q8_0 asked for")
+    assert all("OLLAMA_FLASH_ATTENTION=1" in each.fix for each in wrong.values())

@@ -23,7 +23,9 @@ from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import ModelNotFound, ServerUnreachable, UsageError
 from ollama_tools.files.remembered import file_sha256
+from ollama_tools.model.status import model_status
 from ollama_tools.server.client import Server
+from ollama_tools.wanted.wish import Wish
 from tests.live.test_create import (
     NAME,
     QUANT,
@@ -143,6 +145,16 @@ def test_a_card_that_the_server_does_not_use_fails(
     assert gpu(required=False) == (Status.PASS, here, "")
     with Server(bed.url) as asked:
         assert f"gpu {NAME}" in {each.id for each in doctor(asked).failures}
+        served = model_status(asked, Wish(reference=QUANT))
+        assert served.placement is not None
+        assert (served.placement.saw, served.placement.fix) == (seen, fix)
+        assert served.drifted
+        meant = model_status(asked, Wish(reference=QUANT), require_gpu=False)
+        assert meant.placement is not None
+        assert meant.placement.status is Status.PASS
+    done = run_cli("status", QUANT, server=bed.url)
+    assert done.returncode == 3
+    assert f"~ {seen}; fix: {fix}" in done.stdout
 
 
 def test_json_junit_and_the_exit_code_of_the_command_line(

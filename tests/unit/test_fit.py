@@ -11,8 +11,8 @@ import pytest
 from docs import memory as page
 from ollama_tools import __main__ as entry
 from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.context import AGENT_CONTEXT
 from ollama_tools.devstral.fit import (
-    AGENT_CONTEXT,
     DRIVER,
     Cards,
     Weights,

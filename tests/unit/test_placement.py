@@ -12,7 +12,7 @@ import pytest
 
 from ollama_tools.checks.placement import Host, Placement, cause, judge_placement, placement
 from ollama_tools.checks.result import Status
-from ollama_tools.hardware.cards import Card, Driver, driver
+from ollama_tools.hardware.cards import Card, Driver, device_files, driver
 from ollama_tools.server.client import RunningModel
 from ollama_tools.server.log import newest_load
 
@@ -149,7 +149,8 @@ def test_a_card_that_is_there_must_be_used(
 def test_it_is_said_as_people_say_it() -> None:
     _, saw, _ = judge_placement(WHOLE, HOST, None)
     assert saw == (
-        "on the GPU, 41 of 41 layers, 17.0 GiB (the server's log); NVIDIA GeForce RTX 4090"
+        "on the GPU, 41 of 41 layers, 17.0 GiB of 24.0 GiB (the server's log); "
+        "NVIDIA GeForce RTX 4090"
     )
     assert str(PART) == "27% on the GPU, 10 of 41 layers, 4.0 GiB (the server's log)"
 
@@ -230,3 +231,34 @@ def test_a_card_without_a_driver_hangs_on_the_bus(
     if bound:
         (device / "driver").mkdir()
     assert driver(tmp_path).unbound == found
+
+
+@pytest.mark.parametrize(
+    ("maker", "slot", "counts"),
+    [
+        ("0x1002", "0000:03:00.0", True),
+        ("0x10de", "0000:01:00.0", True),
+        ("0x8086", "0000:03:00.0", True),
+        ("0x8086", "0000:00:02.0", False),
+        ("0x1af4", "0000:00:01.0", False),
+        (None, None, True),
+    ],
+    ids=["AMD", "NVIDIA", "Intel Arc", "Intel, of the processor", "virtio", "unknown"],
+)
+def test_a_render_node_alone_is_a_card_unless_it_is_a_display(
+    tmp_path: Path, maker: str | None, slot: str | None, *, counts: bool
+) -> None:
+    """Makers as in sysfs of such machines; 00:02.0 is where Intel's processors have theirs."""
+    (tmp_path / "dev/dri").mkdir(parents=True)
+    (tmp_path / "dev/dri/renderD128").touch()
+    (tmp_path / "dev/dri/card0").touch()
+    if maker and slot:
+        device = tmp_path / "sys/devices" / slot
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{maker}\n")
+        place = tmp_path / "sys/class/drm/renderD128"
+        place.mkdir(parents=True)
+        (place / "device").symlink_to(device)
+    assert device_files(tmp_path) == (["/dev/dri/renderD128"] if counts else [])
+    (tmp_path / "dev/kfd").touch()
+    assert "/dev/kfd" in device_files(tmp_path)

@@ -15,6 +15,7 @@ from ollama_tools.settings.environment import (
     environment,
     environment_differences,
     explain,
+    from_mapping,
     require_possible,
 )
 from ollama_tools.settings.serve import FROM_ENVIRONMENT, plan_server
@@ -46,6 +47,18 @@ def test_every_setting_reaches_its_variable() -> None:
         models=Path("/srv/models"),
         cloud=True,
         prune=True,
+        cuda_devices=("0", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"),
+        rocr_devices=("1",),
+        hip_devices=("0",),
+        vulkan_devices=("-1",),
+        hsa_override=("10.3.0", "1=11.0.0"),
+        vulkan=True,
+        integrated=False,
+        spread=True,
+        gpu_overhead=1 << 30,
+        load_timeout="10m",
+        llm_library="cuda_v12",
+        log_level=1,
         dedicated_to="2505",
         llama_args=("LLAMA_ARG_THREADS=8", "LLAMA_ARG_X=a=b"),
         variables=("HTTPS_PROXY=http://proxy.example:3128", "NO_PROXY=.example,10.0.0.0/8"),
@@ -63,6 +76,19 @@ def test_every_setting_reaches_its_variable() -> None:
         "OLLAMA_MODELS": "/srv/models",
         "OLLAMA_NO_CLOUD": "0",
         "OLLAMA_NOPRUNE": "0",
+        "CUDA_VISIBLE_DEVICES": "0,GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",
+        "ROCR_VISIBLE_DEVICES": "1",
+        "HIP_VISIBLE_DEVICES": "0",
+        "GGML_VK_VISIBLE_DEVICES": "-1",
+        "HSA_OVERRIDE_GFX_VERSION": "10.3.0",
+        "HSA_OVERRIDE_GFX_VERSION_1": "11.0.0",
+        "OLLAMA_VULKAN": "1",
+        "OLLAMA_IGPU_ENABLE": "0",
+        "OLLAMA_SCHED_SPREAD": "1",
+        "OLLAMA_GPU_OVERHEAD": "1073741824",
+        "OLLAMA_LOAD_TIMEOUT": "10m",
+        "OLLAMA_LLM_LIBRARY": "cuda_v12",
+        "OLLAMA_DEBUG": "1",
         "LLAMA_ARG_CHAT_TEMPLATE_FILE": "/etc/ollama/v7.jinja",
         "LLAMA_ARG_THREADS": "8",
         "LLAMA_ARG_X": "a=b",
@@ -110,6 +136,21 @@ def test_a_kv_type_may_come_as_text_in_any_case() -> None:
         ({"variables": ("NO_PROXY=a", "NO_PROXY=b")}, "more than once"),
         ({"variables": ("HTTPS_PROXY=http://me:pw@proxy:3128",)}, "HTTPS_PROXY holds a password"),
         ({"variables": ("NO_PROXY=a\nb",)}, "control characters"),
+        ({"variables": ("CUDA_VISIBLE_DEVICES=0",)}, "use cuda_devices"),
+        ({"variables": ("HSA_OVERRIDE_GFX_VERSION_1=11.0.0",)}, "use hsa_override"),
+        ({"cuda_devices": ("0,1",)}, "none of the cuda devices"),
+        ({"cuda_devices": ("first",)}, "nvidia-smi -L"),
+        ({"cuda_devices": ("-1", "0")}, "hide all cards, and name some"),
+        ({"rocr_devices": ("0", "0")}, "name a card twice"),
+        ({"hip_devices": ("GPU-8932f937",)}, "none of the hip devices"),
+        ({"vulkan_devices": ("Vulkan0",)}, "none of the vulkan devices"),
+        ({"hsa_override": ("gfx1030",)}, "no version of an AMD architecture"),
+        ({"hsa_override": ("10.3.0", "11.0.0")}, "two versions of one card"),
+        ({"gpu_overhead": "much"}, "no size"),
+        ({"gpu_overhead": -1}, "negative"),
+        ({"load_timeout": "long"}, "no duration"),
+        ({"llm_library": "../lib"}, "no library"),
+        ({"log_level": 3}, "log level cannot be 3"),
     ],
 )
 def test_the_impossible_is_refused_with_a_reason_and_a_fix(
@@ -191,3 +232,21 @@ def test_a_missing_program_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no program") as caught:
         plan_server({}, str(tmp_path / "ollama"), {})
     assert "--ollama" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("said", "bytes_"), [("1GiB", 1 << 30), ("512MiB", 1 << 29), ("536870912", 1 << 29), (7, 7)]
+)
+def test_what_is_left_of_a_card_is_a_size_or_bytes(said: Any, bytes_: int) -> None:
+    assert ServerSettings(gpu_overhead=said).gpu_overhead == bytes_
+    assert from_mapping({"gpu_overhead": said}).gpu_overhead == bytes_
+
+
+def test_an_inventory_may_say_what_cards_need() -> None:
+    given = {"cuda_devices": [0, 1], "hsa_override": ["1=11.0.0"], "spread": True, "log_level": 1}
+    assert environment(from_mapping(given)).items() >= {
+        ("CUDA_VISIBLE_DEVICES", "0,1"),
+        ("HSA_OVERRIDE_GFX_VERSION_1", "11.0.0"),
+        ("OLLAMA_SCHED_SPREAD", "1"),
+        ("OLLAMA_DEBUG", "1"),
+    }

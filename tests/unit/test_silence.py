@@ -12,11 +12,11 @@ _PASSED_ON = {"OF_THE_WAY", "NO_ANSWER"}
 
 MAY = {
     # What is put away, or told, after something else has failed already.
-    "lint.live._put_away",
     "model.apply._remove_base",
     "model.builds._put_back",
     "model.builds.standing",
     "server.client.Server._comes_back",
+    "server.guest._put_away",
 }
 
 

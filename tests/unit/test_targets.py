@@ -21,7 +21,7 @@ from ollama_tools.settings.environment import (
     on_this_machine,
 )
 from ollama_tools.settings.serve import plan_server
-from ollama_tools.settings.targets import Target, render_settings
+from ollama_tools.settings.targets import Gpu, Target, render_settings
 
 AWKWARD = ServerSettings(
     models=Path('/srv/100% "own"/back\\slash models'), llama_args=("LLAMA_ARG_THREADS=8",)
@@ -99,6 +99,25 @@ def test_compose_mounts_the_folder_that_was_written(written: str, mounted: str) 
     [service] = document["services"].values()
     assert service["volumes"] == [f"{mounted}:/root/.ollama/models"]
     assert "volumes" not in document
+
+
+def test_a_container_has_the_cards_that_are_named_and_counts_them_anew() -> None:
+    def service(*cards: str, gpu: Gpu = Gpu.NVIDIA) -> dict[str, Any]:
+        settings = ServerSettings(cuda_devices=cards, rocr_devices=("1",))
+        text = render_settings(settings, Target.COMPOSE, gpu=gpu)
+        found: dict[str, Any] = yaml.safe_load(text)["services"]["ollama"]
+        return found
+
+    def reserved(found: dict[str, Any]) -> dict[str, Any]:
+        (device,) = found["deploy"]["resources"]["reservations"]["devices"]
+        return {key: device.get(key) for key in ("device_ids", "count")}
+
+    assert reserved(service()) == {"device_ids": None, "count": "all"}
+    named = service("1", "GPU-8932f937")
+    assert reserved(named) == {"device_ids": ["1", "GPU-8932f937"], "count": None}
+    assert "CUDA_VISIBLE_DEVICES" not in named["environment"]
+    assert "deploy" not in service("-1")
+    assert service(gpu=Gpu.AMD)["environment"]["ROCR_VISIBLE_DEVICES"] == "1"
 
 
 def test_compose_refuses_a_folder_that_it_would_split() -> None:

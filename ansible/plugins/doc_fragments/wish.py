@@ -29,7 +29,14 @@ options:
     type: str
   context:
     description:
-      - Context in tokens, as 65536 or 64k; 32768 if absent.
+      - Context in tokens, as 65536 or 64k; 32768 if absent; auto for what fits.
+      - auto is the largest that fits on the server's cards, from 32768 to 65536, and stays
+        as it is as long as it fits.
+    type: str
+  vram:
+    description:
+      - Memory of the server's cards, as 24GiB or 24GiB,24GiB; what is seen if absent.
+      - A server does not say it, so of one on another machine a person has to.
     type: str
   parameters:
     description:

@@ -10,6 +10,7 @@ WISH = {
     "name": {"type": "str"},
     "release": {"type": "str"},
     "context": {"type": "str"},
+    "vram": {"type": "str"},
     "parameters": {"type": "dict"},
     "system": {"type": "str"},
     "carrier": {"type": "str", "choices": ["auto", "gguf", "hub", "modelfile", "server"]},

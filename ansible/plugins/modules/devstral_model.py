@@ -33,8 +33,16 @@ options:
       - Whether the model must be wholly on graphics cards to pass the checks.
       - Without it that is asked where a graphics card is seen on the host.
     type: bool
+  preflight:
+    description:
+      - Whether a miniature tries the server before more than 1 GB is brought, so that a broken one
+        costs no download. A model that serves stays loaded.
+    type: bool
+    default: true
   force:
-    description: Pull and build again even where nothing differs.
+    description:
+      - Pull and build again even where nothing differs, and though the model cannot fit on the
+        server's cards.
     type: bool
     default: false
   upgrade:
@@ -140,8 +148,8 @@ carrier:
   returned: when O(state=present) and not in check mode
   type: str
 context:
-  description: The context in tokens.
-  returned: when O(state=present) and not in check mode
+  description: The context in tokens, which with V(auto) is the one that fits.
+  returned: when O(state=present)
   type: int
 vision:
   description: Whether it sees images.
@@ -209,23 +217,15 @@ ARGUMENTS = {
     # Said so that nobody takes tokens of a prompt for a secret.
     "prompt_tokens": {"type": "int", "default": 18500, "no_log": False},
     "require_gpu": {"type": "bool"},
+    "preflight": {"type": "bool", "default": True},
     "force": {"type": "bool", "default": False},
     "upgrade": {"type": "bool", "default": False},
     "keep": {"type": "int"},
 }
 
 # What check mode says beforehand and a run afterwards, besides the steps.
-PROMISED = ("name", "changed", "previous", "removed")
-KNOWN_AFTERWARDS = (
-    "build",
-    "digest",
-    "weights",
-    "origin",
-    "carrier",
-    "context",
-    "vision",
-    "report",
-)
+PROMISED = ("name", "changed", "context", "previous", "removed")
+KNOWN_AFTERWARDS = ("build", "digest", "weights", "origin", "carrier", "vision", "report")
 
 
 def present(module, server):
@@ -241,6 +241,7 @@ def present(module, server):
         upgrade=given["upgrade"],
         keep=given["keep"],
         require_gpu=given["require_gpu"],
+        preflight=given["preflight"],
     )
     plan = plan_for(server, wish_of(module), policy, log)
     planned = plan.as_json()

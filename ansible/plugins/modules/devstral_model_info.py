@@ -19,6 +19,11 @@ options:
         P(devstral.ollama.ollama_server#role) takes them. An empty dict means the recommended ones.
       - The process shows on its own machine only, to its own user or to root.
     type: dict
+  require_gpu:
+    description:
+      - Whether the model of O(reference), where it is loaded, must be wholly on graphics cards.
+      - Without it that is asked where a graphics card is seen on the host.
+    type: bool
   templates:
     description: Where the templates for a dedicated server lie on the host.
     type: path
@@ -90,8 +95,9 @@ environment:
   type: dict
 asked:
   description:
-    - The options that say which model is wanted. Two servers of one RV(version) of which the same
-      is asked should have the same RV(build), which vouches for RV(weights), too.
+    - The options that say which model is wanted, the context as the number of tokens that it comes
+      to. Two servers of one RV(version) of which the same is asked should have the same RV(build),
+      which vouches for RV(weights), too.
   returned: when O(reference) is given
   type: dict
 build:
@@ -115,6 +121,12 @@ differences:
   returned: success
   type: list
   elements: dict
+placement:
+  description:
+    - Where that model runs, as a check of RV(devstral.ollama.devstral_smoke#module:report) with
+      C(status), C(saw) and C(fix); null where it is not loaded.
+  returned: when O(reference) is given
+  type: dict
 names_differences:
   description:
     - What the other names that have builds have otherwise than these vouch for, each C(field), the
@@ -128,7 +140,7 @@ settings_differences:
   type: list
   elements: dict
 drifted:
-  description: Whether anything differs.
+  description: Whether anything differs, or the model is not on the card that it should be on.
   returned: success
   type: bool
 """
@@ -148,6 +160,7 @@ ARGUMENTS = {
     **HUB_TOKEN,
     **WISH,
     "settings": {"type": "dict"},
+    "require_gpu": {"type": "bool"},
     "templates": {"type": "path", "default": "/etc/ollama/templates"},
 }
 
@@ -192,15 +205,24 @@ def main():
         }
         asked = None
         if given["reference"]:
-            status = model_status(server, wish_of(module), progress=Log(module))
+            status = model_status(
+                server,
+                wish_of(module),
+                progress=Log(module),
+                require_gpu=given["require_gpu"],
+            )
             found, asked = status.as_json(), status.name
-            result |= {key: found[key] for key in ("build", "weights", "origin", "differences")}
-            result["asked"] = {key: given[key] for key in WISH}
+            told = ("build", "weights", "origin", "differences", "placement")
+            result |= {key: found[key] for key in told}
+            # How much memory there is decides nothing but the context.
+            said = {key: given[key] for key in WISH if key != "vram"}
+            result["asked"] = said | {"context": found["context"]}
         result["names_differences"] = [each.as_json() for each in names_differences(server, asked)]
         if wanted is not None:
             different = settings_differences(server, wanted)
             result["settings_differences"] = [each.as_json() for each in different]
     drifted = any(result[f"{each}differences"] for each in ("", "names_", "settings_"))
+    drifted |= (result.get("placement") or {}).get("status") == "fail"
     module.exit_json(changed=False, drifted=drifted, **result)
 
 
