@@ -23,6 +23,11 @@ options:
     description: Where the templates for a dedicated server lie on the host.
     type: path
     default: /etc/ollama/templates
+  absent:
+    description: Names that should be gone, with all that was made for them.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -118,7 +123,7 @@ differences:
 names_differences:
   description:
     - What the other names that have builds have otherwise than these vouch for, each C(field), the
-      name, C(found) and C(wanted), the build.
+      name, C(found) and C(wanted), the build; none where the name is one of O(absent).
   returned: success
   type: list
   elements: dict
@@ -149,6 +154,7 @@ ARGUMENTS = {
     **WISH,
     "settings": {"type": "dict"},
     "templates": {"type": "path", "default": "/etc/ollama/templates"},
+    "absent": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -165,6 +171,7 @@ def main():
         list_models,
         model_status,
         names_differences,
+        remove_model,
         settings_differences,
     )
 
@@ -197,6 +204,12 @@ def main():
             result |= {key: found[key] for key in ("build", "weights", "origin", "differences")}
             result["asked"] = {key: given[key] for key in WISH}
         result["names_differences"] = [each.as_json() for each in names_differences(server, asked)]
+        removals = [remove_model(server, each, dry_run=True) for each in given["absent"]]
+        result["names_differences"] += [
+            {"field": each.name, "found": ", ".join(each.names), "wanted": None}
+            for each in removals
+            if each.names
+        ]
         if wanted is not None:
             different = settings_differences(server, wanted)
             result["settings_differences"] = [each.as_json() for each in different]
