@@ -126,6 +126,7 @@ def generated() -> dict[Path, str]:
             Access: _yaml(_access_of_role()).splitlines(),
         },
         role / "tasks" / "main.yml": {Wish: handed, Access: _access_handed()},
+        role / "tasks" / "absent.yml": {Access: _access_handed()},
         role / "vars" / "main.yml": {Wish: [f"- {name}" for name in arguments(Wish)]},
         role / "defaults" / "main.yml": {
             Access: [

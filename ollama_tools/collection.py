@@ -20,6 +20,7 @@ from ollama_tools.model.listing import list_models
 from ollama_tools.model.status import model_status, names_differences, settings_differences
 from ollama_tools.model.steps import Policy
 from ollama_tools.server.client import Server
+from ollama_tools.server.names import public_name, same_name
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import require_supported
 from ollama_tools.settings.environment import (
@@ -53,11 +54,13 @@ __all__ = [
     "offline_facts",
     "parse_reference",
     "plan_for",
+    "public_name",
     "remove_model",
     "render_settings",
     "require_possible",
     "require_supported",
     "rollback",
+    "same_name",
     "settings_differences",
     "smoke",
     "template_file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,10 +60,35 @@ def fleet(hosts: Hosts, fleet_hub: Hub, files: FileServer, session_wheels: Path)
     return Fleet(hosts, fleet_hub, files, session_wheels)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def settled() -> list[bool]:
     """Whether the test before has left the hosts as they should be."""
     return [False]
+
+
+@pytest.fixture(autouse=True)
+def _others_settle_nothing(request: pytest.FixtureRequest, settled: list[bool]) -> None:
+    if "hosts" in request.fixturenames and not _settles(request.node):
+        settled[0] = False
+
+
+def _settles(item: pytest.Item) -> bool:
+    """Whether a test begins with hosts as they should be, or makes them so."""
+    if not isinstance(item, pytest.Function):
+        return False
+    asked = inspect.signature(item.function).parameters
+    return "converged" in item.fixturenames or "settled" in asked
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of converged hosts come after each other, first the one that converges them."""
+    here = [at for at, each in enumerate(items) if each.path.parent == Path(__file__).parent]
+    ordered = sorted(
+        (items[at] for at in here),
+        key=lambda each: (not _settles(each), "converged" in getattr(each, "fixturenames", ())),
+    )
+    for at, item in zip(here, ordered, strict=True):
+        items[at] = item
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_a_module_takes_what_the_python_api_takes(
 def test_the_info_module_takes_every_wish(arguments: dict[str, dict[str, Any]]) -> None:
     carried_out = {"state", "check", "prompt_tokens", "require_gpu", "force", "upgrade", "keep"}
     wishes = set(arguments["devstral_model"]) - carried_out
-    assert wishes | {"settings", "templates"} == set(arguments["devstral_model_info"])
+    assert wishes | {"settings", "templates", "absent"} == set(arguments["devstral_model_info"])
 
 
 def test_choices_are_those_of_the_package(arguments: dict[str, dict[str, Any]]) -> None:
@@ -130,7 +130,12 @@ def test_a_roles_defaults_are_those_of_its_argument_spec(role: str) -> None:
 def test_a_role_uses_no_variable_that_it_does_not_declare(role: str) -> None:
     declared = {name for each in ROLE_NAMES for name in argument_spec(each)["options"]}
     # What a role tells those who come after it.
-    told = {"devstral_model_result", "devstral_tools_looked", "ollama_server_gpus"}
+    told = {
+        "devstral_model_result",
+        "devstral_tools_looked",
+        "ollama_server_gpus",
+        "ollama_server_went_back",
+    }
     for path in (ROLES / role).rglob("*"):
         if path.suffix not in (".yml", ".j2") or path.parent.name == "meta":
             continue

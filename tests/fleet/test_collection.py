@@ -236,6 +236,10 @@ def test_a_model_is_read_as_yaml_has_it(model: str, tmp_path: Path) -> None:
     ("wrong", "why"),
     [
         ({"devstral_model_keep": 1}, "keep 2 or more"),
+        ({"devstral_model_absent": ["Devstral-Small-2507:UD-Q4_K_XL"]},
+         "is the name of devstral_model"),
+        ({"devstral_model_absent": ["a b"]}, "'a b' is not a name that Ollama accepts"),
+        ({"devstral_model_absent": "devstral:old"}, "has to be a list of names"),
         ({"ollama_server_version": ""}, "ollama_server_version is needed"),
         ({"ollama_server_sha256": ""}, "ollama_server_sha256 is missing: nothing is installed"),
         ({"ollama_server_sha256": "0123"}, "is '0123', not 64 hexadecimal digits"),

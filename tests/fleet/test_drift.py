@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from dataclasses import dataclass
 
 import pytest
 
-from tests.fleet.fleet import MODEL, Fleet
+from tests.fleet.fleet import MODEL, ROOT, Fleet
 from tests.testbed.build import NEWEST
 from tests.testbed.hosts import Host
 
@@ -42,10 +44,17 @@ def altered(*files: str) -> str:
     return f"{RELEASE} differs from what was installed: {', '.join(files)}"
 
 
-REWRITE = "import json, urllib.request as u; u.urlopen('http://127.0.0.1:11434/api/create', {!r})"
-CREATE = (
-    f'{{"model": "{MODEL}", "from": "{MODEL}", "parameters": {{"num_ctx": 4096}}, "stream": false}}'
-)
+def posted(path: str, **body: object) -> str:
+    """A command that asks the host's server for something; the hosts have no curl."""
+    code = (
+        "import urllib.request as u; "
+        f"u.urlopen('http://127.0.0.1:11434/api/{path}', {json.dumps(body).encode()!r})"
+    )
+    return f"python3 -c {shlex.quote(code)}"
+
+
+GONE = "devstral:old"
+TOOLS = "/opt/devstral-ollama"
 RELEASE_FILES = altered(
     "bin/ollama", "lib/ollama/libextra.so", "lib/ollama/libgomp.so.1", "lib/ollama/llama-server"
 )
@@ -145,8 +154,32 @@ MENDED = [
     Edit(
         "a parameter of the model on the server",
         "gpu3",
-        f'python3 -c "{REWRITE.format(CREATE.encode()).replace(chr(34), chr(92) + chr(34))}"',
+        posted("create", **{"from": MODEL}, model=MODEL, parameters={"num_ctx": 4096}),
         "parameter num_ctx: 4096 instead of 32768",
+    ),
+    Edit(
+        "a name that should be gone",
+        "gpu3",
+        posted("copy", source=MODEL, destination=GONE),
+        f"{GONE}: {GONE} instead of none",
+    ),
+    Edit(
+        "the marker of the unit",
+        "gpu3",
+        f"sed -i '/Made by/d' {UNIT}",
+        f"{UNIT} lacks # Made by devstral.ollama.ollama_server: changes are overwritten.",
+    ),
+    Edit(
+        "a file of the tools",
+        "gpu3",
+        f"sed -i 1i# {TOOLS}/lib/python3*/site-packages/ollama_tools/errors.py",
+        rf"{TOOLS} is damaged: \S+/ollama_tools/\S+ is not as it was installed",
+    ),
+    Edit(
+        "which tools are used",
+        "gpu2",
+        f"mkdir {TOOLS}.d/mine && ln -sfn devstral-ollama.d/mine {TOOLS}",
+        rf"{TOOLS} is made of something else: mine instead of [0-9a-f]{{16}}-3\.11",
     ),
 ]  # fmt: skip
 
@@ -176,6 +209,26 @@ REFUSED = [
 ]
 
 
+def row(edit: Edit, problem: str | None, site: str) -> str:
+    """A line of the table in docs/how-to/fleet.md, which the tests below print."""
+    return f"| {edit.name} | `{problem}` | {site} |"
+
+
+def test_the_page_has_every_edit_with_the_words_that_drift_has_for_it() -> None:
+    lines = (ROOT / "docs" / "how-to" / "fleet.md").read_text(encoding="utf-8").splitlines()
+    edits = [(each, "mended") for each in MENDED] + [(each, "refused") for each in REFUSED]
+    found = [
+        each
+        for each in lines
+        if each.startswith("| ") and each.endswith((" mended |", " refused |"))
+    ]
+    assert len(found) == len(edits) >= 15
+    for line, (edit, site) in zip(found, edits, strict=True):
+        problem = line.split(" | ")[1].strip("`")
+        assert line == row(edit, problem, site)
+        assert re.fullmatch(edit.told.rstrip(), problem.rstrip()), line
+
+
 def do(fleet: Fleet, edits: list[Edit]) -> None:
     """What the edits say, in their order."""
     for each in edits:
@@ -189,6 +242,7 @@ def problems(message: str) -> list[str]:
 
 def test_every_edit_by_hand_is_found_and_mended(converged: Fleet) -> None:
     fleet = converged
+    fleet.variables["devstral_model_absent"] = [GONE]
     do(fleet, MENDED)
     before = {each.name: state(each) for each in fleet.hosts.hosts}
     drift = fleet.play("drift")
@@ -198,8 +252,8 @@ def test_every_edit_by_hand_is_found_and_mended(converged: Fleet) -> None:
         each.name: next((one for one in told[each.host] if re.fullmatch(each.told, one)), None)
         for each in MENDED
     }
-    for name, problem in found.items():
-        print(f"| {name} | {problem} | mended |")
+    for each in MENDED:
+        print(row(each, found[each.name], "mended"))
     assert None not in found.values(), told
     assert {each.name: state(each) for each in fleet.hosts.hosts} == before
     done = fleet.play("site")
@@ -221,7 +275,7 @@ def test_what_site_must_not_mend_is_found_and_refused(converged: Fleet) -> None:
     for each in REFUSED:
         found = re.search(each.told, drift.failures()["gpu1"])
         assert found, (each.name, drift.failures())
-        print(f"| {each.name} | {found[0]} | refused |")
+        print(row(each, found[0].rstrip(), "refused"))
     assert "hush" not in drift.output
     first = fleet.play("site", *only)
     assert re.search(REFUSED[0].told, first.failures()["gpu1"])

@@ -69,8 +69,8 @@ def opened(host: Host, *paths: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def settled() -> list[bool]:
-    """Whether the host has been converged."""
+def has_run() -> list[bool]:
+    """Whether the role has run on the host."""
     return [False]
 
 
@@ -83,14 +83,14 @@ def play(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def host(fleet: Fleet, play: str, settled: list[bool]) -> Iterator[Host]:
+def host(fleet: Fleet, play: str, has_run: list[bool]) -> Iterator[Host]:
     """A host on which the role has run, and found no GPU; no file and no class outlives a boot."""
     host = fleet.hosts["gpu1"]
-    if not settled[0]:
+    if not has_run[0]:
         host.reset()
         done = converge(fleet, play)
         assert done.of("gpu1", REPORT).message == "no GPU here: models will run on the CPU"
-        settled[0] = True
+        has_run[0] = True
     yield host
     host.reboot()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
+from ollama_tools.lint import cases
 from tests.fleet.fleet import Fleet
 from tests.fleet.test_gpus import PLAY, converge
-from tests.fleet.test_scenarios import environment
+from tests.fleet.test_scenarios import environment, tool_call, verify
+from tests.fleet.test_upgrades import INTERRUPTED
 from tests.testbed.build import NEWEST
 from tests.testbed.hosts import FileServer, Host, ollama_archive
 
@@ -106,3 +109,60 @@ def test_another_port_account_and_owner_and_a_second_archive(
     assert host.run("stat -c %U /etc/hostname").stdout == "root\n"
     assert environment(host)["HTTPS_PROXY"] == "http://proxy.example:3128"
     assert environment(host)["OLLAMA_MODELS"] == MODELS
+
+
+_LEFT = (
+    "/var/lib/devstral-ollama-server.before /opt/ollama/*.* /var/cache/*.archive "
+    "/var/cache/devstral-tools.[pw]*"
+)
+
+
+def interrupt(fleet: Fleet, patch: pytest.MonkeyPatch, task: str) -> None:
+    """Begin to converge the first host, and press Ctrl-C in the midst of a task."""
+    patch.setenv("DEVSTRAL_INTERRUPT", task)
+    cut = fleet.play("site", "--limit", "gpu1")
+    patch.delenv("DEVSTRAL_INTERRUPT")
+    assert cut.code == INTERRUPTED, (task, cut.output)
+
+
+def answers(host: Host) -> bool:
+    """Whether the model calls its tool, within the time that a server may take to start."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return tool_call(host) == cases.TOOL
+        except Exception:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
+def test_an_interrupted_run_leaves_nothing_half_and_converges_when_it_is_run_again(
+    fleet: Fleet, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = ("--limit", "gpu1")
+    for task, there in (
+        ("Install the tools", "! test -e /opt/devstral-ollama"),
+        ("Unpack the archive", "! test -e /opt/ollama/current"),
+        ("Write the unit", "! systemctl is-active ollama"),
+        ("Make the model", "HOME=/root /usr/local/bin/ollama list"),
+    ):
+        interrupt(fleet, monkeypatch, task)
+        assert host.run(there, check=False).returncode == 0, task
+    done = fleet.play("site", *only)
+    assert done.code == 0, done.output
+    verify(fleet.hosts, "gpu1")
+
+    fleet.variables["ollama_server_settings"] = {"keep_alive": "25m"}
+    fleet.want(context=12288)
+    for task in ("Write the settings", "Restart Ollama", "Make the model", "Check what serves"):
+        interrupt(fleet, monkeypatch, task)
+        assert answers(host), task
+    done = fleet.play("site", *only)
+    assert done.code == 0, done.output
+    verify(fleet.hosts, "gpu1")
+    assert environment(host)["OLLAMA_KEEP_ALIVE"] == "25m"
+    assert fleet.play("site", *only).changed() == []
+    assert fleet.play("drift", *only).code == 0
+    left = host.run(f"ls -d {_LEFT}", check=False).stdout.split()
+    assert left == [f"/opt/ollama/{NEWEST}"]

@@ -138,6 +138,41 @@ def test_what_serves_is_checked_after_a_change_and_where_it_was_not_seen_to_pass
 
 
 @pytest.mark.long
+def test_each_tag_does_its_part_alone(converged: Fleet) -> None:
+    host = converged.hosts["gpu1"]
+
+    def played(*tags: str) -> tuple[set[str], list[str]]:
+        done = converged.play("site", "--limit", "gpu1", "--tags", ",".join(tags))
+        assert done.code == 0, done.output
+        begun = max(each.at for each in done.tasks if each.task == _LAST_BEFORE_BATCHES)
+        roles = {
+            each.task.partition(" : ")[0].removeprefix("devstral.ollama.")
+            for each in done.tasks
+            if each.at > begun and "Validating arguments" not in each.task
+        }
+        return roles, [each.rpartition(" : ")[2] for each in done.changed()]
+
+    assert played("tools") == ({"devstral_tools"}, [])
+    assert played("check") == ({"Check what serves"}, [])
+    host.run("rm /opt/ollama/current")
+    installed = ["Switch to the release", "Restart Ollama"]
+    assert played("install") == ({"ollama_server"}, installed)
+    converged.variables["ollama_server_settings"] = {"keep_alive": "35m"}
+    converged.want(context=12288)
+    assert played("settings") == ({"ollama_server"}, ["Write the settings", "Restart Ollama"])
+    assert environment(host)["OLLAMA_KEEP_ALIVE"] == "35m"
+    roles, changed = played("model")
+    assert roles == {"devstral_model", "Check what serves", "Note that it passed"}
+    assert changed == ["Make the model"]
+    assert played("all")[1] == []
+
+    converged.variables |= {"ollama_server_version": "0.34.3"}
+    refused = converged.play("site", "--limit", "gpu1", "--tags", "settings")
+    words = "Ollama 0.34.4 runs here, and 0.34.3 is asked for: run with --tags install,settings"
+    assert refused.failures() == {"gpu1": words}
+
+
+@pytest.mark.long
 def test_a_setting_that_changes_means_one_restart(converged: Fleet) -> None:
     before = {each.name: starts(each) for each in converged.hosts.hosts}
     converged.variables["ollama_server_settings"] = {"keep_alive": "45m", "max_queue": 64}
@@ -385,32 +420,6 @@ def test_a_full_disk_leaves_the_old_model_serving(converged: Fleet, fleet_hub: H
         assert "disk" in done.failures()["gpu3"] or "free" in done.failures()["gpu3"]
         assert status(host)[MODEL] == before[MODEL]
     assert tool_call(host) == cases.TOOL
-
-
-@pytest.mark.long
-def test_a_server_is_upgraded_and_takes_a_better_carrier(fleet: Fleet) -> None:
-    fleet.hosts.reset([fleet.hosts["gpu1"]])
-    only = ("--limit", "gpu1")
-    newest = {key: fleet.variables[key] for key in fleet.release(NEWEST)}
-    fleet.variables |= fleet.release(OLDEST)
-    old = fleet.play("site", *only)
-    assert old.code == 0, old.output
-    verify(fleet.hosts, "gpu1", OLDEST)
-    assert carrier(fleet) == "modelfile"
-
-    fleet.variables |= newest
-    done = fleet.play("upgrade_server", *only)
-    assert done.code == 0, done.output
-    verify(fleet.hosts, "gpu1")
-    assert carrier(fleet) == "hub"
-    assert fleet.play("site", *only).changed() == []
-
-
-def carrier(fleet: Fleet) -> str:
-    """Where the template lives on the first host."""
-    listed = json.loads(fleet.hosts["gpu1"].run(f"{TOOLS} list --json").stdout)
-    [entry] = [each for each in listed["models"] if each["name"] == MODEL]
-    return str(entry["carrier"])
 
 
 @pytest.mark.long

@@ -25,9 +25,11 @@ try:
         load_catalog,
         offline_facts,
         parse_reference,
+        public_name,
         render_settings,
         require_possible,
         require_supported,
+        same_name,
         template_file,
         unlike_peers,
     )
@@ -112,6 +114,31 @@ def release_of(model):
 def public_name_of(model):
     """The name under which ``devstral_model`` is served; an error where that cannot be."""
     return _facts(model).name
+
+
+@_answering
+def absent_names(names, model):
+    """The names that should be gone; an error where one cannot be a name, or is the model's own."""
+    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        raise AnsibleFilterError(
+            "devstral_model_absent has to be a list of names, as in [devstral:old]"
+        )
+    wanted = _facts(model).name
+    for each in names:
+        if same_name(public_name(each), wanted):
+            raise AnsibleFilterError(
+                f"devstral_model_absent has {each}, which is the name of devstral_model: take it "
+                "out, or give the model another name"
+            )
+    return names
+
+
+def with_package(value):
+    """A value as it is, and the package loaded for the whole run where the run itself asks.
+
+    Each task has a process for each host, forked off the run's own, and would load it for itself.
+    """
+    return value
 
 
 def difference(found):
@@ -241,6 +268,7 @@ class FilterModule:
     def filters(self):
         """Their names."""
         return {
+            "absent_names": absent_names,
             "changes": changes,
             "difference": difference,
             "drop_in": drop_in,
@@ -253,5 +281,6 @@ class FilterModule:
             "template_name": template_name,
             "template_text": template_text,
             "unlike_peers": unlike,
+            "with_package": with_package,
             "without_secrets": without_secrets,
         }

@@ -28,6 +28,11 @@ options:
     description: Where the templates for a dedicated server lie on the host.
     type: path
     default: /etc/ollama/templates
+  absent:
+    description: Names that should be gone, with all that was made for them.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -130,7 +135,7 @@ placement:
 names_differences:
   description:
     - What the other names that have builds have otherwise than these vouch for, each C(field), the
-      name, C(found) and C(wanted), the build.
+      name, C(found) and C(wanted), the build; none where the name is one of O(absent).
   returned: success
   type: list
   elements: dict
@@ -162,6 +167,7 @@ ARGUMENTS = {
     "settings": {"type": "dict"},
     "require_gpu": {"type": "bool"},
     "templates": {"type": "path", "default": "/etc/ollama/templates"},
+    "absent": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -178,6 +184,7 @@ def main():
         list_models,
         model_status,
         names_differences,
+        remove_model,
         settings_differences,
     )
 
@@ -218,6 +225,12 @@ def main():
             said = {key: given[key] for key in WISH if key != "vram"}
             result["asked"] = said | {"context": found["context"]}
         result["names_differences"] = [each.as_json() for each in names_differences(server, asked)]
+        removals = [remove_model(server, each, dry_run=True) for each in given["absent"]]
+        result["names_differences"] += [
+            {"field": each.name, "found": ", ".join(each.names), "wanted": None}
+            for each in removals
+            if each.names
+        ]
         if wanted is not None:
             different = settings_differences(server, wanted)
             result["settings_differences"] = [each.as_json() for each in different]

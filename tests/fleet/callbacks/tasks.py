@@ -33,15 +33,17 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._interrupt = os.environ.get("DEVSTRAL_INTERRUPT")
-        if self._interrupt:
-            # A terminal interrupts a whole group of processes, and the tests shall not be in it.
-            os.setpgid(0, 0)
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """A task begins."""
         if self._interrupt and task.get_name().endswith(self._interrupt):
+            # A terminal interrupts a whole group of processes; that of the tests is another one.
             ours = (os.getpgid(0), signal.SIGINT)
             threading.Timer(_INTO_THE_TASK_SECONDS, os.killpg, ours).start()
+
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
+        """A handler begins."""
+        self.v2_playbook_on_task_start(task, is_conditional=False)
 
     def _write(self, kind: str, result: Any) -> None:
         # Up to 2.18 these were nobody's business.
