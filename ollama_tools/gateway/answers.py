@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 import httpx
@@ -14,6 +16,8 @@ from ollama_tools.json_text import MalformedJson, parse_json
 
 TOO_LONG = "context_length_exceeded"
 """The word for a prompt that does not fit, which agents compact their history upon."""
+
+_CUT_CALL = re.compile(r"invalid tool call arguments for .*: unexpected end of JSON input")
 
 
 async def pieces(response: httpx.Response) -> AsyncIterator[JsonObject]:
@@ -77,6 +81,25 @@ def problem_of(status: int, answer: JsonObject) -> Problem:
         return Problem(message or f"the server answers {status}", HTTPStatus(status))
     except ValueError:
         return Problem(message or f"the server answers {status}", HTTPStatus.BAD_GATEWAY)
+
+
+def is_cut_call(problem: Problem) -> bool:
+    """Whether an answer ended in the midst of a call, since no more tokens were to be had.
+
+    The server calls that a fault of its own (HTTP 500, 0.34.4).
+    """
+    return _CUT_CALL.search(problem.what) is not None
+
+
+def cut(model: str) -> JsonObject:
+    """The end of an answer that ended in the midst of a call."""
+    return {
+        "model": model,
+        "created_at": datetime.now(UTC).isoformat(),
+        "message": {"role": "assistant", "content": ""},
+        "done": True,
+        "done_reason": "length",
+    }
 
 
 def too_long(tokens: int, context: int) -> Problem:

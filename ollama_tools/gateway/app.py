@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Final
@@ -235,17 +236,15 @@ class Gateway:
         async with self._upstream.ask(
             "POST", "/api/chat", content, {"content-type": "application/json"}
         ) as response:
-            if response.status_code != HTTPStatus.OK:
-                raise await answers.refusal(response)
             if not asked.stream:
-                answer = await answers.whole(response)
+                answer = await self._whole(response, asked)
                 seen.last = self._counts(whole, answer)
                 await exchange.json(HTTPStatus.OK, surface.whole(asked, answer), *headers)
                 return
             kind = (b"content-type", surface.media_type.encode())
             writer = surface.writer(asked)
             try:
-                async for piece in answers.pieces(response):
+                async for piece in self._pieces(response, asked):
                     if not exchange.has_begun:
                         cache = (b"cache-control", b"no-cache")
                         await exchange.start(HTTPStatus.OK, [kind, cache, *headers])
@@ -259,6 +258,27 @@ class Gateway:
                 seen.outcome, seen.error = "cut", "broken_off"
                 await exchange.send(writer.broken(problem))
         await exchange.end()
+
+    @staticmethod
+    async def _whole(response: httpx.Response, asked: Asked) -> JsonObject:
+        if response.status_code == HTTPStatus.OK:
+            return await answers.whole(response)
+        problem = await answers.refusal(response)
+        if answers.is_cut_call(problem):
+            return answers.cut(asked.model)
+        raise problem
+
+    @staticmethod
+    async def _pieces(response: httpx.Response, asked: Asked) -> AsyncIterator[JsonObject]:
+        try:
+            if response.status_code != HTTPStatus.OK:
+                raise await answers.refusal(response)
+            async for piece in answers.pieces(response):
+                yield piece
+        except Problem as problem:
+            if not answers.is_cut_call(problem):
+                raise
+            yield answers.cut(asked.model)
 
     async def _with_room(self, whole: Sealed, known: Known) -> Sealed:
         """The request with an end to its answer where the context ends.

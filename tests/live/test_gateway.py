@@ -42,6 +42,12 @@ WEATHER = {
     "additionalProperties": False,
 }
 PATHS = list(SURFACES)
+ENDS = {
+    "/api/chat": '"done_reason":"length"',
+    "/v1/chat/completions": '"finish_reason":"length"',
+    "/v1/responses": '"incomplete_details":{"reason":"max_output_tokens"}',
+    "/v1/messages": '"stop_reason":"max_tokens"',
+}
 
 
 @pytest.fixture(scope="module")
@@ -227,16 +233,24 @@ def test_an_answer_ends_where_the_context_does(
 ) -> None:
     body = asking(path, "x" * 1900, model=ENDLESS) | {"stream": stream}
     text = client.post(path, json=body).text
-    ends = {
-        "/api/chat": '"done_reason":"length"',
-        "/v1/chat/completions": '"finish_reason":"length"',
-        "/v1/responses": '"incomplete_details":{"reason":"max_output_tokens"}',
-        "/v1/messages": '"stop_reason":"max_tokens"',
-    }
-    assert ends[path] in text
+    assert ENDS[path] in text
     if path == "/api/chat":
         last = json.loads(text.splitlines()[-1])
         assert last["prompt_eval_count"] + last["eval_count"] == ROOM
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_call_that_is_cut_off_ends_with_the_reason_too(
+    client: httpx.Client, path: str, stream: bool
+) -> None:
+    body = asking(path, "What is the weather?", tools=True) | {"stream": stream}
+    limit = briefly(path)
+    # The call of the miniature takes five: the fourth are the arguments.
+    tokens = {"options": {"num_predict": 3}} if "options" in limit else dict.fromkeys(limit, 3)
+    answer = client.post(path, json=body | tokens)
+    assert answer.status_code == 200, answer.text
+    assert ENDS[path] in answer.text
 
 
 def test_a_client_that_goes_away_stops_the_generation(
