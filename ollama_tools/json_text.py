@@ -18,6 +18,8 @@ TOO_DEEP = "nested too deeply"
 """The message about a text that is JSON, and nested deeper than that."""
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
+_TEXTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
+_BRACKETS = re.compile(r"[\[\]{}]")
 _MARKS = re.compile(rb'[\[\]{}"\\]')
 
 
@@ -76,10 +78,10 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
         if isinstance(text, bytes):
             text = text.decode(json.detect_encoding(text), "surrogatepass")
         if text.count("[") + text.count("{") > DEEPEST:
-            Nesting().feed(text.encode(errors="surrogatepass"))
+            _look_at_depth(text)
         if not strict:
             return json.loads(text)
-        if _SURROGATE.search(text):
+        if (not text.isascii() or "\\u" in text) and _SURROGATE.search(text):
             _no_half_pairs(json.loads(text))
         return json.loads(
             text, object_pairs_hook=_no_doubles, parse_constant=_no_constant, parse_float=_finite
@@ -93,6 +95,15 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
         raise MalformedJson(TOO_DEEP) from error
     except ValueError as error:
         raise MalformedJson(str(error)) from error
+
+
+def _look_at_depth(text: str) -> None:
+    """What :class:`Nesting` does, for a text that is there as a whole: many times as fast."""
+    depth = 0
+    for bracket in _BRACKETS.findall(_TEXTS.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > DEEPEST:
+            raise MalformedJson(TOO_DEEP)
 
 
 def _no_half_pairs(value: object) -> None:

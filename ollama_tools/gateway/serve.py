@@ -50,7 +50,8 @@ def serve(settings: GatewaySettings) -> None:
 def _listening(address: str) -> socket.socket:
     place = parse_address(address)
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # By the protocol's number asyncio knows that small pieces are not to be held back.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((place.host, place.port))
