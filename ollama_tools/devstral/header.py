@@ -308,12 +308,15 @@ def told_release(header: GgufHeader, path: Path, catalog: Catalog) -> Told | Non
     Returns:
         None where nothing tells.
     """
+    by_name = guess_release(str(path), catalog)
     for key in _LABELS:
         text = header.metadata.get(key)
         if isinstance(text, str) and (release := guess_release(text, catalog)):
-            return Told(release, f"{key} {text[:80]!r}")
-    if release := guess_release(str(path), catalog):
-        return Told(release, BY_NAME)
+            # What the name says as well is no news to who has written it.
+            by = BY_NAME if release is by_name else f"{key} {text[:80]!r}"
+            return Told(release, by)
+    if by_name:
+        return Told(by_name, BY_NAME)
     alike = [each for each in catalog.releases if _has_shape(header, each)]
     # 2505 and 2507 have one shape; only the later one has a token before a call's arguments.
     is_later = header.first_tokens[_ARGS : _ARGS + 1] == (CONTROL[_ARGS],)

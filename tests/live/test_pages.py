@@ -101,15 +101,15 @@ def test_what_a_page_says_can_be_done(
     (tmp_path / "Modelfile").write_bytes(
         (ROOT / "modelfiles" / "devstral-small-2507.Modelfile").read_bytes()
     )
-    if page == "docs/how-to/fine-tune.md":
+    if page in ("README.md", "docs/how-to/fine-tune.md"):
         write_tunes(tmp_path)
         monkeypatch.setenv("PATH", f"{llama_programs()}{os.pathsep}{os.environ['PATH']}")
     with Server(served.url) as server:
         for each in server.models():
             server.delete(each.name)
     for program, *arguments in said:
-        if arguments[0] == "serve":
-            # That is how the server was started.
+        if arguments[0] in ("serve", "gateway"):
+            # That is how the server was started; and a gateway serves until it is stopped.
             continue
         if program != "devstral-ollama":
             path = shutil.which(program) or Path(sys.executable).with_name(program)
