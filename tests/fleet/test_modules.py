@@ -108,6 +108,8 @@ def failing(module: str, function: str, error: str = "ServerError") -> str:
 from ollama_tools import errors
 from ollama_tools.model import {module}
 
+assert hasattr({module}, "{function}")
+
 def fail(*_, **__):
     raise errors.{error}("no answer")
 
@@ -424,7 +426,7 @@ _FATES = {
         "serves what it served before",
         "first",
         {},
-        failing("bring", "check_architecture"),
+        failing("bring", "check_shown"),
         {"reference": "Q8_0"},
     ),
 }
