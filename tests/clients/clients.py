@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ollama_tools.devstral.catalog import TokenizerVersion
 from tests.clients.install import Environment, version
@@ -24,6 +24,7 @@ class Client:
         driver: Its file in ``drivers``.
         surface: The path of its requests.
         parts: What the models say to it, one session of each.
+        through: What they say through the gateway, where that differs: it keeps the order of keys.
         option: The argument of its driver.
         rounds: How often a session makes the calls of its part.
         answers: The answers of a session.
@@ -40,6 +41,7 @@ class Client:
     driver: str
     surface: str
     parts: tuple[Part, ...] = (ONE, TWO)
+    through: tuple[Part, ...] | None = None
     option: str = ""
     rounds: int = 2
     answers: tuple[str, ...] = (ANSWER, ANSWER)
@@ -62,6 +64,11 @@ class Client:
             for carrier in CARRIERS
             for version in self.formats
         }
+
+    @property
+    def behind_gateway(self) -> Client:
+        """The same, as it is driven through the gateway."""
+        return self if self.through is None else replace(self, parts=self.through)
 
     def calls(self, part: Part) -> list[Call]:
         """The calls that reach the caller in a session."""
@@ -107,6 +114,7 @@ CLIENTS: tuple[Client, ...] = (
         "openai_responses.py",
         "/v1/responses",
         parts=_SORTED,
+        through=(ONE, TWO),
         exact=False,
     ),
     Client("anthropic (Python)", "anthropic", "libraries", "anthropic_messages.py", "/v1/messages"),

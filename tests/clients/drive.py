@@ -174,7 +174,11 @@ def _drive_all(clients: Sequence[Client], root: Path) -> list[Found]:
         ) as bed,
         Server(bed.url) as server,
     ):
-        parts = {part.name: part for client in clients for part in client.parts}
+        parts = {
+            part.name: part
+            for client in clients
+            for part in (*client.parts, *client.behind_gateway.parts)
+        }
         create_models(server, root, parts.values())
         with (
             GatewayServer(bed.url, log_path=root / "gateway.log") as gateway,
@@ -182,7 +186,8 @@ def _drive_all(clients: Sequence[Client], root: Path) -> list[Found]:
         ):
             # Agents stand at the end of the list and take longest: they start first.
             done = list(pool.map(partial(_drive, bed.url, root), reversed(clients)))
-            again = pool.map(partial(_drive, gateway.url, root), reversed(clients))
+            behind = [each.behind_gateway for each in reversed(clients)]
+            again = pool.map(partial(_drive, gateway.url, root), behind)
             for found, through in zip(done, again, strict=True):
                 found.gateway_sessions = through.sessions
                 found.crashed = found.crashed or through.crashed

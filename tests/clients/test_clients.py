@@ -73,7 +73,8 @@ def test_through_the_gateway_all_are_exact_and_the_loop_works(
 ) -> None:
     client = found[number]
     assert client.through == dict.fromkeys(PLACES, len(client.requests))
-    assert {each.model for each in client.gateway_sessions} == set(client.client.models)
+    models = client.client.behind_gateway.models
+    assert {each.model for each in client.gateway_sessions} == set(models)
     assert client.gateway_faults.keys() == client.client.broken.keys(), client.gateway_faults
 
 
