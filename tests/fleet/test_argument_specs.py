@@ -79,7 +79,7 @@ def test_a_module_takes_what_the_python_api_takes(
 
 
 def test_the_info_module_takes_every_wish(arguments: dict[str, dict[str, Any]]) -> None:
-    carried_out = {"state", "check", "prompt_tokens", "require_gpu", "force", "upgrade", "keep"}
+    carried_out = {"state", "check", "prompt_tokens", "preflight", "force", "upgrade", "keep"}
     wishes = set(arguments["devstral_model"]) - carried_out
     assert wishes | {"settings", "templates", "absent"} == set(arguments["devstral_model_info"])
 

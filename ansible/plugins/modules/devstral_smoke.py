@@ -34,6 +34,7 @@ options:
   keep_template:
     description: Whether its own template is meant, as with M(devstral.ollama.devstral_model).
     type: bool
+    default: false
   fail:
     description: Whether the task fails where a check fails; else only RV(report.passed) tells.
     type: bool
@@ -95,7 +96,7 @@ ARGUMENTS = {
     "prompt_tokens": {"type": "int", "default": 18500, "no_log": False},
     "log": {"type": "path"},
     "require_gpu": {"type": "bool"},
-    "keep_template": {"type": "bool"},
+    "keep_template": {"type": "bool", "default": False},
     "fail": {"type": "bool", "default": True},
 }
 
@@ -116,7 +117,7 @@ def main():
             prompt_tokens=given["prompt_tokens"],
             log=Path(given["log"]) if given["log"] else None,
             require_gpu=given["require_gpu"],
-            keep_template=bool(given["keep_template"]),
+            keep_template=given["keep_template"],
             progress=Log(module),
         )
     if report.failures and given["fail"]:
