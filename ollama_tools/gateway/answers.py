@@ -6,36 +6,58 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import NamedTuple
 
 import httpx
 
 from ollama_tools.errors import MALFORMED
 from ollama_tools.gateway.asked import JsonObject, Problem
+from ollama_tools.gateway.surfaces.surface import compact
 from ollama_tools.gateway.upstream import broken
 from ollama_tools.json_text import MalformedJson, parse_json
 
 TOO_LONG = "context_length_exceeded"
 """The word for a prompt that does not fit, which agents compact their history upon."""
 
+
+class Piece(NamedTuple):
+    """A piece of a streamed answer.
+
+    Attributes:
+        content: What it says.
+        line: How the server wrote it.
+    """
+
+    content: JsonObject
+    line: bytes
+
+
 _CUT_CALL = re.compile(r"invalid tool call arguments for .*: unexpected end of JSON input")
 
 
-async def pieces(response: httpx.Response) -> AsyncIterator[JsonObject]:
-    """The pieces of a streamed answer.
+async def pieces(response: httpx.Response) -> AsyncIterator[list[Piece]]:
+    """The pieces of a streamed answer, those together that came together.
 
     Raises:
         Problem: It breaks off, or ends in an error.
     """
-    ended = False
+    rest, ended = b"", False
     try:
-        async for line in response.aiter_lines():
-            if not line:
-                continue
-            piece = _object(line)
-            if "error" in piece:
-                raise problem_of(HTTPStatus.INTERNAL_SERVER_ERROR, piece)
-            ended = bool(piece.get("done"))
-            yield piece
+        async for came in response.aiter_bytes():
+            *lines, rest = (rest + came).split(b"\n")
+            found: list[Piece] = []
+            for line in lines:
+                if not line:
+                    continue
+                piece = _object(line)
+                if "error" in piece:
+                    if found:
+                        yield found
+                    raise problem_of(HTTPStatus.INTERNAL_SERVER_ERROR, piece)
+                ended = bool(piece.get("done"))
+                found.append(Piece(piece, line))
+            if found:
+                yield found
     except httpx.HTTPError as error:
         raise broken(error) from error
     if not ended:
@@ -91,15 +113,16 @@ def is_cut_call(problem: Problem) -> bool:
     return _CUT_CALL.search(problem.what) is not None
 
 
-def cut(model: str) -> JsonObject:
+def cut(model: str) -> Piece:
     """The end of an answer that ended in the midst of a call."""
-    return {
+    content: JsonObject = {
         "model": model,
         "created_at": datetime.now(UTC).isoformat(),
         "message": {"role": "assistant", "content": ""},
         "done": True,
         "done_reason": "length",
     }
+    return Piece(content, compact(content).encode())
 
 
 def too_long(tokens: int, context: int) -> Problem:

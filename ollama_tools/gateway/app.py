@@ -244,14 +244,15 @@ class Gateway:
             kind = (b"content-type", surface.media_type.encode())
             writer = surface.writer(asked)
             try:
-                async for piece in self._pieces(response, asked):
+                async for pieces in self._pieces(response, asked):
                     if not exchange.has_begun:
                         cache = (b"cache-control", b"no-cache")
                         await exchange.start(HTTPStatus.OK, [kind, cache, *headers])
-                    if piece.get("done"):
-                        seen.last = self._counts(whole, piece)
-                    for written in writer.feed(piece):
-                        await exchange.send(written)
+                    last = pieces[-1].content
+                    if last.get("done"):
+                        seen.last = self._counts(whole, last)
+                    written = [part for each in pieces for part in writer.feed(*each)]
+                    await exchange.send(b"".join(written))
             except Problem as problem:
                 if not exchange.has_begun:
                     raise
@@ -265,20 +266,20 @@ class Gateway:
             return await answers.whole(response)
         problem = await answers.refusal(response)
         if answers.is_cut_call(problem):
-            return answers.cut(asked.model)
+            return answers.cut(asked.model).content
         raise problem
 
     @staticmethod
-    async def _pieces(response: httpx.Response, asked: Asked) -> AsyncIterator[JsonObject]:
+    async def _pieces(response: httpx.Response, asked: Asked) -> AsyncIterator[list[answers.Piece]]:
         try:
             if response.status_code != HTTPStatus.OK:
                 raise await answers.refusal(response)
-            async for piece in answers.pieces(response):
-                yield piece
+            async for pieces in answers.pieces(response):
+                yield pieces
         except Problem as problem:
             if not answers.is_cut_call(problem):
                 raise
-            yield answers.cut(asked.model)
+            yield [answers.cut(asked.model)]
 
     async def _with_room(self, whole: Sealed, known: Known) -> Sealed:
         """The request with an end to its answer where the context ends.

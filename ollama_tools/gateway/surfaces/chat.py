@@ -125,7 +125,7 @@ class _Chunks:
         self._head: JsonObject = {}
         self._calls = 0
 
-    def feed(self, piece: JsonObject) -> Iterator[bytes]:
+    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:  # noqa: ARG002
         said = piece.get("message", {})
         calls = _calls(piece, self._calls)
         self._calls += len(calls)

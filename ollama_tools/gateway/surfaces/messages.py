@@ -126,7 +126,7 @@ class _Events:
         self._open = ""
         self._called = False
 
-    def feed(self, piece: JsonObject) -> Iterator[bytes]:
+    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:  # noqa: ARG002
         if not self._started:
             self._started = True
             # Nothing is counted yet: the last event has the numbers.

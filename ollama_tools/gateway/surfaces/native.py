@@ -61,8 +61,8 @@ class Native:
 
 
 class _Lines:
-    def feed(self, piece: JsonObject) -> Iterator[bytes]:
-        yield f"{compact(piece)}\n".encode()
+    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:  # noqa: ARG002
+        yield line + b"\n"
 
     def broken(self, problem: Problem) -> bytes:
         return f"{compact({'error': problem.what})}\n".encode()

@@ -359,7 +359,7 @@ class _Events:
         self._started = False
         self._number = 0
 
-    def feed(self, piece: JsonObject) -> Iterator[bytes]:
+    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:  # noqa: ARG002
         found = list(self._items.feed(piece))
         if not self._started:
             self._started = True

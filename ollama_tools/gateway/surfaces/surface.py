@@ -12,8 +12,8 @@ from ollama_tools.gateway.asked import Asked, JsonObject, Problem
 class Writer(Protocol):
     """Writes an answer that comes in pieces."""
 
-    def feed(self, piece: JsonObject) -> Iterator[bytes]:
-        """What a piece of the server's answer becomes."""
+    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:
+        """What a piece of the server's answer becomes; ``line`` is how the server wrote it."""
 
     def broken(self, problem: Problem) -> bytes:
         """What the client gets where the answer ends before its end."""
