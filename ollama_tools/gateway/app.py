@@ -20,7 +20,7 @@ from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.limits import Limits
 from ollama_tools.gateway.repairs import Repair
 from ollama_tools.gateway.request import Sealed, sealed
-from ollama_tools.gateway.room import Counted
+from ollama_tools.gateway.room import Counted, Prompt
 from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.gateway.surfaces.surface import Surface, compact, count
@@ -195,9 +195,10 @@ class Gateway:
         except NotUnderstood:
             await self._untouched(exchange, seen, "not_understood")
             return
-        whole = await self._with_room(whole, known)
+        prompt = Prompt(whole.body)
+        whole = await self._with_room(whole, prompt, known)
         seen.repairs = whole.repairs
-        await self._exactly(exchange, seen, surface, asked, whole)
+        await self._exactly(exchange, seen, surface, asked, whole, prompt)
 
     async def _untouched(self, exchange: Exchange, seen: Seen, reason: str) -> None:
         seen.untouched = reason
@@ -227,7 +228,13 @@ class Gateway:
         await exchange.end()
 
     async def _exactly(
-        self, exchange: Exchange, seen: Seen, surface: Surface, asked: Asked, whole: Sealed
+        self,
+        exchange: Exchange,
+        seen: Seen,
+        surface: Surface,
+        asked: Asked,
+        whole: Sealed,
+        prompt: Prompt,
     ) -> None:
         """Ask the server for what the client asked for, and answer in the client's own words."""
         said = (b"x-devstral-ollama-repairs", ", ".join(whole.repairs).encode())
@@ -238,7 +245,7 @@ class Gateway:
         ) as response:
             if not asked.stream:
                 answer = await self._whole(response, asked)
-                seen.last = self._counts(whole, answer)
+                seen.last = self._counts(prompt, answer)
                 await exchange.json(HTTPStatus.OK, surface.whole(asked, answer), *headers)
                 return
             kind = (b"content-type", surface.media_type.encode())
@@ -250,7 +257,7 @@ class Gateway:
                         await exchange.start(HTTPStatus.OK, [kind, cache, *headers])
                     last = pieces[-1].content
                     if last.get("done"):
-                        seen.last = self._counts(whole, last)
+                        seen.last = self._counts(prompt, last)
                     written = [part for each in pieces for part in writer.feed(*each)]
                     await exchange.send(b"".join(written))
             except Problem as problem:
@@ -281,7 +288,7 @@ class Gateway:
                 raise
             yield [answers.cut(asked.model)]
 
-    async def _with_room(self, whole: Sealed, known: Known) -> Sealed:
+    async def _with_room(self, whole: Sealed, prompt: Prompt, known: Known) -> Sealed:
         """The request with an end to its answer where the context ends.
 
         Ollama goes on otherwise, and pushes the beginning out of the context without a word.
@@ -292,27 +299,27 @@ class Gateway:
             return whole
         wanted = options.get("num_predict")
         limit = wanted if isinstance(wanted, int) and wanted > 0 else None
-        most = self._counted.most(whole.body, known.system)
+        most = self._counted.most(prompt, known.system)
         room = context - most if most is not None else 0
         if room < min(limit or context, context // 2):
-            room = context - await self._tokens(whole)
+            room = context - await self._tokens(whole, prompt)
         if limit is not None and limit <= room:
             return whole
         limited = {**options, "num_predict": max(room, 1)}
         return Sealed({**whole.body, "options": limited}, (*whole.repairs, Repair.ROOM))
 
-    async def _tokens(self, whole: Sealed) -> int:
+    async def _tokens(self, whole: Sealed, prompt: Prompt) -> int:
         """Let the server evaluate a prompt, which it keeps for the request that follows."""
         options = {**whole.body.get("options", {}), "num_predict": 1}
         body = {**whole.body, "options": options, "stream": False}
         status, answer = await self._upstream.json("/api/chat", compact(body).encode())
         if status != HTTPStatus.OK:
             raise answers.problem_of(status, answer)
-        return count(self._counts(whole, answer), "prompt_eval_count")
+        return count(self._counts(prompt, answer), "prompt_eval_count")
 
-    def _counts(self, whole: Sealed, answer: JsonObject) -> JsonObject:
+    def _counts(self, prompt: Prompt, answer: JsonObject) -> JsonObject:
         if tokens := count(answer, "prompt_eval_count"):
-            self._counted.remember(whole.body, tokens)
+            self._counted.remember(prompt, tokens)
         return answer
 
 

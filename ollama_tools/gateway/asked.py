@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,8 +20,6 @@ _KINDS: Final = {
     dict: "an object",
     list: "a list",
     str: "a text",
-    int: "a number",
-    float: "a number",
     bool: "true or false",
 }
 
@@ -116,11 +116,6 @@ def text_of(body: Mapping[str, Any], key: str, where: str = "") -> str:
     return _of(body, key, str, "", where)
 
 
-def list_of(body: Mapping[str, Any], key: str, where: str = "") -> list[Any]:
-    """A list of an object; empty where there is none."""
-    return _of(body, key, list, [], where)
-
-
 def object_of(body: Mapping[str, Any], key: str, where: str = "") -> JsonObject:
     """An object of an object; empty where there is none."""
     return _of(body, key, dict, {}, where)
@@ -133,7 +128,7 @@ def flag_of(body: Mapping[str, Any], key: str) -> bool:
 
 def objects_of(body: Mapping[str, Any], key: str, where: str = "") -> list[JsonObject]:
     """A list of objects."""
-    found = list_of(body, key, where)
+    found: list[Any] = _of(body, key, list, [], where)
     for index, each in enumerate(found):
         if not isinstance(each, dict):
             raise Problem(f"{where}{key}[{index}] is no object")
@@ -169,6 +164,34 @@ def arguments_of(value: object) -> object:
 def joined(texts: Sequence[str]) -> str:
     """The parts of a message as one text, as mistral-common joins them."""
     return "\n\n".join(each for each in texts if each)
+
+
+def parts_of(content: object, where: str) -> list[tuple[str, JsonObject]]:
+    """The parts of a message's content with where each stands; a text is the one part of it."""
+    if content is None or isinstance(content, str):
+        return [(where, {"type": "text", "text": content})]
+    if not isinstance(content, list):
+        raise Problem(f"{where} is no text and no list of parts")
+    found = []
+    for index, part in enumerate(content):
+        here = f"{where}[{index}]"
+        if not isinstance(part, dict):
+            raise Problem(f"{here} is no object")
+        found.append((here, part))
+    return found
+
+
+def require_base64(data: str, where: str) -> str:
+    """The same text, once it is known to be base64.
+
+    Raises:
+        Problem: It is not.
+    """
+    try:
+        base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise Problem(f"{where} is no base64") from error
+    return data
 
 
 def call(name: str, arguments: object, call_id: str) -> JsonObject:

@@ -8,7 +8,7 @@ which is how a session grows.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from functools import cached_property
 from hashlib import blake2b
 
 from ollama_tools.gateway.asked import JsonObject
@@ -19,38 +19,51 @@ _AROUND = 64
 """Bytes for what a template puts around the whole."""
 
 
+class Prompt:
+    """What a request's prompt is made of, as far as it is to be counted.
+
+    Attributes:
+        has_images: Whether images are in it, of which no bytes tell the tokens.
+    """
+
+    def __init__(self, body: JsonObject) -> None:
+        self._body = body
+        self.has_images = any("images" in each for each in body["messages"])
+
+    @cached_property
+    def beginnings(self) -> list[tuple[int, bytes]]:
+        """Each message's bytes, and a key for all up to it; tools are counted with the first."""
+        told = compact([self._body.get("model"), self._body.get("tools")]).encode()
+        digest = blake2b(told, digest_size=16)
+        size, found = len(told), []
+        for message in self._body["messages"]:
+            text = compact(message).encode()
+            digest.update(b"%d:" % len(text))
+            digest.update(text)
+            found.append((size + len(text), digest.digest()))
+            size = 0
+        return found
+
+
 class Counted:
     """The prompts that a server has counted, by what they begin with."""
 
     def __init__(self) -> None:
         self._tokens: OrderedDict[bytes, int] = OrderedDict()
 
-    def remember(self, body: JsonObject, tokens: int) -> None:
+    def remember(self, prompt: Prompt, tokens: int) -> None:
         """Keep how many tokens a request's prompt had."""
-        *_, (_, key) = _beginnings(body)
+        _, key = prompt.beginnings[-1]
         self._tokens[key] = tokens
         self._tokens.move_to_end(key)
         while len(self._tokens) > _KEPT:
             self._tokens.popitem(last=False)
 
-    def most(self, body: JsonObject, system: str) -> int | None:
+    def most(self, prompt: Prompt, system: str) -> int | None:
         """The most tokens that a request's prompt can have; None where images are in it."""
-        if any("images" in each for each in body["messages"]):
+        if prompt.has_images:
             return None
         most = len(system.encode()) + _AROUND
-        for size, key in _beginnings(body):
+        for size, key in prompt.beginnings:
             most = self._tokens.get(key, most + size)
         return most
-
-
-def _beginnings(body: JsonObject) -> Iterator[tuple[int, bytes]]:
-    """Each message's bytes, and a key for all up to it; tools are counted with the first."""
-    told = compact([body.get("model"), body.get("tools")]).encode()
-    digest = blake2b(told, digest_size=16)
-    size = len(told)
-    for message in body["messages"]:
-        text = compact(message).encode()
-        digest.update(b"%d:" % len(text))
-        digest.update(text)
-        yield size + len(text), digest.digest()
-        size = 0

@@ -6,8 +6,6 @@ choice, what Ollama writes (``openai/openai.go`` of 0.34.4).
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import secrets
 import time
@@ -27,6 +25,8 @@ from ollama_tools.gateway.asked import (
     joined,
     object_of,
     objects_of,
+    parts_of,
+    require_base64,
     text_of,
 )
 from ollama_tools.gateway.surfaces.native import read_tool
@@ -199,13 +199,9 @@ def image_of(url: str, where: str) -> str:
     if url.startswith(("http://", "https://")):
         raise Problem(f"{where} is an address: send the image itself, in base64")
     found, head = _IMAGE.subn("", url, count=1)
-    try:
-        if not head:
-            raise Problem(f"{where} is no image that is known: jpeg, png or webp in base64")
-        base64.b64decode(found, validate=True)
-    except binascii.Error as error:
-        raise Problem(f"{where} is no base64") from error
-    return found
+    if not head:
+        raise Problem(f"{where} is no image that is known: jpeg, png or webp in base64")
+    return require_base64(found, where)
 
 
 def _head(kind: str, model: str, at: int) -> JsonObject:
@@ -266,7 +262,7 @@ def _message(message: JsonObject, where: str, names: dict[str, str]) -> JsonObje
     content = message.get("content")
     if content is None and "tool_calls" not in message:
         raise Problem(f"{where}content is missing")
-    texts, images = parts_of(content, f"{where}content")
+    texts, images = _texts_and_images(content, f"{where}content")
     found: JsonObject = {"role": role, "content": joined(texts)}
     if images:
         found["images"] = images
@@ -283,17 +279,10 @@ def _message(message: JsonObject, where: str, names: dict[str, str]) -> JsonObje
     return found
 
 
-def parts_of(content: object, where: str) -> tuple[list[str], list[str]]:
+def _texts_and_images(content: object, where: str) -> tuple[list[str], list[str]]:
     """The texts and the images of a message's content."""
-    if content is None or isinstance(content, str):
-        return [content or ""], []
-    if not isinstance(content, list):
-        raise Problem(f"{where} is no text and no list of parts")
     texts, images = [], []
-    for index, part in enumerate(content):
-        here = f"{where}[{index}]"
-        if not isinstance(part, dict):
-            raise Problem(f"{here} is no object")
+    for here, part in parts_of(content, where):
         match part.get("type"):
             case "text":
                 texts.append(text_of(part, "text", f"{here}."))

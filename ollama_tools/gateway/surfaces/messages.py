@@ -6,8 +6,6 @@ The forms are Anthropic's (the types of its SDK), and where those leave a choice
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -25,6 +23,7 @@ from ollama_tools.gateway.asked import (
     joined,
     object_of,
     objects_of,
+    require_base64,
     text_of,
 )
 from ollama_tools.gateway.surfaces.surface import Writer, calls_of, compact, count, event
@@ -272,12 +271,7 @@ def _image(block: JsonObject, where: str) -> str:
     source = object_of(block, "source", where)
     if source.get("type") != "base64":
         raise Problem(f"{where}source is an address: send the image itself, in base64")
-    data = text_of(source, "data", f"{where}source.")
-    try:
-        base64.b64decode(data, validate=True)
-    except binascii.Error as error:
-        raise Problem(f"{where}source.data is no base64") from error
-    return data
+    return require_base64(text_of(source, "data", f"{where}source."), f"{where}source.data")
 
 
 def _call(block: JsonObject, where: str) -> JsonObject:

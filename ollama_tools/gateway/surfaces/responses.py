@@ -23,6 +23,7 @@ from ollama_tools.gateway.asked import (
     joined,
     object_of,
     objects_of,
+    parts_of,
     text_of,
 )
 from ollama_tools.gateway.surfaces.chat import created, image_of, openai_problem
@@ -189,15 +190,8 @@ def _add_call(messages: list[JsonObject], item: JsonObject, where: str) -> None:
 
 
 def _parts(content: object, where: str) -> tuple[list[str], list[str]]:
-    if content is None or isinstance(content, str):
-        return [content or ""], []
-    if not isinstance(content, list):
-        raise Problem(f"{where} is no text and no list of parts")
     texts, images = [], []
-    for index, part in enumerate(content):
-        here = f"{where}[{index}]"
-        if not isinstance(part, dict):
-            raise Problem(f"{here} is no object")
+    for here, part in parts_of(content, where):
         if part.get("type") in _TEXTS:
             texts.append(text_of(part, "text", f"{here}."))
         elif part.get("type") == "input_image" and part.get("image_url"):
