@@ -18,8 +18,6 @@ TOO_DEEP = "nested too deeply"
 """The message about a text that is JSON, and nested deeper than that."""
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
-_TEXTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
-_BRACKETS = re.compile(r"[\[\]{}]")
 _MARKS = re.compile(rb'[\[\]{}"\\]')
 
 
@@ -77,15 +75,12 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode(json.detect_encoding(text), "surrogatepass")
-        if text.count("[") + text.count("{") > DEEPEST:
-            _look_at_depth(text)
-        if not strict:
-            return json.loads(text)
-        if (not text.isascii() or "\\u" in text) and _SURROGATE.search(text):
+        if strict and (not text.isascii() or "\\u" in text) and _SURROGATE.search(text):
             _no_half_pairs(json.loads(text))
-        return json.loads(
-            text, object_pairs_hook=_no_doubles, parse_constant=_no_constant, parse_float=_finite
-        )
+        found = json.loads(text, **_STRICTLY) if strict else json.loads(text)
+        if isinstance(found, (dict, list)):
+            _look_at_depth(found)
+        return found
     except json.JSONDecodeError as error:
         raise MalformedJson(f"line {error.lineno}: {error.msg}") from error
     except MalformedJson:
@@ -97,13 +92,19 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
         raise MalformedJson(str(error)) from error
 
 
-def _look_at_depth(text: str) -> None:
-    """What :class:`Nesting` does, for a text that is there as a whole: many times as fast."""
-    depth = 0
-    for bracket in _BRACKETS.findall(_TEXTS.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        if depth > DEEPEST:
-            raise MalformedJson(TOO_DEEP)
+def _look_at_depth(value: Any) -> None:
+    """What :class:`Nesting` does, for an object or list that has been read: many times as fast."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise MalformedJson(TOO_DEEP)
 
 
 def _no_half_pairs(value: object) -> None:
@@ -129,3 +130,10 @@ def _finite(text: str) -> float:
     if math.isinf(found):
         raise MalformedJson("a number is too large")
     return found
+
+
+_STRICTLY: dict[str, Any] = {
+    "object_pairs_hook": _no_doubles,
+    "parse_constant": _no_constant,
+    "parse_float": _finite,
+}

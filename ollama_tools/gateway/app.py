@@ -239,7 +239,7 @@ class Gateway:
         """Ask the server for what the client asked for, and answer in the client's own words."""
         said = (b"x-devstral-ollama-repairs", ", ".join(whole.repairs).encode())
         headers = [said] if whole.repairs else []
-        content = compact(whole.body).encode()
+        content = prompt.request(whole.body)
         async with self._upstream.ask(
             "POST", "/api/chat", content, {"content-type": "application/json"}
         ) as response:
@@ -312,7 +312,7 @@ class Gateway:
         """Let the server evaluate a prompt, which it keeps for the request that follows."""
         options = {**whole.body.get("options", {}), "num_predict": 1}
         body = {**whole.body, "options": options, "stream": False}
-        status, answer = await self._upstream.json("/api/chat", compact(body).encode())
+        status, answer = await self._upstream.json("/api/chat", prompt.request(body))
         if status != HTTPStatus.OK:
             raise answers.problem_of(status, answer)
         return count(self._counts(prompt, answer), "prompt_eval_count")

@@ -20,24 +20,28 @@ _AROUND = 64
 
 
 class Prompt:
-    """What a request's prompt is made of, as far as it is to be counted.
+    """What a request's prompt is made of, written once: to be counted, and to be sent.
 
     Attributes:
         has_images: Whether images are in it, of which no bytes tell the tokens.
     """
 
     def __init__(self, body: JsonObject) -> None:
-        self._body = body
+        self._told = compact([body.get("model"), body.get("tools")]).encode()
+        self._messages = [compact(each).encode() for each in body["messages"]]
         self.has_images = any("images" in each for each in body["messages"])
+
+    def request(self, body: JsonObject) -> bytes:
+        """The body of a request for it; ``body`` says all but the messages."""
+        rest = {name: value for name, value in body.items() if name != "messages"}
+        return b'%b,"messages":[%b]}' % (compact(rest).encode()[:-1], b",".join(self._messages))
 
     @cached_property
     def beginnings(self) -> list[tuple[int, bytes]]:
         """Each message's bytes, and a key for all up to it; tools are counted with the first."""
-        told = compact([self._body.get("model"), self._body.get("tools")]).encode()
-        digest = blake2b(told, digest_size=16)
-        size, found = len(told), []
-        for message in self._body["messages"]:
-            text = compact(message).encode()
+        digest = blake2b(self._told, digest_size=16)
+        size, found = len(self._told), []
+        for text in self._messages:
             digest.update(b"%d:" % len(text))
             digest.update(text)
             found.append((size + len(text), digest.digest()))

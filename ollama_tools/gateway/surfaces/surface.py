@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from ollama_tools.gateway.asked import Asked, JsonObject, Problem
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 class Writer(Protocol):
     """Writes an answer that comes in pieces."""
@@ -50,13 +52,12 @@ class Surface(Protocol):
 
 def event(data: object, name: str = "") -> bytes:
     """A server-sent event."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return (f"event: {name}\n" if name else "").encode() + f"data: {text}\n\n".encode()
+    return (f"event: {name}\n" if name else "").encode() + f"data: {compact(data)}\n\n".encode()
 
 
 def compact(value: object) -> str:
     """JSON as answers have it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def calls_of(piece: JsonObject) -> list[tuple[str, str, Any]]:
