@@ -78,9 +78,6 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
         if strict and (not text.isascii() or "\\u" in text) and _SURROGATE.search(text):
             _no_half_pairs(json.loads(text))
         found = json.loads(text, **_STRICTLY) if strict else json.loads(text)
-        if isinstance(found, (dict, list)):
-            _look_at_depth(found)
-        return found
     except json.JSONDecodeError as error:
         raise MalformedJson(f"line {error.lineno}: {error.msg}") from error
     except MalformedJson:
@@ -90,6 +87,9 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
         raise MalformedJson(TOO_DEEP) from error
     except ValueError as error:
         raise MalformedJson(str(error)) from error
+    if isinstance(found, (dict, list)):
+        _look_at_depth(found)
+    return found
 
 
 def _look_at_depth(value: Any) -> None:

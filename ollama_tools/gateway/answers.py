@@ -8,12 +8,10 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import NamedTuple
 
-import httpx
-
 from ollama_tools.errors import MALFORMED
 from ollama_tools.gateway.asked import JsonObject, Problem
 from ollama_tools.gateway.surfaces.surface import compact
-from ollama_tools.gateway.upstream import broken
+from ollama_tools.gateway.upstream import Answer
 from ollama_tools.json_text import MalformedJson, parse_json
 
 TOO_LONG = "context_length_exceeded"
@@ -35,54 +33,48 @@ class Piece(NamedTuple):
 _CUT_CALL = re.compile(r"invalid tool call arguments for .*: unexpected end of JSON input")
 
 
-async def pieces(response: httpx.Response) -> AsyncIterator[list[Piece]]:
+async def pieces(answer: Answer) -> AsyncIterator[list[Piece]]:
     """The pieces of a streamed answer, those together that came together.
 
     Raises:
         Problem: It breaks off, or ends in an error.
     """
     rest, ended = b"", False
-    try:
-        async for came in response.aiter_bytes():
-            *lines, rest = (rest + came).split(b"\n")
-            found: list[Piece] = []
-            for line in lines:
-                if not line:
-                    continue
-                piece = _object(line)
-                if "error" in piece:
-                    if found:
-                        yield found
-                    raise problem_of(HTTPStatus.INTERNAL_SERVER_ERROR, piece)
-                ended = bool(piece.get("done"))
-                found.append(Piece(piece, line))
-            if found:
-                yield found
-    except httpx.HTTPError as error:
-        raise broken(error) from error
+    async for came in answer.pieces():
+        *lines, rest = (rest + came).split(b"\n")
+        found: list[Piece] = []
+        for line in lines:
+            if not line:
+                continue
+            piece = _object(line)
+            if "error" in piece:
+                if found:
+                    yield found
+                raise problem_of(HTTPStatus.INTERNAL_SERVER_ERROR, piece)
+            ended = bool(piece.get("done"))
+            found.append(Piece(piece, line))
+        if found:
+            yield found
     if not ended:
         raise Problem("the server ended in the middle of its answer", HTTPStatus.BAD_GATEWAY)
 
 
-async def whole(response: httpx.Response) -> JsonObject:
+async def whole(answer: Answer) -> JsonObject:
     """An answer in one piece.
 
     Raises:
         Problem: It breaks off, or is none.
     """
-    try:
-        return _object(await response.aread())
-    except httpx.HTTPError as error:
-        raise broken(error) from error
+    return _object(await answer.read())
 
 
-async def refusal(response: httpx.Response) -> Problem:
+async def refusal(answer: Answer) -> Problem:
     """What a server's error means."""
     try:
-        answer = await whole(response)
+        said = await whole(answer)
     except Problem:
-        answer = {}
-    return problem_of(response.status_code, answer)
+        said = {}
+    return problem_of(answer.status, said)
 
 
 def problem_of(status: int, answer: JsonObject) -> Problem:

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Final
 
-import httpx
-
 from ollama_tools.errors import MALFORMED, FileProblem
 from ollama_tools.gateway import answers
 from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, parsed
@@ -24,7 +22,7 @@ from ollama_tools.gateway.room import Counted, Prompt
 from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.gateway.surfaces.surface import Surface, compact, count
-from ollama_tools.gateway.upstream import Upstream
+from ollama_tools.gateway.upstream import Answer, Upstream
 from ollama_tools.gateway.watch import METRICS_TYPE, Seen, Watch
 from ollama_tools.json_text import TOO_DEEP, MalformedJson, parse_json
 
@@ -157,8 +155,8 @@ class Gateway:
         """Whether the model answers; without a model, whether the server does."""
         model = self._settings.model
         if model is None:
-            async with self._upstream.ask("GET", "/api/version") as response:
-                status: int = response.status_code
+            async with self._upstream.ask("GET", "/api/version") as answer:
+                status = answer.status
         else:
             messages = [{"role": "user", "content": "ready?"}]
             body = {"model": model, "messages": messages, "options": {"num_predict": 1}}
@@ -213,17 +211,17 @@ class Gateway:
         }
         async with self._upstream.ask(
             exchange.method, exchange.target, exchange.content, headers
-        ) as response:
+        ) as answer:
             kept = [
                 (name, value)
-                for name, value in response.headers.raw
+                for name, value in answer.headers
                 if name.decode("latin-1").lower() not in _HOP_BY_HOP - {"content-length"}
             ]
-            await exchange.start(response.status_code, kept)
+            await exchange.start(answer.status, kept)
             try:
-                async for piece in response.aiter_raw():
+                async for piece in answer.pieces():
                     await exchange.send(piece)
-            except httpx.HTTPError:
+            except Problem:
                 raise BrokenOff from None
         await exchange.end()
 
@@ -237,21 +235,21 @@ class Gateway:
         prompt: Prompt,
     ) -> None:
         """Ask the server for what the client asked for, and answer in the client's own words."""
-        said = (b"x-devstral-ollama-repairs", ", ".join(whole.repairs).encode())
-        headers = [said] if whole.repairs else []
+        repaired = (b"x-devstral-ollama-repairs", ", ".join(whole.repairs).encode())
+        headers = [repaired] if whole.repairs else []
         content = prompt.request(whole.body)
         async with self._upstream.ask(
             "POST", "/api/chat", content, {"content-type": "application/json"}
-        ) as response:
+        ) as answer:
             if not asked.stream:
-                answer = await self._whole(response, asked)
-                seen.last = self._counts(prompt, answer)
-                await exchange.json(HTTPStatus.OK, surface.whole(asked, answer), *headers)
+                said = await self._whole(answer, asked)
+                seen.last = self._counts(prompt, said)
+                await exchange.json(HTTPStatus.OK, surface.whole(asked, said), *headers)
                 return
             kind = (b"content-type", surface.media_type.encode())
             writer = surface.writer(asked)
             try:
-                async for pieces in self._pieces(response, asked):
+                async for pieces in self._pieces(answer, asked):
                     if not exchange.has_begun:
                         cache = (b"cache-control", b"no-cache")
                         await exchange.start(HTTPStatus.OK, [kind, cache, *headers])
@@ -268,20 +266,20 @@ class Gateway:
         await exchange.end()
 
     @staticmethod
-    async def _whole(response: httpx.Response, asked: Asked) -> JsonObject:
-        if response.status_code == HTTPStatus.OK:
-            return await answers.whole(response)
-        problem = await answers.refusal(response)
+    async def _whole(answer: Answer, asked: Asked) -> JsonObject:
+        if answer.status == HTTPStatus.OK:
+            return await answers.whole(answer)
+        problem = await answers.refusal(answer)
         if answers.is_cut_call(problem):
             return answers.cut(asked.model).content
         raise problem
 
     @staticmethod
-    async def _pieces(response: httpx.Response, asked: Asked) -> AsyncIterator[list[answers.Piece]]:
+    async def _pieces(answer: Answer, asked: Asked) -> AsyncIterator[list[answers.Piece]]:
         try:
-            if response.status_code != HTTPStatus.OK:
-                raise await answers.refusal(response)
-            async for pieces in answers.pieces(response):
+            if answer.status != HTTPStatus.OK:
+                raise await answers.refusal(answer)
+            async for pieces in answers.pieces(answer):
                 yield pieces
         except Problem as problem:
             if not answers.is_cut_call(problem):

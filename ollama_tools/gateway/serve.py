@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from contextlib import closing
 
@@ -21,6 +22,7 @@ def serve(settings: GatewaySettings) -> None:
         DevstralError: It cannot listen there.
     """
     try:
+        import aiohttp  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn
         import zstandard  # noqa: F401
@@ -30,6 +32,9 @@ def serve(settings: GatewaySettings) -> None:
         ) from None
     from ollama_tools.gateway.app import Gateway
 
+    # What is there for good is not looked through again for what is not needed any more.
+    gc.collect()
+    gc.freeze()
     with closing(_listening(settings.listen)) as listener:
         config = uvicorn.Config(
             Gateway(settings),

@@ -9,24 +9,67 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from ollama_tools.errors import MALFORMED
 from ollama_tools.gateway.asked import JsonObject, Problem
 from ollama_tools.gateway.known import Known, known
+from ollama_tools.gateway.surfaces.surface import compact
 from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.server.shown import Shown
 
 _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 _KNOWN_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 5.0
+_IDLE_SECONDS: Final = 5.0
+_OF_A_TARGET: Final = "!$%&'()*+,/:;<=>?@[\\]^`{|}~\""
+_NOT_SENT_UNASKED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 @dataclass(frozen=True)
 class _Kept:
     known: Known | None
     until: float
+
+
+class Answer:
+    """What a server answers, as it comes.
+
+    Attributes:
+        status: HTTP status.
+        headers: The headers, as they came.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status: int = response.status
+        self.headers = response.raw_headers
+
+    async def read(self) -> bytes:
+        """The whole of it.
+
+        Raises:
+            Problem: It broke off.
+        """
+        try:
+            return await self._response.read()
+        except aiohttp.ClientError as error:
+            raise _problem(error) from error
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Its pieces, as they come.
+
+        Raises:
+            Problem: It broke off.
+        """
+        try:
+            async for piece in self._response.content.iter_any():
+                yield piece
+        except aiohttp.ClientError as error:
+            raise _problem(error) from error
 
 
 class Upstream:
@@ -47,16 +90,29 @@ class Upstream:
         self.url = url
         self._wait = wait
         self._known: dict[str, _Kept] = {}
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            trust_env=False,
-            timeout=httpx.Timeout(silence, connect=_CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence
         )
+        self._made: aiohttp.ClientSession | None = None
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        # It belongs to the loop that runs, and there is none yet where this is made.
+        if self._made is None:
+            self._made = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
+                # What passes is neither unpacked nor remembered, and gets no word of ours.
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=_NOT_SENT_UNASKED,
+                timeout=self._timeout,
+            )
+        return self._made
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        if self._made is not None:
+            await self._made.close()
 
     @asynccontextmanager
     async def ask(
@@ -65,7 +121,7 @@ class Upstream:
         path: str,
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[Answer]:
         """Send a request, and wait for the first bytes of its answer.
 
         A server that is full, or being started again, is waited for: nothing has come of the
@@ -76,10 +132,10 @@ class Upstream:
         """
         response = await self._answered(method, path, content, headers or {})
         try:
-            yield response
+            yield Answer(response)
         finally:
             # Closing is what tells the server that nobody listens any more.
-            await response.aclose()
+            response.close()
 
     async def json(self, path: str, body: bytes) -> tuple[int, JsonObject]:
         """A whole answer that is JSON: status and object.
@@ -87,24 +143,21 @@ class Upstream:
         Raises:
             Problem: No answer came, or none that is JSON.
         """
-        async with self.ask("POST", path, body, {"content-type": "application/json"}) as response:
+        async with self.ask("POST", path, body, {"content-type": "application/json"}) as answer:
             try:
-                found = parse_json(await response.aread())
-            except httpx.HTTPError as error:
-                raise broken(error) from error
+                found = parse_json(await answer.read())
             except MalformedJson as error:
                 raise _no_json(path) from error
         if not isinstance(found, dict):
             raise _no_json(path)
-        return response.status_code, found
+        return answer.status, found
 
     async def known(self, model: str) -> Known | None:
         """What is known of a model; None where the server has none of that name."""
         kept = self._known.get(model)
         if kept is not None and time.monotonic() < kept.until:
             return kept.known
-        body = httpx.Request("POST", self.url, json={"model": model}).content
-        status, answer = await self.json("/api/show", body)
+        status, answer = await self.json("/api/show", compact({"model": model}).encode())
         found: Known | None = None
         if status == HTTPStatus.OK:
             try:
@@ -116,25 +169,27 @@ class Upstream:
 
     async def _answered(
         self, method: str, path: str, content: bytes, headers: Mapping[str, str]
-    ) -> httpx.Response:
+    ) -> aiohttp.ClientResponse:
+        url = URL(f"{self.url}{quote(path, _OF_A_TARGET, 'latin-1')}", encoded=True)
         until = time.monotonic() + self._wait
         pauses = iter(_PAUSES)
         pause = 0.0
         while True:
-            request = self._http.build_request(method, path, content=content, headers=headers)
             problem: Problem
             try:
-                response = await self._http.send(request, stream=True)
-            except httpx.ReadTimeout as error:
-                raise broken(error) from error
-            except httpx.HTTPError as error:
-                problem = broken(error)
+                response = await self._session.request(
+                    method, url, data=content or None, headers=headers, allow_redirects=False
+                )
+            except aiohttp.SocketTimeoutError as error:
+                raise _problem(error) from error
+            except aiohttp.ClientError as error:
+                problem = _problem(error)
             else:
-                if response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                if response.status != HTTPStatus.SERVICE_UNAVAILABLE:
                     return response
                 if time.monotonic() + pause > until:
                     return response
-                await response.aclose()
+                response.close()
                 problem = Problem("the server is full", HTTPStatus.SERVICE_UNAVAILABLE)
             pause = next(pauses, pause)
             if time.monotonic() + pause > until:
@@ -142,11 +197,11 @@ class Upstream:
             await asyncio.sleep(pause)
 
 
-def broken(error: httpx.HTTPError) -> Problem:
+def _problem(error: aiohttp.ClientError) -> Problem:
     """What it means that a server's answer did not come, or not to its end."""
-    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+    if isinstance(error, aiohttp.SocketTimeoutError):
         return Problem("the server says nothing", HTTPStatus.GATEWAY_TIMEOUT)
-    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
         return Problem("the server cannot be reached", HTTPStatus.BAD_GATEWAY)
     return Problem("the server hung up", HTTPStatus.BAD_GATEWAY)
 
