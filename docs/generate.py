@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from docs import memory, outputs, templates
+from docs import gateway, memory, outputs, templates
 from ollama_tools.cli.app import app
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.errors import ExitCode
@@ -169,6 +169,7 @@ if __name__ == "__main__":
     TARGET.write_text(markdown(), encoding="utf-8")
     LINT_TARGET.write_text(lint_markdown(), encoding="utf-8")
     QUANTS_TARGET.write_text(quants_markdown(), encoding="utf-8")
+    gateway.TARGET.write_text(gateway.markdown(), encoding="utf-8")
     memory.TARGET.write_text(memory.markdown(), encoding="utf-8")
     templates.write_complete_templates()
     write_modelfiles(MODELFILES, default_modelfiles(load_catalog(data_path("catalog.yaml"))))

@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class Repair(StrEnum):
     """A repair, by the word that names it in options, headers and metrics.
 
     Attributes:
-        TEMPERATURE: The model's own temperature and top_p hold where a client sets none, and not
-            the 1.0 of the server's OpenAI surfaces.
-        EFFORT: Nobody asks a model to think that cannot; the server answers 400.
-        SCHEMA: The grammar keeps no order that a schema does not have.
-        TOOLS: No tools are offered where no user has spoken, as the reference has it.
-        CONTEXT: The model's own context whatever a client asks for, with ``--pin-context``.
-        ROOM: An answer ends where the context does, and pushes nothing out of it.
-        SHIFT: A client's shift, which starts the engine anew, is left out.
-        WEB_SEARCH: The server's own web search, which asks a service elsewhere, is left out.
+        what: What is done.
     """
 
-    TEMPERATURE = "temperature"
-    EFFORT = "effort"
-    SCHEMA = "schema"
-    TOOLS = "tools"
-    CONTEXT = "context"
-    ROOM = "room"
-    SHIFT = "shift"
-    WEB_SEARCH = "web_search"
+    TEMPERATURE = (
+        "temperature",
+        "the model's own temperature and top_p hold where a client sets none, and not the 1.0 of "
+        "Ollama's OpenAI surfaces",
+    )
+    EFFORT = (
+        "effort",
+        "a model that does not think is not asked to, which Ollama answers with 400",
+    )
+    SCHEMA = (
+        "schema",
+        "the grammar that Ollama makes of a tool forces no order of keys that the schema does not "
+        "have, inside of lists and of objects",
+    )
+    TOOLS = (
+        "tools",
+        "no tools are offered where no user has spoken, as mistral-common has it",
+    )
+    CONTEXT = (
+        "context",
+        "a client's `num_ctx`, which would load the model anew, is left out; only with "
+        "`--pin-context`",
+    )
+    ROOM = (
+        "room",
+        "an answer ends where the context does, with the reason `length`; Ollama would push the "
+        "beginning out of the context and go on",
+    )
+    SHIFT = "shift", "a client's `shift`, which starts the engine anew, is left out"
+    WEB_SEARCH = (
+        "web_search",
+        "Ollama's own web search, which asks a service elsewhere, is not offered",
+    )
+
+    what: str
+
+    def __new__(cls, word: str, what: str) -> Self:
+        """A repair with what it does; as a text it is its word alone."""
+        found = str.__new__(cls, word)
+        found._value_ = word
+        found.what = what
+        return found

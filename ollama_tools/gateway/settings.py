@@ -115,5 +115,5 @@ class GatewaySettings:
     @property
     def off(self) -> frozenset[Repair]:
         """The repairs that are not made."""
-        off = {Repair(each) for each in self.without}
+        off = {each for each in Repair if each in self.without}
         return frozenset(off if self.pin_context else off | {Repair.CONTEXT})

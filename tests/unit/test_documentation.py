@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from docs import gateway
 from docs.generate import QUANTS_TARGET, TARGET, markdown, quants_markdown
 from docs.memory import card_rows
 from ollama_tools.cli.app import app
@@ -41,6 +42,10 @@ def test_the_command_line_reference_is_what_the_commands_say() -> None:
 
 def test_the_table_of_quants_is_what_the_catalog_says() -> None:
     assert QUANTS_TARGET.read_text(encoding="utf-8") == quants_markdown(), "run: make docs"
+
+
+def test_the_gateways_reference_is_what_the_gateway_says() -> None:
+    assert gateway.TARGET.read_text(encoding="utf-8") == gateway.markdown(), "run: make docs"
 
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
