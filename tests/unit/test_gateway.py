@@ -64,6 +64,13 @@ def show(request: Request) -> Response:
     return Response(json.dumps({"template": TEMPLATES[model], "parameters": parameters}))
 
 
+@pytest.fixture(scope="session")
+def make_httpserver() -> Iterator[HTTPServer]:
+    """A server that answers while it is answering, as Ollama does."""
+    with HTTPServer(threaded=True) as server:
+        yield server
+
+
 @pytest.fixture
 def upstream(httpserver: HTTPServer) -> HTTPServer:
     httpserver.expect_request("/api/show", method="POST").respond_with_handler(show)
