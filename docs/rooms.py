@@ -6,6 +6,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "ollama_tools"
@@ -69,8 +70,13 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports() -> Iterator[Import]:
+@cache
+def imports() -> tuple[Import, ...]:
     """Every import of the package from itself, wherever in a module it stands."""
+    return tuple(_imports())
+
+
+def _imports() -> Iterator[Import]:
     known = modules()
     for importer, path in known.items():
         for node in ast.walk(_tree(path)):
@@ -151,6 +157,7 @@ def _first_line(path: Path) -> str:
     return (ast.get_docstring(_tree(path)) or "").partition("\n")[0]
 
 
+@cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 

@@ -40,7 +40,9 @@ def test_any_two_prompts_differ_in_one_line_or_not_at_all(expected: str, found: 
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 
@@ -52,7 +54,10 @@ def reverse(value: object) -> object:
     return [reverse(each) for each in value] if isinstance(value, list) else value
 
 
-@given(st.dictionaries(st.text(), VALUES), st.sampled_from(["ARGS", "AVAILABLE_TOOLS"]))
+@given(
+    st.dictionaries(st.text(max_size=8), VALUES, max_size=4),
+    st.sampled_from(["ARGS", "AVAILABLE_TOOLS"]),
+)
 def test_the_order_of_keys_is_forgiven(value: dict[str, object], token: str) -> None:
     prompts = [f"[INST]x[/INST][{token}]{json.dumps(each)}</s>" for each in (value, reverse(value))]
     assert cases.same_but_for_key_order(*prompts)

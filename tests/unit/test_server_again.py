@@ -25,11 +25,6 @@ def silent(*_: object) -> None:
     """Hears of progress and says nothing."""
 
 
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ollama_tools.server.transport._PAUSES", (0.01,) * 3)
-
-
 @pytest.fixture
 def server(httpserver: HTTPServer) -> Iterator[Server]:
     with Server(httpserver.url_for("")) as client:

@@ -58,8 +58,7 @@ ANSWERS: list[tuple[int, dict[str, str], str, str]] = [
 
 
 @pytest.fixture
-def server(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("ollama_tools.server.transport._PAUSES", (0.01,))
+def server(httpserver: HTTPServer) -> Iterator[Server]:
     with Server(httpserver.url_for("")) as client:
         yield client
 
