@@ -15,8 +15,8 @@ import pytest
 
 from ollama_tools.devstral.carriers import Carrier, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.contract import PREFIX_ROLE, VERBATIM
 from ollama_tools.devstral.miniature import Script, write_miniature
-from ollama_tools.gateway.contract import PREFIX_ROLE, VERBATIM
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.server.client import Server
 from tests.parity.gateway import raw_conversation
