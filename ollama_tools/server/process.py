@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -66,6 +66,71 @@ class ServerProcess:
             return Path(models)
         home = self.environment.get("HOME")
         return Path(home) / ".ollama" / "models" if home else None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayProcess:
+    """A gateway of this package that runs on this machine.
+
+    Attributes:
+        pid: Its number.
+        listen: Where it listens, as it was told.
+        upstream: The server behind it, as it was told.
+    """
+
+    pid: int
+    listen: str
+    upstream: str
+
+
+_GATEWAY = {"listen": "127.0.0.1:11435", "upstream": "127.0.0.1:11434"}
+
+
+def find_gateways() -> Iterator[GatewayProcess]:
+    """The gateways on this machine, whoever's they are: command lines are everybody's to read."""
+    for directory in _PROC.glob("[0-9]*"):
+        try:
+            words = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if (said := _said_to_gateway(words)) is not None:
+            place = directory / "cwd" / said.pop("config") if "config" in said else None
+            told = {**_GATEWAY, **(_configured(place) if place else {}), **said}
+            yield GatewayProcess(int(directory.name), told["listen"], told["upstream"])
+
+
+def _said_to_gateway(words: Sequence[str]) -> dict[str, str] | None:
+    """What a command line says to a gateway; None where it starts none."""
+    for place, word in enumerate(words):
+        is_ours = Path(word).name == "devstral-ollama" or (
+            word == "ollama_tools" and words[place - 1] == "-m"
+        )
+        if is_ours and words[place + 1 : place + 2] == ["gateway"]:
+            rest = words[place + 2 :]
+            break
+    else:
+        return None
+    if rest[:1] == ["key"]:
+        return None
+    found = {}
+    for option, following in zip(rest, [*rest, ""][1:], strict=True):
+        name, equals, value = option.partition("=")
+        if name in ("--listen", "--upstream", "--config"):
+            found[name.removeprefix("--")] = value if equals else following
+    return found
+
+
+def _configured(path: Path) -> dict[str, str]:
+    """What a gateway's file of settings says of its addresses; nothing where it is not ours."""
+    import yaml
+
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    if not isinstance(said, dict):
+        return {}
+    return {name: str(said[name]) for name in _GATEWAY if name in said}
 
 
 def find_server_process(url: str) -> ServerProcess | None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ollama_tools import Report, Status, smoke
+from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.gateway_smoke import _CHECKS, _Subject, gateway_address
 from ollama_tools.checks.surfaces import SURFACES
 from ollama_tools.checks.talk import Advice, model_checks
@@ -90,6 +91,17 @@ def test_what_a_gateway_leaves_out_is_found(upstream: Server) -> None:
         report = smoke(MODEL, gateway=url)
     found = by_status(report, Status.FAIL)
     assert found.keys() == {f"temperature {path}" for path in PATHS[1:3]}
+
+
+def test_the_doctor_sees_the_gateway_before_a_server(
+    gateway: GatewayServer, upstream: Server
+) -> None:
+    (seen,) = (each for each in doctor(upstream).checks if each.id == "gateway")
+    there = f"a gateway at {gateway.host} stands before this server"
+    assert (seen.status, seen.saw) == (
+        Status.PASS,
+        f"{there}, and no other machine gets past it",
+    )
 
 
 def test_nobody_at_the_address_is_said_of_a_gateway() -> None:

@@ -20,7 +20,7 @@ from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError, ServerUnreachable
 from ollama_tools.lint import lint_model, lint_models
 from ollama_tools.server.client import Server
-from ollama_tools.server.process import ServerProcess
+from ollama_tools.server.process import GatewayProcess, ServerProcess, _configured, _said_to_gateway
 from ollama_tools.settings.environment import TEMPLATE_FILE
 
 BLOB = "8e7873fd71bad62c620164d56709de41fd5aed202fe45f57739be85a46db8435"
@@ -172,6 +172,81 @@ def test_who_can_reach_the_server(
 ) -> None:
     process["OLLAMA_HOST"] = host
     assert found(Fake(httpserver).examine(), "reach")[0] is status
+
+
+@pytest.mark.parametrize(
+    ("listens", "named", "status", "said"),
+    [
+        ("127.0.0.1:11434", "", Status.PASS, "no other machine gets past it"),
+        ("127.0.0.1:11434", "127.0.0.1:11435", Status.PASS, "no other machine gets past it"),
+        ("127.0.0.1:11434", "no address:x", Status.PASS, "no other machine gets past it"),
+        ("0.0.0.0:11434", "", Status.WARN, "other machines reach the server past it"),
+        ("127.0.0.1:11434", "me:secret@127.0.0.1", Status.WARN, "OLLAMA_HOST leads"),
+    ],
+)
+def test_who_gets_past_a_gateway_is_told(
+    httpserver: HTTPServer,
+    process: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    listens: str,
+    named: str,
+    status: Status,
+    said: str,
+) -> None:
+    fake = Fake(httpserver)
+    other = GatewayProcess(1, "127.0.0.1:1", "127.0.0.1:2")
+    gateway = GatewayProcess(2, "127.0.0.1:11435", fake.url)
+    monkeypatch.setattr(module, "find_gateways", lambda: iter([other]))
+    assert "gateway" not in {each.id for each in fake.examine().checks}
+    monkeypatch.setattr(module, "find_gateways", lambda: iter([other, gateway]))
+    process["OLLAMA_HOST"] = listens
+    # The one in front listens at another port than the double.
+    monkeypatch.setenv("OLLAMA_HOST", f"{named}:{httpserver.port}" if "@" in named else named)
+    (check,) = (each for each in fake.examine().checks if each.id == "gateway")
+    assert check.status is status
+    assert said in check.saw
+    assert "secret" not in check.saw + check.fix
+    assert bool(check.fix) == (status is Status.WARN)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["/opt/x/devstral-ollama", "gateway"], {}),
+        (["python", "-m", "ollama_tools", "gateway", "--listen", ":9"], {"listen": ":9"}),
+        (
+            ["devstral-ollama", "gateway", "--upstream=gpu1", "--config", "g.yml"],
+            {"upstream": "gpu1", "config": "g.yml"},
+        ),
+        (["devstral-ollama", "gateway", "key", "list"], None),
+        (["devstral-ollama", "doctor"], None),
+        (["ollama_tools", "gateway"], None),
+        (["vi", "gateway"], None),
+        ([""], None),
+    ],
+)
+def test_a_gateway_is_known_by_its_command_line(
+    words: list[str], said: dict[str, str] | None
+) -> None:
+    assert _said_to_gateway(words) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("upstream: 127.0.0.1:9\nwait: 3", {"upstream": "127.0.0.1:9"}),
+        ("- a", {}),
+        ("a: [", {}),
+        (None, {}),
+    ],
+)
+def test_a_file_of_its_settings_tells_its_server(
+    tmp_path: Path, text: str | None, said: dict[str, str]
+) -> None:
+    path = tmp_path / "gateway.yml"
+    if text is not None:
+        path.write_text(text)
+    assert _configured(path) == said
 
 
 @pytest.mark.parametrize(
