@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from ollama_tools import Report, Status, smoke
 from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.gateway_smoke import _CHECKS, _Subject, gateway_address
-from ollama_tools.checks.surfaces import SURFACES
-from ollama_tools.checks.talk import Advice, model_checks
-from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.checks.picture import WITH_PICTURE
+from ollama_tools.checks.surfaces import SURFACES, SURFACES_OF_IMAGES, ollama_message
+from ollama_tools.checks.talk import Advice, asks_on, model_checks, picture_checks
+from ollama_tools.devstral.carriers import Carrier, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import ExitCode, ServerUnreachable
+from ollama_tools.files.remembered import file_sha256
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
-from tests.live.test_create import run_cli
+from tests.live.test_create import Heard, run_cli
 from tests.live.test_gateway import ENDLESS, MODEL, gateway, upstream
 from tests.parity.places import Place
 from tests.testbed.gateway import GatewayServer, gateway_in_thread
+from tests.testbed.projector import write_projector
 
 __all__ = ["gateway", "upstream"]
 
@@ -125,3 +130,38 @@ def test_the_command_ends_as_every_smoke_does(upstream: Server) -> None:
 def test_a_gateway_has_a_port_of_its_own(address: str) -> None:
     assert gateway_address(address) == "gpu1:11435"
     assert gateway_address("http://gpu1/a") == "http://gpu1/a"
+
+
+def test_a_picture_arrives_on_every_surface(
+    gateway: GatewayServer, upstream: Server, tmp_path: Path
+) -> None:
+    files = {}
+    write_miniature(
+        tmp_path / "seeing.gguf",
+        layers=1,
+        heads=1,
+        kv_heads=1,
+        chat_template=jinja_template(TokenizerVersion.V13),
+        name="seeing",
+    )
+    write_projector(tmp_path / "mmproj.gguf")
+    for path in tmp_path.iterdir():
+        files[path.name] = f"sha256:{file_sha256(path, Heard())}"
+        upstream.upload(path, files[path.name], lambda *_: None)
+    request = {"model": "seeing", "files": files, "parameters": {"num_ctx": 4096}}
+    upstream.create(request, lambda *_: None)
+    with Server(gateway.url) as through:
+        asks = asks_on(SURFACES_OF_IMAGES, through, "seeing")
+        for check in picture_checks(asks, Advice("", ()), Silence()):
+            assert check.status is Status.PASS, check
+        asked = {
+            "model": "seeing",
+            "messages": [ollama_message(each) for each in WITH_PICTURE],
+            "options": {"num_predict": 1},
+        }
+        tokens = [each.chat(asked)["prompt_eval_count"] for each in (upstream, through)]
+    assert tokens[0] == tokens[1]
+    report = smoke("seeing", gateway=gateway.url)
+    assert not report.failures
+    images = {f"image {each.path}" for each in SURFACES_OF_IMAGES}
+    assert images <= by_status(report, Status.PASS).keys()
