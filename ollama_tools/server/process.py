@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -93,31 +94,46 @@ def find_gateways() -> Iterator[GatewayProcess]:
             words = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if (said := _said_to_gateway(words)) is not None:
-            place = directory / "cwd" / said.pop("config") if "config" in said else None
+        command, said = _said_to_us(words)
+        if command == "gateway":
+            place = directory / "cwd" / said["config"] if "config" in said else None
             told = {**_GATEWAY, **(_configured(place) if place else {}), **said}
             yield GatewayProcess(int(directory.name), told["listen"], told["upstream"])
+        elif command == "serve" and "gateway" in said:
+            # It takes the server's address, and gives the server another.
+            listen = said.get("host") or _host(directory) or _GATEWAY["upstream"]
+            for each in _children(int(directory.name)):
+                if upstream := _host(_PROC / str(each.pid)):
+                    yield GatewayProcess(int(directory.name), listen, upstream)
 
 
-def _said_to_gateway(words: Sequence[str]) -> dict[str, str] | None:
-    """What a command line says to a gateway; None where it starts none."""
+def _said_to_us(words: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The command and the options of a command line of ours; no command where it is another's."""
     for place, word in enumerate(words):
-        is_ours = Path(word).name == "devstral-ollama" or (
+        if Path(word).name == "devstral-ollama" or (
             word == "ollama_tools" and words[place - 1] == "-m"
-        )
-        if is_ours and words[place + 1 : place + 2] == ["gateway"]:
-            rest = words[place + 2 :]
-            break
-    else:
-        return None
-    if rest[:1] == ["key"]:
-        return None
-    found = {}
-    for option, following in zip(rest, [*rest, ""][1:], strict=True):
+        ):
+            command, *rest = [*words[place + 1 :], ""]
+            # It has commands of its own, that run no gateway.
+            return (command if "key" not in rest[:1] else ""), dict(_options(rest))
+    return "", {}
+
+
+def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for option, following in pairwise([*words, ""]):
         name, equals, value = option.partition("=")
-        if name in ("--listen", "--upstream", "--config"):
-            found[name.removeprefix("--")] = value if equals else following
-    return found
+        if name.startswith("--"):
+            yield name.removeprefix("--"), value if equals else following
+
+
+def _host(directory: Path) -> str:
+    """``OLLAMA_HOST`` of a process; empty where it has none, or is another user's."""
+    try:
+        raw = (directory / "environ").read_bytes()
+    except OSError:
+        return ""
+    pairs = (entry.partition("=") for entry in raw.decode(errors="replace").split("\0"))
+    return next((value for key, _, value in pairs if key == "OLLAMA_HOST"), "")
 
 
 def _configured(path: Path) -> dict[str, str]:

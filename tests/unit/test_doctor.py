@@ -19,8 +19,9 @@ from ollama_tools.devstral.carriers import go_template, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError, ServerUnreachable
 from ollama_tools.lint import lint_model, lint_models
+from ollama_tools.server import process as processes
 from ollama_tools.server.client import Server
-from ollama_tools.server.process import GatewayProcess, ServerProcess, _configured, _said_to_gateway
+from ollama_tools.server.process import GatewayProcess, ServerProcess, _configured, find_gateways
 from ollama_tools.settings.environment import TEMPLATE_FILE
 
 BLOB = "8e7873fd71bad62c620164d56709de41fd5aed202fe45f57739be85a46db8435"
@@ -209,26 +210,51 @@ def test_who_gets_past_a_gateway_is_told(
     assert bool(check.fix) == (status is Status.WARN)
 
 
+def _process(root: Path, pid: int, words: str, host: str = "", parent: int = 1) -> None:
+    folder = root / str(pid)
+    folder.mkdir()
+    (folder / "cmdline").write_bytes("\0".join([*words.split(), ""]).encode())
+    (folder / "environ").write_bytes(f"PATH=/bin\0OLLAMA_HOST={host}\0".encode())
+    (folder / "stat").write_text(f"{pid} (a program) S {parent} 0 0")
+
+
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "listen", "upstream"),
     [
-        (["/opt/x/devstral-ollama", "gateway"], {}),
-        (["python", "-m", "ollama_tools", "gateway", "--listen", ":9"], {"listen": ":9"}),
-        (
-            ["devstral-ollama", "gateway", "--upstream=gpu1", "--config", "g.yml"],
-            {"upstream": "gpu1", "config": "g.yml"},
-        ),
-        (["devstral-ollama", "gateway", "key", "list"], None),
-        (["devstral-ollama", "doctor"], None),
-        (["ollama_tools", "gateway"], None),
-        (["vi", "gateway"], None),
-        ([""], None),
+        ("/opt/x/devstral-ollama gateway", "127.0.0.1:11435", "127.0.0.1:11434"),
+        ("python -m ollama_tools gateway --listen :9", ":9", "127.0.0.1:11434"),
+        ("devstral-ollama gateway --upstream=gpu1 --listen :9 --wait 3", ":9", "gpu1"),
+        ("devstral-ollama serve --gateway", "0.0.0.0:7", "127.0.0.1:8"),
+        ("devstral-ollama serve --host :6 --gateway", ":6", "127.0.0.1:8"),
     ],
 )
 def test_a_gateway_is_known_by_its_command_line(
-    words: list[str], said: dict[str, str] | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, listen: str, upstream: str
 ) -> None:
-    assert _said_to_gateway(words) == said
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    _process(tmp_path, 12, words, "0.0.0.0:7")
+    _process(tmp_path, 13, "/usr/bin/ollama serve", "127.0.0.1:8", parent=12)
+    assert list(find_gateways()) == [GatewayProcess(12, listen, upstream)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "devstral-ollama gateway key list",
+        "devstral-ollama doctor",
+        "devstral-ollama serve",
+        "devstral-ollama",
+        "ollama_tools gateway",
+        "vi gateway",
+        "",
+    ],
+)
+def test_no_other_command_is_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    _process(tmp_path, 12, words)
+    assert list(find_gateways()) == []
 
 
 @pytest.mark.parametrize(
