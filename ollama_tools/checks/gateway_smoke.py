@@ -29,6 +29,7 @@ from ollama_tools.devstral.contract import PREFIX_ROLE, understands
 from ollama_tools.errors import NotOllama, ServerUnreachable
 from ollama_tools.lint import cases
 from ollama_tools.progress import Progress, Silence
+from ollama_tools.server.answers import well_formed
 from ollama_tools.server.client import Server, Told
 from ollama_tools.server.names import same_name
 from ollama_tools.server.shown import Shown
@@ -80,7 +81,9 @@ class _Subject:
     def ask(self, path: str) -> tuple[int, int | None]:
         """Tokens that a surface counts for the session, and how many of them a cache had."""
         body = {"model": self.name, "stream": False, **session(path), **_LIMITS[path]}
-        return _counts(path, self.server.post(path, body))
+        answer = self.server.post(path, body)
+        with well_formed(f"{self.server.url}{path}"):
+            return _counts(path, answer)
 
     def context(self) -> int | None:
         """Tokens of the context; None where nothing tells."""
@@ -202,7 +205,8 @@ def _has_code(path: str, found: Told) -> bool:
     """Whether an error has the word for a prompt that is too long, where a surface has one."""
     if path not in ("/v1/chat/completions", "/v1/responses"):
         return True
-    return bool(found.content["error"].get("code") == "context_length_exceeded")
+    error = found.content.get("error")
+    return isinstance(error, dict) and error.get("code") == "context_length_exceeded"
 
 
 def _temperature_on(path: str) -> Callable[[_Subject], Answer]:
