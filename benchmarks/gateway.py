@@ -32,7 +32,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from ollama_tools.gateway.contract import VERBATIM
+from ollama_tools.devstral.contract import VERBATIM
 from tests.testbed.gateway import GatewayServer
 
 _PATH = "/api/chat"

@@ -17,6 +17,9 @@ one of them has read may still be too deep for what comes after it.
 TOO_DEEP = "nested too deeply"
 """The message about a text that is JSON, and nested deeper than that."""
 
+TOO_MANY_DIGITS = "a number of too many digits"
+"""The message about one with a number that Python does not read, and others do."""
+
 _SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 _MARKS = re.compile(rb'[\[\]{}"\\]')
 
@@ -85,8 +88,10 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
     except RecursionError as error:
         # Whoever asks may stand deep already.
         raise MalformedJson(TOO_DEEP) from error
-    except ValueError as error:
+    except UnicodeError as error:
         raise MalformedJson(str(error)) from error
+    except ValueError as error:
+        raise MalformedJson(TOO_MANY_DIGITS) from error
     if isinstance(found, (dict, list)):
         _look_at_depth(found)
     return found

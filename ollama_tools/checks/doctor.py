@@ -33,12 +33,13 @@ from ollama_tools.devstral.reference import guess_release
 from ollama_tools.errors import ServerError, ServerTooOld, UsageError
 from ollama_tools.lint.finding import Severity
 from ollama_tools.lint.judge import each_model, lint_shown
-from ollama_tools.network.hosts import is_loopback_host
+from ollama_tools.network.hosts import is_loopback, is_loopback_host
 from ollama_tools.progress import size_text
+from ollama_tools.server.address import parse_address
 from ollama_tools.server.client import InstalledModel, RunningModel, Server, running_if_said
 from ollama_tools.server.log import devices, read_log
 from ollama_tools.server.names import is_build_of
-from ollama_tools.server.process import ServerProcess, find_server_process
+from ollama_tools.server.process import ServerProcess, find_gateways, find_server_process
 from ollama_tools.server.shown import Shown
 from ollama_tools.server.versions import (
     KV_TYPES_BEFORE_NATIVE,
@@ -84,6 +85,7 @@ class Patient:
         installed: All the names that it lists.
         by_digest: What it shows of them, by the digest of their manifests.
         running: Those that are loaded.
+        gateway: Where the gateway listens that stands before it on this machine; empty for none.
     """
 
     url: str
@@ -94,6 +96,14 @@ class Patient:
     installed: tuple[InstalledModel, ...]
     by_digest: Mapping[str, Shown]
     running: tuple[RunningModel, ...] = ()
+    gateway: str = ""
+
+    @property
+    def listens(self) -> str:
+        """Where it listens: as its process was told, or else where it was found."""
+        if self.process is None:
+            return self.url
+        return self.process.environment.get("OLLAMA_HOST") or _ADVISED.host
 
     @property
     def is_native(self) -> bool:
@@ -150,8 +160,23 @@ def _look_at(server: Server) -> tuple[Patient, dict[str, ServerError]]:
         installed=tuple(installed),
         by_digest=by_digest,
         running=tuple(running_if_said(server)),
+        gateway=_gateway_before(server.url),
     )
     return patient, broken
+
+
+def _gateway_before(url: str) -> str:
+    """Where the gateway listens that stands before a server; empty where there is none here."""
+    return next((each.listen for each in find_gateways() if _leads_to(each.upstream, url)), "")
+
+
+def _leads_to(text: str, url: str) -> bool:
+    """Whether an address that a person wrote is a server's on this machine."""
+    try:
+        named = parse_address(text).url
+    except UsageError:
+        return False
+    return is_loopback(named) and is_loopback(url) and urlsplit(named).port == urlsplit(url).port
 
 
 def _broken(name: str, why: str) -> CheckResult:
@@ -194,9 +219,7 @@ def _security(patient: Patient) -> Iterator[CheckResult]:
 
 
 def _reach(patient: Patient) -> Iterator[CheckResult]:
-    listens = patient.url
-    if patient.process:
-        listens = patient.process.environment.get("OLLAMA_HOST") or _ADVISED.host
+    listens = patient.listens
     if _is_loopback(listens):
         yield CheckResult("reach", Status.PASS, f"listens at {listens}: this machine only")
     elif patient.url.startswith("https:") and patient.process is None:
@@ -209,6 +232,32 @@ def _reach(patient: Patient) -> Iterator[CheckResult]:
             "reaches it can delete models",
             "listen on 127.0.0.1 behind a proxy that checks who asks, or close the port to others",
         )
+
+
+def _gateway(patient: Patient) -> Iterator[CheckResult]:
+    """Whether clients can reach a server past the gateway that stands before it."""
+    if not patient.gateway:
+        return
+    there = f"a gateway at {patient.gateway} stands before this server"
+    named = os.environ.get("OLLAMA_HOST", "")
+    if not _is_loopback(patient.listens):
+        yield CheckResult(
+            "gateway",
+            Status.WARN,
+            f"{there}, and other machines reach the server past it, at {patient.listens}: what "
+            "they ask there is neither exact nor refused where it does not fit",
+            "let the server listen on loopback alone: "
+            f"OLLAMA_HOST=127.0.0.1:{urlsplit(patient.url).port}, then restart it",
+        )
+    elif named and _leads_to(named, patient.url):
+        yield CheckResult(
+            "gateway",
+            Status.WARN,
+            f"{there}, and OLLAMA_HOST leads this environment's clients past it",
+            f"set OLLAMA_HOST={patient.gateway} for clients; what changes models takes --host",
+        )
+    else:
+        yield CheckResult("gateway", Status.PASS, f"{there}, and no other machine gets past it")
 
 
 def _is_loopback(listens: str) -> bool:
@@ -460,6 +509,7 @@ _SERVER_CHECKS: tuple[Callable[[Patient], Iterator[CheckResult]], ...] = (
     _server_version,
     _security,
     _reach,
+    _gateway,
     _kv_cache,
     _gpu,
     _default_context,

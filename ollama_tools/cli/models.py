@@ -174,6 +174,15 @@ def smoke(
             help="Ask llama.cpp's own server instead of Ollama, as in http://127.0.0.1:8080.",
         ),
     ] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway",
+            metavar="URL",
+            help="Ask through a gateway, as in http://127.0.0.1:11435: whether the model gets what "
+            "clients send, and nothing is cut in silence.",
+        ),
+    ] = None,
     release: Annotated[str | None, field_option(Wish, "release")] = None,
     prompt_tokens: Annotated[int | None, _prompt_tokens()] = None,
     log: Annotated[
@@ -235,7 +244,7 @@ def smoke(
             raise UsageError(
                 "--task asks none of the other checks", "leave out what is for those, or --task"
             )
-        if name is None or llama_server is not None:
+        if name is None or llama_server is not None or gateway is not None:
             raise UsageError("a task is for a model of an Ollama server", "name the model")
         report, folder = ensure.smoke_task(
             name, task, **access, prompt_file=prompt_file, folder=task_dir, progress=output
@@ -243,13 +252,16 @@ def smoke(
         return _smoked(output, report, junit, folder)
     if prompt_file is not None or task_dir is not None:
         raise UsageError("without a --task there is no prompt", "add --task flappy-bird")
-    if llama_server is not None:
+    if gateway is not None and prompt_tokens is not None:
+        raise UsageError("no long prompt is sent through a gateway", "leave out --prompt-tokens")
+    if llama_server is not None or gateway is not None:
         # OLLAMA_HOST may be set, and means the other server.
         access = {**access, "host": None}
     report = ensure.smoke(
         name,
         **access,
         llama_server=llama_server,
+        gateway=gateway,
         release=release,
         prompt_tokens=AGENT_PROMPT if prompt_tokens is None else prompt_tokens,
         log=log,

@@ -30,6 +30,7 @@ class Piece(NamedTuple):
     line: bytes
 
 
+_SAID = ("message", "error", "_debug_info")
 _CUT_CALL = re.compile(r"invalid tool call arguments for .*: unexpected end of JSON input")
 
 
@@ -65,7 +66,10 @@ async def whole(answer: Answer) -> JsonObject:
     Raises:
         Problem: It breaks off, or is none.
     """
-    return _object(await answer.read())
+    found = _object(await answer.read())
+    if found.keys().isdisjoint(_SAID):
+        raise Problem("the server's answer is no chat's", HTTPStatus.BAD_GATEWAY)
+    return found
 
 
 async def refusal(answer: Answer) -> Problem:

@@ -24,7 +24,7 @@ from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.gateway.surfaces.surface import Surface, compact, count
 from ollama_tools.gateway.upstream import Answer, Upstream
 from ollama_tools.gateway.watch import METRICS_TYPE, Seen, Watch
-from ollama_tools.json_text import TOO_DEEP, MalformedJson, parse_json
+from ollama_tools.json_text import TOO_DEEP, TOO_MANY_DIGITS, MalformedJson, parse_json
 
 _HOP_BY_HOP: Final = frozenset(
     (
@@ -338,8 +338,8 @@ def _model(body: JsonObject, content: bytes) -> str:
         found = body or parse_json(content)
     except MalformedJson as error:
         # What is no JSON is the server's to answer; this is, and a server would read it.
-        if str(error) == TOO_DEEP:
-            raise Problem(f"the request is {error}") from error
+        if str(error) in (TOO_DEEP, TOO_MANY_DIGITS):
+            raise Problem(f"the request cannot be read: {error}") from error
         return ""
     model = found.get("model") if isinstance(found, dict) else None
     return model if isinstance(model, str) else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ollama_tools.gateway.contract import understands
+from ollama_tools.devstral.contract import understands
 from ollama_tools.server.shown import Shown
 
 

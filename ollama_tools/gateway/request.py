@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, Tool, joined
-from ollama_tools.gateway.contract import (
+from ollama_tools.devstral.contract import (
     PREFIX_ROLE,
     ROLES,
     sealed_arguments,
     sealed_description,
     sealed_speech,
 )
+from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, Tool, joined
 from ollama_tools.gateway.grammar import loosened
 from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.repairs import Repair

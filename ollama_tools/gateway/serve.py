@@ -31,6 +31,7 @@ def serve(settings: GatewaySettings) -> None:
             f"the gateway needs {error.name}", "pip install 'devstral-ollama[gateway]'"
         ) from None
     from ollama_tools.gateway.app import Gateway
+    from ollama_tools.gateway.heads import BoundedHead
 
     # What is there for good is not looked through again for what is not needed any more.
     gc.collect()
@@ -38,6 +39,7 @@ def serve(settings: GatewaySettings) -> None:
     with closing(_listening(settings.listen)) as listener:
         config = uvicorn.Config(
             Gateway(settings),
+            http=BoundedHead,
             access_log=False,
             # What happens to requests has a log of its own.
             log_level="critical",

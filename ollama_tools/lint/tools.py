@@ -18,6 +18,7 @@ from ollama_tools.server.modelfile_text import read_text
 
 _TYPES = "Ollama's api/types.go, 0.34.4; measured"
 _TEMPLATE = "Ollama's template/template.go, 0.34.4; measured"
+_BY_GATEWAY = "let clients ask through devstral-ollama gateway, which mends it"
 
 _DROPPED = add_rule(
     "DV501",
@@ -37,7 +38,8 @@ _REFUSED = add_rule(
     what="A tool that Ollama cannot decode, or of which llama-server cannot make a grammar: no "
     "name, no parameters, no `type`, `true` or `null` in the place of a schema",
     why="The server answers the whole request with HTTP 400 or 500, whatever else is in it; the "
-    "latter kind only where the template is inside the GGUF.",
+    "latter kind only where the template is inside the GGUF. For a schema `{}`, or none, the "
+    "gateway sends one without properties.",
     source=_TYPES,
     fix="write it as JSON Schema has it, without true or false in the place of a schema",
 )
@@ -57,19 +59,22 @@ _SORTED = add_rule(
     "properties-sorted",
     Severity.INFO,
     what="Properties that are not in alphabetical order",
-    why="With a Go TEMPLATE they come out sorted; with a template inside the GGUF they keep their "
-    "order.",
-    source=_TEMPLATE,
-    fix="sort them, or use a template inside the GGUF",
+    why="With a Go TEMPLATE they come out sorted, at the top. With a template inside the GGUF the "
+    "model reads them in their order, and a grammar holds its calls to that; but on "
+    "/v1/responses the grammar wants them sorted, also inside of objects: a model that writes what "
+    "it has read is bent, or answered with HTTP 500.",
+    source=f"{_TEMPLATE}; the grammar read out of the engine",
+    fix=f"sort them, or {_BY_GATEWAY}",
 )
 _RESORTED = add_rule(
     "DV505",
     "keys-sorted",
     Severity.INFO,
     what="Keys inside of `items`, `$defs` or `enum` that are not in alphabetical order",
-    why="Everything is kept there, but its keys come out sorted.",
-    source=_TYPES,
-    fix="nothing has to be done",
+    why="Everything is kept there, but its keys come out sorted, and the grammar of every surface "
+    "wants the properties of objects in lists sorted. Keywords alone do no harm.",
+    source=f"{_TYPES}; the grammar read out of the engine",
+    fix=f"sort the properties, or {_BY_GATEWAY}",
 )
 _REORDERED = add_rule(
     "DV506",
@@ -264,24 +269,32 @@ def _properties(
     if not isinstance(properties, dict):
         yield _REFUSED, Hit("its properties are no object", f"{where}.properties")
         return
-    # Nested ones keep their order where the template asks for it, as this package's does.
-    if is_top and list(properties) != sorted(properties):
+    if list(properties) != sorted(properties):
         come = ", ".join(sorted(properties)[:6])
-        yield _SORTED, Hit(f"the properties come out as {come}", f"{where}.properties")
+        # Nested ones keep their order where the template asks for it, as this package's does.
+        what = "the properties come out as" if is_top else "the grammar of /v1/responses wants"
+        yield _SORTED, Hit(f"{what} {come}", f"{where}.properties")
     for name, each in properties.items():
         yield from _property(each, f"{where}.properties.{name}", depth + 1)
 
 
-def _raw(value: Any, where: str, depth: int = 0) -> _Hits:
+def _raw(value: Any, where: str) -> _Hits:
     """What Ollama keeps as JSON of any kind, keys sorted; one finding for the whole of it."""
-    if _is_unsorted(value, depth):
-        yield _RESORTED, Hit("its keys come out sorted", where)
+    if _is_unsorted(value, is_properties=True):
+        yield _RESORTED, Hit("its properties come out sorted, and calls have to be so", where)
+    elif _is_unsorted(value):
+        yield _RESORTED, Hit("its keys come out sorted", where, fix="nothing has to be done")
 
 
-def _is_unsorted(value: Any, depth: int) -> bool:
+def _is_unsorted(value: Any, depth: int = 0, *, is_properties: bool = False) -> bool:
+    """Whether keys are in another order than Ollama's, or those of properties alone."""
     if depth > _MAX_DEPTH:
         return False
-    if isinstance(value, dict):
-        keys = list(value)
-        return keys != sorted(keys) or any(_is_unsorted(v, depth + 1) for v in value.values())
-    return isinstance(value, list) and any(_is_unsorted(each, depth + 1) for each in value)
+    if isinstance(value, list):
+        return any(_is_unsorted(each, depth + 1, is_properties=is_properties) for each in value)
+    if not isinstance(value, dict):
+        return False
+    held = value.get("properties") if is_properties else value
+    return (isinstance(held, dict) and list(held) != sorted(held)) or any(
+        _is_unsorted(each, depth + 1, is_properties=is_properties) for each in value.values()
+    )

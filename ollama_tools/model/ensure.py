@@ -138,6 +138,7 @@ def smoke(
     *,
     host: str | None = None,
     llama_server: str | None = None,
+    gateway: str | None = None,
     timeout: float | None = None,
     api_key: str | None = None,
     release: str | None = None,
@@ -154,6 +155,7 @@ def smoke(
             for the one of a llama-server.
         host: The server, as the ollama command line reads ``OLLAMA_HOST``; None for that variable.
         llama_server: URL of a llama-server that is asked instead of an Ollama server.
+        gateway: URL of a gateway that is asked instead: whether the model gets what clients send.
         timeout: Seconds without a byte or progress after which a wait for the server ends; None for
             ``DEVSTRAL_OLLAMA_TIMEOUT``, or what suits each request.
         api_key: The key that goes with every request; None for ``OLLAMA_API_KEY``.
@@ -170,13 +172,14 @@ def smoke(
         ModelNotFound: The server has no such model.
         ServerUnreachable: No server answers.
     """
+    from ollama_tools.checks.gateway_smoke import gateway_address, of_a_gateway, smoke_gateway
     from ollama_tools.checks.llama_smoke import smoke_llama_server
     from ollama_tools.checks.smoke import smoke_server
 
     catalog = load_catalog()
     if llama_server is not None:
-        if host is not None:
-            raise UsageError("host and llama_server name two servers", "name one of them")
+        if host is not None or gateway is not None:
+            raise UsageError("llama_server names one server, and there is another", "name one")
         if keep_template:
             raise UsageError(
                 "on a llama-server nothing is kept: it has the template it was started with",
@@ -197,6 +200,22 @@ def smoke(
             )
     if name is None:
         raise UsageError("smoke needs the name of a model", "see: devstral-ollama list")
+    if gateway is not None:
+        if host is not None:
+            raise UsageError("host and gateway name two servers", "name one of them")
+        if keep_template or require_gpu is not None or log is not None:
+            raise UsageError(
+                "what the server itself does is no matter of a gateway",
+                "leave out keep_template, require_gpu and log; or ask the server, without gateway",
+            )
+        address = gateway_address(gateway)
+        with (
+            of_a_gateway(address),
+            Server(address, timeout=timeout, api_key=api_key, progress=progress) as server,
+        ):
+            name, known = _name_on_server(server, name, catalog)
+            chosen = _tokenizer_on_server(server, name, release, known, catalog)
+            return smoke_gateway(server, name, chosen, progress=progress)
     with Server(host, timeout=timeout, api_key=api_key, progress=progress) as server:
         name, known = _name_on_server(server, name, catalog)
         return smoke_server(

@@ -25,6 +25,7 @@ from ollama_tools.errors import (
     ServerError,
     ServerUnreachable,
 )
+from ollama_tools.json_text import MalformedJson, parse_json
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.address import parse_address
 from ollama_tools.server.answers import (
@@ -89,6 +90,21 @@ class RunningModel:
     vram_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer, whatever it says.
+
+    Attributes:
+        status: HTTP status.
+        headers: Its headers, by their names in small letters.
+        content: The object that it says; empty where it says none.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    content: Mapping[str, Any]
+
+
 class Api:
     """A live server's chat APIs."""
 
@@ -132,6 +148,26 @@ class Api:
         """One JSON answer of any of the server's surfaces."""
         return self._transport.json("POST", path, body)
 
+    def told(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Told:
+        """An answer of any of the server's surfaces, also where it is an error."""
+        with self.explained(path):
+            response = self._transport.http.request(method, path, json=body)
+        try:
+            content = parse_json(response.content)
+        except MalformedJson:
+            content = None
+        return Told(
+            response.status_code, response.headers, content if isinstance(content, dict) else {}
+        )
+
+    def explained(self, path: str) -> AbstractContextManager[None]:
+        """Say what it means where no answer comes at a path.
+
+        Raises:
+            ServerError: One of :data:`ollama_tools.server.answers.OF_THE_WAY`.
+        """
+        return self._transport.explained(path)
+
     def events(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The events of a streamed answer, JSON lines or server-sent events."""
         yield from self._transport.stream(path, body)
@@ -144,14 +180,6 @@ class Server(Api):
     def client(self) -> ollama.Client:
         """The official client, for what it can say."""
         return self._transport.client
-
-    def explained(self, path: str) -> AbstractContextManager[None]:
-        """Say what it means where the official client gets no answer at a path.
-
-        Raises:
-            ServerError: One of :data:`ollama_tools.server.answers.OF_THE_WAY`.
-        """
-        return self._transport.explained(path)
 
     @property
     def is_local(self) -> bool:

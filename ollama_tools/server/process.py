@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -66,6 +67,86 @@ class ServerProcess:
             return Path(models)
         home = self.environment.get("HOME")
         return Path(home) / ".ollama" / "models" if home else None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayProcess:
+    """A gateway of this package that runs on this machine.
+
+    Attributes:
+        pid: Its number.
+        listen: Where it listens, as it was told.
+        upstream: The server behind it, as it was told.
+    """
+
+    pid: int
+    listen: str
+    upstream: str
+
+
+_GATEWAY = {"listen": "127.0.0.1:11435", "upstream": "127.0.0.1:11434"}
+
+
+def find_gateways() -> Iterator[GatewayProcess]:
+    """The gateways on this machine, whoever's they are: command lines are everybody's to read."""
+    for directory in _PROC.glob("[0-9]*"):
+        try:
+            words = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        command, said = _said_to_us(words)
+        if command == "gateway":
+            place = directory / "cwd" / said["config"] if "config" in said else None
+            told = {**_GATEWAY, **(_configured(place) if place else {}), **said}
+            yield GatewayProcess(int(directory.name), told["listen"], told["upstream"])
+        elif command == "serve" and "gateway" in said:
+            # It takes the server's address, and gives the server another.
+            listen = said.get("host") or _host(directory) or _GATEWAY["upstream"]
+            for each in _children(int(directory.name)):
+                if upstream := _host(_PROC / str(each.pid)):
+                    yield GatewayProcess(int(directory.name), listen, upstream)
+
+
+def _said_to_us(words: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The command and the options of a command line of ours; no command where it is another's."""
+    for place, word in enumerate(words):
+        if Path(word).name == "devstral-ollama" or (
+            word == "ollama_tools" and words[place - 1] == "-m"
+        ):
+            command, *rest = [*words[place + 1 :], ""]
+            # It has commands of its own, that run no gateway.
+            return (command if "key" not in rest[:1] else ""), dict(_options(rest))
+    return "", {}
+
+
+def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for option, following in pairwise([*words, ""]):
+        name, equals, value = option.partition("=")
+        if name.startswith("--"):
+            yield name.removeprefix("--"), value if equals else following
+
+
+def _host(directory: Path) -> str:
+    """``OLLAMA_HOST`` of a process; empty where it has none, or is another user's."""
+    try:
+        raw = (directory / "environ").read_bytes()
+    except OSError:
+        return ""
+    pairs = (entry.partition("=") for entry in raw.decode(errors="replace").split("\0"))
+    return next((value for key, _, value in pairs if key == "OLLAMA_HOST"), "")
+
+
+def _configured(path: Path) -> dict[str, str]:
+    """What a gateway's file of settings says of its addresses; nothing where it is not ours."""
+    import yaml
+
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    if not isinstance(said, dict):
+        return {}
+    return {name: str(said[name]) for name in _GATEWAY if name in said}
 
 
 def find_server_process(url: str) -> ServerProcess | None:

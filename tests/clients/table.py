@@ -34,6 +34,9 @@ mistral-common.
 - **loop:** sessions in which each call reached the caller's tool with the right arguments, and the
   right answer came at the end; plain and streamed, on models of both carriers. An agent asks
   in its own way: mini-swe-agent plain, pi streamed, gptme a turn of each.
+- **gateway:** the same sessions through `devstral-ollama gateway`: prompts that are the reference's
+  to the character, with the requests as the client sent them, in all four places; and sessions
+  whose loop worked.
 - **lost on the way:** what Ollama and its engine drop, re-order or rewrite with carrier `gguf`; in
   brackets the number of requests.
 
@@ -79,16 +82,17 @@ def markdown(found: Sequence[Found]) -> str:
 
 def table(found: Sequence[Found]) -> Iterator[str]:
     """The lines of both tables, and what is known to break."""
-    yield "| client | version | surface | requests | identical | differing | as decoded | loop |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield (
+        "| client | version | surface | requests | identical | differing | as decoded | loop "
+        "| gateway: identical | gateway: loop |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for each in found:
         yield _row(each)
-    sessions = [session for each in found for session in each.sessions]
-    worked = len(sessions) - sum(len(each.faults) for each in found)
     totals = {place: total(found, *place) for place in PLACES}
     yield (
         f"| **all** | | | {len([one for each in found for one in each.requests])} "
-        f"| {_measures(totals)} | {worked} of {len(sessions)} |"
+        f"| {_measures(totals)} | {_loops(found)} |"
     )
     yield "\n| carrier | format | identical | differing | as decoded |"
     yield "|---|---|---|---|---|"
@@ -110,11 +114,21 @@ def table(found: Sequence[Found]) -> Iterator[str]:
 
 def _row(found: Found) -> str:
     client = found.client
-    worked = len(found.sessions) - len(found.faults)
     return (
         f"| {client.name} | {client.version} | `{client.surface}` | {len(found.requests)} "
-        f"| {_measures(found.scores)} | {worked} of {len(found.sessions)} |"
+        f"| {_measures(found.scores)} | {_loops([found])} |"
     )
+
+
+def _loops(found: Sequence[Found]) -> str:
+    """The loops of sessions, and what becomes of them through the gateway."""
+    sessions = sum(len(each.sessions) for each in found)
+    worked = sessions - sum(len(each.faults) for each in found)
+    exact = sum(sum(each.through.values()) for each in found)
+    asked = sum(len(PLACES) * len(each.requests) for each in found)
+    through = sum(len(each.gateway_sessions) for each in found)
+    still = through - sum(len(each.gateway_faults) for each in found)
+    return f"{worked} of {sessions} | {exact} of {asked} | {still} of {through}"
 
 
 def _measures(scores: dict[tuple[Carrier, TokenizerVersion], Score]) -> str:

@@ -15,8 +15,8 @@ import pytest
 
 from ollama_tools.devstral.carriers import Carrier, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.contract import PREFIX_ROLE, VERBATIM
 from ollama_tools.devstral.miniature import Script, write_miniature
-from ollama_tools.gateway.contract import PREFIX_ROLE, VERBATIM
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.server.client import Server
 from tests.parity.gateway import raw_conversation
@@ -205,6 +205,72 @@ def error_of(path: str, answer: dict[str, Any]) -> str:
     if path == "/v1/messages":
         assert answer["type"] == "error"
     return str(answer["error"]["message"])
+
+
+PLACES = {
+    "type": "object",
+    "properties": {
+        "to": {
+            "type": "object",
+            "properties": {"y": {"type": "number"}, "x": {"type": "number"}},
+            "required": ["y", "x"],
+        },
+        "by": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"lon": {"type": "number"}, "lat": {"type": "number"}},
+                "required": ["lon", "lat"],
+            },
+        },
+    },
+    "required": ["to", "by"],
+}
+
+
+def written_orders(server: Server) -> dict[str, list[str]]:
+    """The order of an object's keys in the grammars of an engine, by the first of all its keys."""
+    orders: dict[str, list[str]] = {}
+    for slot in slots(server):
+        for line in str(slot.get("params", {}).get("grammar", "")).splitlines():
+            _, _, body = line.partition("::=")
+            keys = [key for key in ("to", "by", "y", "x", "lon", "lat") if f"-{key}-kv" in body]
+            if len(keys) == 2 and body.strip().startswith('"{"'):
+                orders[min(keys)] = sorted(keys, key=lambda key: body.index(f"-{key}-kv"))
+    return orders
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_grammar_keeps_the_order_that_the_model_has_read(
+    client: httpx.Client, upstream: Server, path: str
+) -> None:
+    body = asking(path, f"Where to, by {path}?", tools=True) | briefly(path)
+    tool = body["tools"][0]
+    tool = tool.get("function", tool)
+    tool["input_schema" if "input_schema" in tool else "parameters"] = PLACES
+    assert upstream.told("POST", path, body).status == 200
+    straight = written_orders(upstream)
+    # What lint's DV504 and DV505 say of a server by itself.
+    sorts = path == "/v1/responses"
+    assert straight == {
+        "by": ["by", "to"] if sorts else ["to", "by"],
+        "x": ["x", "y"] if sorts else ["y", "x"],
+        "lat": ["lat", "lon"],
+    }
+    assert client.post(path, json=body).status_code == 200
+    assert written_orders(upstream) == {"by": ["to", "by"], "x": ["y", "x"]}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_tool_without_a_schema_is_offered(
+    client: httpx.Client, upstream: Server, path: str
+) -> None:
+    body = asking(path, "Go.", tools=True) | briefly(path)
+    tool = body["tools"][0]
+    tool = tool.get("function", tool)
+    tool["input_schema" if "input_schema" in tool else "parameters"] = {}
+    assert upstream.told("POST", path, body).status == 400
+    assert client.post(path, json=body).status_code == 200
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -19,8 +19,9 @@ from ollama_tools.devstral.carriers import go_template, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError, ServerUnreachable
 from ollama_tools.lint import lint_model, lint_models
+from ollama_tools.server import process as processes
 from ollama_tools.server.client import Server
-from ollama_tools.server.process import ServerProcess
+from ollama_tools.server.process import GatewayProcess, ServerProcess, _configured, find_gateways
 from ollama_tools.settings.environment import TEMPLATE_FILE
 
 BLOB = "8e7873fd71bad62c620164d56709de41fd5aed202fe45f57739be85a46db8435"
@@ -172,6 +173,106 @@ def test_who_can_reach_the_server(
 ) -> None:
     process["OLLAMA_HOST"] = host
     assert found(Fake(httpserver).examine(), "reach")[0] is status
+
+
+@pytest.mark.parametrize(
+    ("listens", "named", "status", "said"),
+    [
+        ("127.0.0.1:11434", "", Status.PASS, "no other machine gets past it"),
+        ("127.0.0.1:11434", "127.0.0.1:11435", Status.PASS, "no other machine gets past it"),
+        ("127.0.0.1:11434", "no address:x", Status.PASS, "no other machine gets past it"),
+        ("0.0.0.0:11434", "", Status.WARN, "other machines reach the server past it"),
+        ("127.0.0.1:11434", "me:secret@127.0.0.1", Status.WARN, "OLLAMA_HOST leads"),
+    ],
+)
+def test_who_gets_past_a_gateway_is_told(
+    httpserver: HTTPServer,
+    process: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    listens: str,
+    named: str,
+    status: Status,
+    said: str,
+) -> None:
+    fake = Fake(httpserver)
+    other = GatewayProcess(1, "127.0.0.1:1", "127.0.0.1:2")
+    gateway = GatewayProcess(2, "127.0.0.1:11435", fake.url)
+    monkeypatch.setattr(module, "find_gateways", lambda: iter([other]))
+    assert "gateway" not in {each.id for each in fake.examine().checks}
+    monkeypatch.setattr(module, "find_gateways", lambda: iter([other, gateway]))
+    process["OLLAMA_HOST"] = listens
+    # The one in front listens at another port than the double.
+    monkeypatch.setenv("OLLAMA_HOST", f"{named}:{httpserver.port}" if "@" in named else named)
+    (check,) = (each for each in fake.examine().checks if each.id == "gateway")
+    assert check.status is status
+    assert said in check.saw
+    assert "secret" not in check.saw + check.fix
+    assert bool(check.fix) == (status is Status.WARN)
+
+
+def _process(root: Path, pid: int, words: str, host: str = "", parent: int = 1) -> None:
+    folder = root / str(pid)
+    folder.mkdir()
+    (folder / "cmdline").write_bytes("\0".join([*words.split(), ""]).encode())
+    (folder / "environ").write_bytes(f"PATH=/bin\0OLLAMA_HOST={host}\0".encode())
+    (folder / "stat").write_text(f"{pid} (a program) S {parent} 0 0")
+
+
+@pytest.mark.parametrize(
+    ("words", "listen", "upstream"),
+    [
+        ("/opt/x/devstral-ollama gateway", "127.0.0.1:11435", "127.0.0.1:11434"),
+        ("python -m ollama_tools gateway --listen :9", ":9", "127.0.0.1:11434"),
+        ("devstral-ollama gateway --upstream=gpu1 --listen :9 --wait 3", ":9", "gpu1"),
+        ("devstral-ollama serve --gateway", "0.0.0.0:7", "127.0.0.1:8"),
+        ("devstral-ollama serve --host :6 --gateway", ":6", "127.0.0.1:8"),
+    ],
+)
+def test_a_gateway_is_known_by_its_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, listen: str, upstream: str
+) -> None:
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    _process(tmp_path, 12, words, "0.0.0.0:7")
+    _process(tmp_path, 13, "/usr/bin/ollama serve", "127.0.0.1:8", parent=12)
+    assert list(find_gateways()) == [GatewayProcess(12, listen, upstream)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "devstral-ollama gateway key list",
+        "devstral-ollama doctor",
+        "devstral-ollama serve",
+        "devstral-ollama",
+        "ollama_tools gateway",
+        "vi gateway",
+        "",
+    ],
+)
+def test_no_other_command_is_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    _process(tmp_path, 12, words)
+    assert list(find_gateways()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("upstream: 127.0.0.1:9\nwait: 3", {"upstream": "127.0.0.1:9"}),
+        ("- a", {}),
+        ("a: [", {}),
+        (None, {}),
+    ],
+)
+def test_a_file_of_its_settings_tells_its_server(
+    tmp_path: Path, text: str | None, said: dict[str, str]
+) -> None:
+    path = tmp_path / "gateway.yml"
+    if text is not None:
+        path.write_text(text)
+    assert _configured(path) == said
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ import zstandard
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from ollama_tools.devstral.contract import VERBATIM
 from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.gateway.configuration import read_configuration
-from ollama_tools.gateway.contract import VERBATIM
 from ollama_tools.gateway.grammar import loosened
 from ollama_tools.gateway.keys import add_key, read_keys, revoke_key
 from ollama_tools.gateway.settings import GatewaySettings

@@ -386,7 +386,11 @@ def _usage(piece: JsonObject) -> JsonObject:
     prompt, written = count(piece, "prompt_eval_count"), count(piece, "eval_count")
     return {
         "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": count(piece, "prompt_eval_cached_count")},
+        # The SDK's type asks for both (openai 3.54); nothing is paid for what a cache keeps.
+        "input_tokens_details": {
+            "cached_tokens": count(piece, "prompt_eval_cached_count"),
+            "cache_write_tokens": 0,
+        },
         "output_tokens": written,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": prompt + written,
