@@ -53,8 +53,6 @@ class Carrier:
         jinja: Whether the template is Jinja in the GGUF; else it is a Go TEMPLATE.
         parser: The PARSER of the model.
         by_ollama: Whether Ollama serves it; else llama-server by itself.
-        road: The gateway through which the model is asked, one of :data:`ROADS`; None for none.
-        model: The carrier whose model that is; empty for its own.
     """
 
     name: str
@@ -62,18 +60,12 @@ class Carrier:
     jinja: bool
     parser: str | None = None
     by_ollama: bool = True
-    road: str | None = None
-    model: str = ""
 
     @property
     def ordered(self) -> bool:
         """Whether arguments come in some order; the generic parser's order changes by chance."""
         return self.jinja or self.parser is not None
 
-
-ROADS: Mapping[str, tuple[str, ...]] = {"gateway": ()}
-"""Each way in which a gateway leads to a model, with the options of its command: a column of each
-form."""
 
 CARRIERS: tuple[Carrier, ...] = (
     Carrier("gguf", "v13", jinja=True),
@@ -83,8 +75,6 @@ CARRIERS: tuple[Carrier, ...] = (
     Carrier("modelfile v7", "v7", jinja=False),
     Carrier("llama-server", "v13", jinja=True, by_ollama=False),
     Carrier("llama-server v7", "v7", jinja=True, by_ollama=False),
-    *(Carrier(road, "v13", jinja=True, road=road, model="gguf") for road in ROADS),
-    *(Carrier(f"{road} v7", "v7", jinja=True, road=road, model="gguf v7") for road in ROADS),
 )
 
 
@@ -130,8 +120,7 @@ def create_models(server: Server, directory: Path, version: str) -> None:
 
 def models(version: str) -> Iterator[tuple[Carrier, bool]]:
     """The models of a server: each carrier's, and that of the cases that have one apart."""
-    own = [each for each in carriers(version) if not each.model]
-    for carrier, apart in itertools.product(own, (False, True)):
+    for carrier, apart in itertools.product(carriers(version), (False, True)):
         if any(each.apart is apart and each.output(carrier.form) for each in CASES):
             yield carrier, apart
 
@@ -172,8 +161,7 @@ def _outputs(apart: bool) -> dict[str, Output]:
 
 def model_name(carrier: Carrier, *, apart: bool) -> str:
     """The model's name on the server."""
-    name = carrier.model or carrier.name
-    return f"speaker:{name.replace(' ', '-')}{'-apart' if apart else ''}"
+    return f"speaker:{carrier.name.replace(' ', '-')}{'-apart' if apart else ''}"
 
 
 def _jinja(form: CallForm) -> str:
@@ -218,27 +206,26 @@ def _is_end(event: Mapping[str, Any]) -> bool:
     return kind == "message_stop" or kind in _RESPONSE_ENDS
 
 
-def run(version: str, url_of: Callable[[Carrier, str], str]) -> Cells:
+def run(version: str, url_of: Callable[[str], str]) -> Cells:
     """Ask every case of every carrier in every way.
 
     Models of different blobs are asked side by side; each engine is loaded once.
 
     Args:
         version: The server's.
-        url_of: Where a carrier's model of a name is served.
+        url_of: Where the model of a name is served.
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
     lanes: dict[str, list[Carrier]] = {}
     for carrier in carriers(version):
-        name = carrier.model or carrier.name
-        lanes.setdefault(name if carrier.jinja else "go", []).append(carrier)
+        lanes.setdefault(carrier.name if carrier.jinja else "go", []).append(carrier)
 
     def ask_lane(lane: Sequence[Carrier], cases: Sequence[Case], apart: bool) -> None:
         for carrier in lane:
             asked = [case for case in cases if case.output(carrier.form) is not None]
             if not asked:
                 continue
-            url = url_of(carrier, model_name(carrier, apart=apart))
+            url = url_of(model_name(carrier, apart=apart))
             with _Witness(url, _PATIENCE[apart]) as server:
                 for case in asked:
                     found[carrier.name, case.name] = dict(_ask(server, carrier, case))

@@ -94,8 +94,7 @@ class Rule:
 
 
 _LLAMA = ("llama-server", "llama-server v7")
-_GATEWAY = ("gateway", "gateway v7")
-_GRAMMAR = ("gguf", "gguf v7", *_GATEWAY, *_LLAMA)
+_GRAMMAR = ("gguf", "gguf v7", *_LLAMA)
 # What is no JSON, since it was cut off, is None to our client.
 _CUT = ('calls "bash(null)"', 'calls "bash({})"')
 _MINISTRAL = ("modelfile",)
@@ -132,13 +131,6 @@ RULES: tuple[Rule, ...] = (
     Rule(Word.TEXT_LOST, ("a call, then text",), _GRAMMAR),
     Rule(Word.ERROR, _CUT_OFF, _GRAMMAR),
     Rule(Word.AS_TEXT, _NOT_OFFERED, _GRAMMAR),
-    # The gateway speaks to /api/chat, whatever it is asked on, and knows a call that is cut off.
-    Rule(
-        Word.OK,
-        ("text, then a call", "text, then two calls", "keys out of alphabetical order"),
-        _GATEWAY,
-    ),
-    Rule(Word.LOST, _CUT_OFF, _GATEWAY),
     # PARSER ministral
     Rule(Word.ERROR, _STRAYS, _MINISTRAL),
     Rule(

@@ -9,17 +9,14 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 from ollama_tools.server.client import Server
 from tests.conformance.bed import (
     CARRIERS,
     LLAMA_SERVER,
-    ROADS,
     WAYS,
     Cells,
-    carriers,
     create_models,
     llama_servers,
     run,
@@ -27,7 +24,6 @@ from tests.conformance.bed import (
 from tests.conformance.outcomes import MEANING, Word, word
 from tests.conformance.store import VERSIONS, load, save
 from tests.testbed.build import ollama_build
-from tests.testbed.gateway import GatewayServer
 from tests.testbed.server import OllamaServer
 
 TARGET = Path(__file__).parents[2] / "docs" / "reference" / "tool-calls.md"
@@ -51,7 +47,6 @@ ways it holds for.
 | `gguf v7` | the same as `gguf` for Devstral-Small-2505, whose calls are a JSON list with ids |
 | `modelfile v7` | our Go TEMPLATE for Devstral-Small-2505, without PARSER |
 | `llama-server`, `… v7` | llama.cpp's server by itself, with the complete form of our Jinja |
-| `gateway`, `… v7` | `gguf`, `gguf v7`, asked through `devstral-ollama gateway` |
 """
 _NOTES = """
 - A grammar knows the keys of a call in the order of the schema alone. `/v1/responses` sorts the
@@ -61,8 +56,6 @@ _NOTES = """
 - Once a stream has begun, `/v1` surfaces tell nothing of an error; `/api/chat` sends it as a line.
 - Before 0.32.15 an error of `PARSER ministral` now and then leaves the request hanging; such a
   request is asked again here.
-- A call that is cut off is lost through the gateway as well, and the answer ends with the reason
-  `length`.
 - Under a grammar every character of the arguments costs time: 1 MiB takes seconds.
 """
 
@@ -71,7 +64,7 @@ def live_results(version: str, directory: Path) -> Cells:
     """Run every case on a server of its own."""
     if version == LLAMA_SERVER:
         with llama_servers(directory) as urls:
-            return run(version, lambda _, name: urls[name])
+            return run(version, urls.__getitem__)
     with (
         OllamaServer(
             ollama_build(version),
@@ -80,15 +73,9 @@ def live_results(version: str, directory: Path) -> Cells:
             env={"OLLAMA_MAX_LOADED_MODELS": "8", "OLLAMA_KEEP_ALIVE": "-1"},
         ) as bed,
         Server(bed.url) as server,
-        ExitStack() as stack,
     ):
         create_models(server, directory, version)
-        by_road: dict[str | None, str] = {None: bed.url}
-        for road in {each.road for each in carriers(version) if each.road}:
-            log = directory / f"{road}.log"
-            gateway = GatewayServer(bed.url, *ROADS[road], log_path=log)
-            by_road[road] = stack.enter_context(gateway).url
-        return run(version, lambda carrier, _: by_road[carrier.road])
+        return run(version, lambda _: bed.url)
 
 
 def markdown() -> str:
