@@ -25,6 +25,8 @@ _LONGEST_NAME: Final = 256
 
 _NAME_ENDS = re.compile(r"\[TOOL_CALLS\]|(?P<args>\[ARGS\])|(?P<object>\{)|(?P<list>\A\s*\[)")
 _MARKS = re.compile(r'["\\{}\[\]]')
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_IN_STRINGS = re.compile(r'["\\\x00-\x1f]')
 _DECODER = json.JSONDecoder()
 
 
@@ -247,9 +249,43 @@ class _Extent:
         return None
 
 
+class Escaper:
+    """Escapes control characters in the strings of a JSON text, piece by piece.
+
+    JSON lets none stand there; models write newlines and tabs as they are now and then.
+    """
+
+    def __init__(self) -> None:
+        self._in_string = False
+        self._escaped = False
+
+    def escaped(self, piece: str) -> str:
+        """The next piece of the text."""
+        found, done, skipped = [], 0, 0 if self._escaped and piece else -1
+        self._escaped = self._escaped and not piece
+        for match in _IN_STRINGS.finditer(piece):
+            mark, at = match[0], match.start()
+            if at == skipped:
+                continue
+            if mark == '"':
+                self._in_string = not self._in_string
+            elif self._in_string and mark == "\\":
+                skipped = at + 1
+                self._escaped = skipped == len(piece)
+            elif self._in_string:
+                found += [piece[done:at], json.dumps(mark)[1:-1]]
+                done = at + 1
+        return "".join([*found, piece[done:]])
+
+
+def _plain(text: str) -> str:
+    """A text of the same length without control characters."""
+    return _CONTROL.sub(" ", text)
+
+
 def _is_json(text: str) -> bool:
     try:
-        parse_json(text)
+        parse_json(_plain(text))
     except MalformedJson:
         return False
     return True
@@ -257,6 +293,7 @@ def _is_json(text: str) -> bool:
 
 def _listed(text: str) -> Iterator[tuple[Begun, str]]:
     """The calls of a list with the text of their arguments, or of one that no list is around."""
+    written, text = text, _plain(text)
     found = parse_json(text)
     at = 0
     for call in found if isinstance(found, list) else [found]:
@@ -268,9 +305,11 @@ def _listed(text: str) -> Iterator[tuple[Begun, str]]:
         arguments = ""
         while text[at] != "}":
             key, at = _value(text, at + 1)
-            value, at = _value(text, at + 1)
+            start = at + 1
+            value, at = _value(text, start)
             if json.loads(key) == "arguments":
-                arguments = value
+                start = text.index(value, start)
+                arguments = written[start : start + len(value)]
         at += 1
         yield named, arguments
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -46,16 +47,13 @@ class Recalled:
         if not text:
             return
         for arguments in (arguments_of(text), *forms):
-            meant = _meaning(name, arguments)
-            # Some clients drop the ids, and others have their own.
-            for key in (_key(call_id, meant), _key("", meant)):
+            for key in _keys(call_id, name, arguments):
                 self._put(key, text)
 
     def text(self, call_id: str, name: str, arguments: object) -> str:
         """A call's arguments as they stand in a prompt."""
         if self._texts:
-            meant = _meaning(name, arguments)
-            for key in (_key(call_id, meant), _key("", meant)):
+            for key in _keys(call_id, name, arguments):
                 if key in self._texts:
                     self._texts.move_to_end(key)
                     return self._texts[key]
@@ -75,23 +73,30 @@ def _weight(text: str) -> int:
     return _ENTRY_BYTES + len(text.encode("utf-8", "surrogatepass"))
 
 
-def _meaning(name: str, arguments: object) -> bytes:
-    return json.dumps([name, _plain(arguments)], sort_keys=True).encode()
+def _keys(call_id: str, name: str, arguments: object) -> Iterator[bytes]:
+    """What a call is known by: with its id, and without, since some clients drop or change it.
+
+    Only the id says whose call it is, and that a large number is one that JavaScript has rounded.
+    """
+    for known, most in ((call_id, _EXACT), ("", None)):
+        meant = json.dumps([known, name, _plain(arguments, most)], sort_keys=True)
+        yield blake2b(meant.encode(), digest_size=16).digest()
 
 
-def _key(call_id: str, meant: bytes) -> bytes:
-    return blake2b(meant, digest_size=16, key=blake2b(call_id.encode()).digest()).digest()
+def _plain(value: Any, most: int | None) -> Any:
+    """A value with its numbers as JavaScript has them, which writes 1 for 1.0.
 
-
-def _plain(value: Any) -> Any:
-    """A value with its numbers as JavaScript has them, which writes 1 for 1.0."""
+    Args:
+        value: The value.
+        most: The largest integer that is not rounded; None rounds none.
+    """
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(each, most) for key, each in value.items()}
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [_plain(each, most) for each in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _EXACT:
+    if most is not None and type(value) is int and abs(value) > most:
         try:
             return int(float(value))
         except OverflowError:

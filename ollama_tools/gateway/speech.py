@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from ollama_tools.gateway.asked import JsonObject
-from ollama_tools.gateway.call_text import Begun, CallText, Ended, Event, Said, Written
+from ollama_tools.gateway.asked import JsonObject, arguments_of
+from ollama_tools.gateway.call_text import Begun, CallText, Ended, Escaper, Event, Said, Written
 from ollama_tools.gateway.recalled import Recalled
 from ollama_tools.gateway.surfaces.surface import CallPart, Piece, compact
 from ollama_tools.json_text import MalformedJson, parse_json
@@ -35,17 +35,25 @@ _LETTERS: Final = string.ascii_letters + string.digits
 
 @dataclass
 class _Call:
-    """A call that is being written."""
+    """A call that is being written.
+
+    Attributes:
+        call_id: Its id.
+        name: Its tool.
+        texts: Its arguments as the model writes them.
+        given: Its arguments as clients get them, the control characters in strings escaped.
+        escaper: Does that.
+        is_shown: Whether clients have got some of it.
+        is_held: Whether they get none of it before its end.
+    """
 
     call_id: str
     name: str
     texts: list[str] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
+    escaper: Escaper = field(default_factory=Escaper)
     is_shown: bool = False
     is_held: bool = False
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
 
 
 class Speech:
@@ -56,8 +64,8 @@ class Speech:
         recalled: Keeps what it writes.
 
     Attributes:
-        calls: How many calls it made, by what became of them: ``read``, ``unknown_tool``,
-            ``no_json``, ``cut``.
+        calls: How many calls it made, by what became of them: ``read``, ``mended``,
+            ``unknown_tool``, ``no_json``, ``cut``.
     """
 
     def __init__(self, offered: Collection[str], recalled: Recalled) -> None:
@@ -129,14 +137,17 @@ class Speech:
                 self._call = self._begun(event)
             case Written(text):
                 call.texts.append(text)
+                call.given.append(call.escaper.escaped(text))
                 if call.is_shown:
-                    yield CallPart(call.call_id, call.name, text, begins=False, ends=False)
+                    yield CallPart(
+                        call.call_id, call.name, call.given[-1], begins=False, ends=False
+                    )
                 elif not call.is_held and text.strip():
                     # What is no object may yet become one, so it waits for its end.
                     call.is_shown = text.lstrip().startswith("{")
                     call.is_held = not call.is_shown
                     if call.is_shown:
-                        yield CallPart(call.call_id, call.name, call.text, ends=False)
+                        yield CallPart(call.call_id, call.name, "".join(call.given), ends=False)
             case Ended(whole):
                 yield from self._ended(call, cut=cut and not whole)
 
@@ -151,19 +162,21 @@ class Speech:
         return _Call(call_id, name)
 
     def _ended(self, call: _Call, *, cut: bool) -> Iterator[CallPart]:
-        text = call.text
+        text, given = "".join(call.texts), "".join(call.given)
         if cut:
             self.calls["cut"] += 1
             if call.is_shown:
-                self._recalled.remember(call.call_id, call.name, text)
+                self._recalled.remember(call.call_id, call.name, text, given)
                 yield CallPart(call.call_id, call.name, "", begins=False)
             return
-        given, arguments = _object(text)
-        kind = "read" if call.name in self._offered else "unknown_tool"
+        kind = "read" if given == text else "mended"
+        given, arguments = _object(given)
         if arguments is None:
-            kind, arguments = "no_json", {NO_JSON: text}
+            kind, arguments = "no_json", {NO_JSON: given}
+        elif call.name not in self._offered:
+            kind = "unknown_tool"
         self.calls[kind] += 1
-        self._recalled.remember(call.call_id, call.name, text, arguments)
+        self._recalled.remember(call.call_id, call.name, text, arguments, arguments_of(given))
         function = {"index": len(self._made), "name": call.name, "arguments": arguments}
         self._made.append({"id": call.call_id, "function": function})
         shown = "" if call.is_shown else given

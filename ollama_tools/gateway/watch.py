@@ -100,8 +100,9 @@ class Watch:
         self._repairs = counter("repairs", "What was done to requests.", ("repair",))
         self._calls = counter(
             "calls",
-            "Calls that the gateway has read: as they should be (read), of a tool that was not "
-            "offered (unknown_tool), with arguments that are no JSON (no_json), unfinished (cut).",
+            "Calls that the gateway has read: as they should be (read), with control characters "
+            "in strings escaped (mended), of a tool that was not offered (unknown_tool), with "
+            "arguments that are no JSON (no_json), unfinished (cut).",
             ("outcome",),
         )
         self._untouched = counter(

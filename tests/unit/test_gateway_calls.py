@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_tools.devstral.miniature import Output
-from ollama_tools.gateway.call_text import Begun, CallText, Ended, Event, Said, Written
+from ollama_tools.gateway.call_text import Begun, CallText, Ended, Escaper, Event, Said, Written
 from ollama_tools.gateway.contract import VERBATIM, reads_tools_as_text
 from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.recalled import Recalled
@@ -160,6 +160,11 @@ def test_within_arguments_it_is_what_they_quote_unless_it_comes_alone() -> None:
 @pytest.mark.parametrize(
     ("pieces", "text", "calls", "outcome"),
     [
+        # What a stop string held back comes together.
+        ([f"Look.\n\n{TC}bash{ARGS}{{}}"], "Look.\n\n", [("bash", {})], "read"),
+        ([TC, "bash", ARGS, '{"a": 1'], "", [("bash", {NO_JSON: '{"a": 1'})], "no_json"),
+        ([TC, "bash", ARGS, '{\n"a": "b\n\tc"}', "Done."], "Done.", None, "mended"),
+        ([TC, '[{"name": "bash", "arguments": {"a": "\n"}}]'], "", None, "mended"),
         ([TC, "nobody", ARGS, "{}"], "", [("nobody", {})], "unknown_tool"),
         ([TC, "bash", ARGS, "{'cmd': 1,}"], "", [("bash", {NO_JSON: "{'cmd': 1,}"})], "no_json"),
         ([TC, "bash", ARGS, "[1]"], "", [("bash", {NO_JSON: "[1]"})], "no_json"),
@@ -241,6 +246,19 @@ def test_arguments_go_on_as_they_come_and_those_that_are_no_object_when_they_end
     assert [[part.text for part in each] for each in held] == [*[[]] * 5, ["{}"]]
 
 
+_LINES = st.text(st.sampled_from('ab"{\n\t '), max_size=8)
+
+
+@given(st.dictionaries(_LINES, _LINES), st.integers(0, 99))
+def test_newlines_in_strings_are_escaped_wherever_they_are_cut(
+    value: dict[str, str], seed: int
+) -> None:
+    text = json.dumps(value, indent=1).replace("\\n", "\n").replace("\\t", "\t")
+    escaper = Escaper()
+    found = [escaper.escaped(each) for each in cut_up(text, random.Random(seed))]
+    assert json.loads("".join(found)) == value
+
+
 def test_ids_are_the_models_own_where_it_gave_one_that_is_one() -> None:
     call = '{"name": "bash", "arguments": {}, "id": "%s"}'
     ids = ("abcdEF123", "abcdEF123", "short")
@@ -260,10 +278,11 @@ def test_ids_are_the_models_own_where_it_gave_one_that_is_one() -> None:
         ('{"b": 1, "a": 2}', {"a": 2, "b": 1}),
         ('{"b":1,"a":2}', {"a": 2, "b": 1}),
         ('{"n": 1.0, "e": 1e3, "z": -0.0}', {"n": 1, "e": 1000, "z": 0}),
-        ('{"n": 12345678901234567890}', {"n": 12345678901234567168}),
+        ('{"n": 12345678901234567890}', {"n": 12345678901234567890}),
         ('{"é": "\\u00e9"}', {"é": "é"}),
         ('{\n  "a": []\n}', {"a": []}),
         ('"{\\"a\\": 1}"', {"a": 1}),
+        ('{"a": "b\nc"}', {"a": "b\nc"}),
         ("{'a': 1,}", {NO_JSON: "{'a': 1,}"}),
         ("{'a': 1,}", "{'a': 1,}"),
         ("null", {}),
@@ -274,6 +293,14 @@ def test_what_a_model_wrote_it_sees_again(text: str, sent: object) -> None:
     whole, _ = answer([TC, "bash", ARGS, text], recalled=recalled)
     for call_id in (whole.calls[0].call_id, "", "the client's own"):
         assert recalled.text(call_id, "bash", sent) == text
+
+
+def test_a_rounded_number_is_the_models_where_the_id_says_so() -> None:
+    recalled = Recalled()
+    text, rounded = '{"n": 12345678901234567890}', {"n": 12345678901234567168}
+    whole, _ = answer([TC, "bash", ARGS, text], recalled=recalled)
+    assert recalled.text(whole.calls[0].call_id, "bash", rounded) == text
+    assert recalled.text("", "bash", rounded) == json.dumps(rounded)
 
 
 def test_of_two_that_mean_the_same_each_sees_its_own() -> None:
