@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ def _bed(name: str) -> str:
 
 
 @contextmanager
-def server_with(models: list[Contender], output: Output, context: int) -> Iterator[Server]:
+def server_with(models: Sequence[Contender], output: Output, context: int) -> Iterator[Server]:
     """A server of the newest release with a model for each; every one says the same."""
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         root = Path(temporary)

@@ -9,7 +9,7 @@ so that a model tells by itself whether it understands.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 VERBATIM: Final = "devstral-ollama/verbatim/1"
@@ -33,6 +33,11 @@ def understands(template: str) -> bool:
     return VERBATIM in template
 
 
+def reads_tools_as_text(template: str) -> bool:
+    """Whether a model's template takes the text of all tools; Go templates do not."""
+    return TOOLS_ROLE in template
+
+
 def written(value: object) -> str:
     """JSON as mistral-common writes it."""
     return json.dumps(value, ensure_ascii=False)
@@ -49,9 +54,14 @@ def sealed_description(name: str, description: str, parameters: object) -> str:
     return f"{VERBATIM}:{tool_text(name, description, parameters)}"
 
 
-def sealed_arguments(arguments: object) -> Mapping[str, Any]:
-    """The arguments that carry others as text; what is no JSON is written as a JSON string."""
-    return {VERBATIM: written(arguments)}
+def sealed_tools(tools: Iterable[str]) -> Mapping[str, Any]:
+    """The message that carries all tools, each a text of :func:`tool_text`."""
+    return {"role": TOOLS_ROLE, "content": f"[{', '.join(tools)}]"}
+
+
+def sealed_arguments(text: str) -> Mapping[str, Any]:
+    """The arguments that carry others as text."""
+    return {VERBATIM: text}
 
 
 def sealed_speech(text: str) -> str:

@@ -6,28 +6,15 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import NamedTuple
 
 from ollama_tools.errors import MALFORMED
 from ollama_tools.gateway.asked import JsonObject, Problem
-from ollama_tools.gateway.surfaces.surface import compact
+from ollama_tools.gateway.surfaces.surface import Piece, calls_of, compact
 from ollama_tools.gateway.upstream import Answer
 from ollama_tools.json_text import MalformedJson, parse_json
 
 TOO_LONG = "context_length_exceeded"
 """The word for a prompt that does not fit, which agents compact their history upon."""
-
-
-class Piece(NamedTuple):
-    """A piece of a streamed answer.
-
-    Attributes:
-        content: What it says.
-        line: How the server wrote it.
-    """
-
-    content: JsonObject
-    line: bytes
 
 
 _SAID = ("message", "error", "_debug_info")
@@ -53,7 +40,7 @@ async def pieces(answer: Answer) -> AsyncIterator[list[Piece]]:
                     yield found
                 raise problem_of(HTTPStatus.INTERNAL_SERVER_ERROR, piece)
             ended = bool(piece.get("done"))
-            found.append(Piece(piece, line))
+            found.append(Piece(piece, line, calls_of(piece)))
         if found:
             yield found
     if not ended:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -16,12 +17,14 @@ from ollama_tools.gateway.exchange import BrokenOff, Exchange, Gone, Receive, Sc
 from ollama_tools.gateway.keys import Keyring
 from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.limits import Limits
+from ollama_tools.gateway.recalled import Recalled
 from ollama_tools.gateway.repairs import Repair
 from ollama_tools.gateway.request import Sealed, sealed
 from ollama_tools.gateway.room import Counted, Prompt
-from ollama_tools.gateway.settings import GatewaySettings
+from ollama_tools.gateway.settings import GatewaySettings, ToolCallParser
+from ollama_tools.gateway.speech import Speech
 from ollama_tools.gateway.surfaces import SURFACES
-from ollama_tools.gateway.surfaces.surface import Surface, compact, count
+from ollama_tools.gateway.surfaces.surface import Piece, Surface, calls_of, compact, count
 from ollama_tools.gateway.upstream import Answer, Upstream
 from ollama_tools.gateway.watch import METRICS_TYPE, Seen, Watch
 from ollama_tools.json_text import TOO_DEEP, TOO_MANY_DIGITS, MalformedJson, parse_json
@@ -65,6 +68,8 @@ class Gateway:
         self._settings = settings
         self._upstream = Upstream(settings.upstream, wait=settings.wait, silence=settings.silence)
         self._counted = Counted()
+        reads_calls = settings.tool_call_parser == ToolCallParser.GATEWAY
+        self._recalled = Recalled() if reads_calls else None
         self._keyring = Keyring(settings.keys)
         self._limits = Limits(settings.at_a_time, settings.a_minute)
         self._off = settings.off
@@ -189,7 +194,7 @@ class Gateway:
             raise wrong
         try:
             asked = _read(surface, body)
-            whole = sealed(asked, known, self._off)
+            whole = sealed(asked, known, self._off, self._recalled)
         except NotUnderstood:
             await self._untouched(exchange, seen, "not_understood")
             return
@@ -238,25 +243,29 @@ class Gateway:
         repaired = (b"x-devstral-ollama-repairs", ", ".join(whole.repairs).encode())
         headers = [repaired] if whole.repairs else []
         content = prompt.request(whole.body)
+        speech = None
+        if self._recalled is not None and whole.offered:
+            speech = Speech(whole.offered, self._recalled)
+            seen.calls = speech.calls
         async with self._upstream.ask(
             "POST", "/api/chat", content, {"content-type": "application/json"}
         ) as answer:
             if not asked.stream:
-                said = await self._whole(answer, asked)
-                seen.last = self._counts(prompt, said)
+                said = await self._whole(answer, asked, speech)
+                seen.last = self._counts(prompt, said.content)
                 await exchange.json(HTTPStatus.OK, surface.whole(asked, said), *headers)
                 return
             kind = (b"content-type", surface.media_type.encode())
             writer = surface.writer(asked)
             try:
-                async for pieces in self._pieces(answer, asked):
+                async for pieces in self._pieces(answer, asked, speech):
                     if not exchange.has_begun:
                         cache = (b"cache-control", b"no-cache")
                         await exchange.start(HTTPStatus.OK, [kind, cache, *headers])
                     last = pieces[-1].content
                     if last.get("done"):
                         seen.last = self._counts(prompt, last)
-                    written = [part for each in pieces for part in writer.feed(*each)]
+                    written = [part for each in pieces for part in writer.feed(each)]
                     await exchange.send(b"".join(written))
             except Problem as problem:
                 if not exchange.has_begun:
@@ -265,22 +274,28 @@ class Gateway:
                 await exchange.send(writer.broken(problem))
         await exchange.end()
 
-    @staticmethod
-    async def _whole(answer: Answer, asked: Asked) -> JsonObject:
+    async def _whole(self, answer: Answer, asked: Asked, speech: Speech | None) -> Piece:
+        if speech is not None:
+            parts = self._pieces(answer, asked, speech)
+            return speech.whole([each async for pieces in parts for each in pieces])
         if answer.status == HTTPStatus.OK:
-            return await answers.whole(answer)
+            content = await answers.whole(answer)
+            return Piece(content, calls=calls_of(content))
         problem = await answers.refusal(answer)
         if answers.is_cut_call(problem):
-            return answers.cut(asked.model).content
+            return answers.cut(asked.model)
         raise problem
 
     @staticmethod
-    async def _pieces(answer: Answer, asked: Asked) -> AsyncIterator[list[answers.Piece]]:
+    async def _pieces(
+        answer: Answer, asked: Asked, speech: Speech | None
+    ) -> AsyncIterator[list[Piece]]:
         try:
             if answer.status != HTTPStatus.OK:
                 raise await answers.refusal(answer)
             async for pieces in answers.pieces(answer):
-                yield pieces
+                if found := pieces if speech is None else speech.heard(pieces):
+                    yield found
         except Problem as problem:
             if not answers.is_cut_call(problem):
                 raise
@@ -304,7 +319,8 @@ class Gateway:
         if limit is not None and limit <= room:
             return whole
         limited = {**options, "num_predict": max(room, 1)}
-        return Sealed({**whole.body, "options": limited}, (*whole.repairs, Repair.ROOM))
+        repairs = (*whole.repairs, Repair.ROOM)
+        return replace(whole, body={**whole.body, "options": limited}, repairs=repairs)
 
     async def _tokens(self, whole: Sealed, prompt: Prompt) -> int:
         """Let the server evaluate a prompt, which it keeps for the request that follows."""

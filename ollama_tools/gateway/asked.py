@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -155,9 +156,13 @@ def arguments_of(value: object) -> object:
         return {}
     if isinstance(value, str):
         try:
-            return parse_json(value)
-        except MalformedJson:
+            found = parse_json(value)
+            if "\\u" in value:
+                # Half of a surrogate pair is JSON for some, and no text that could be sent.
+                json.dumps(found, ensure_ascii=False).encode()
+        except (MalformedJson, UnicodeEncodeError):
             return value
+        return found
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ollama_tools.devstral.contract import understands
+from ollama_tools.devstral.contract import reads_tools_as_text, understands
 from ollama_tools.server.shown import Shown
 
 
@@ -18,6 +18,7 @@ class Known:
         context: Its context in tokens; None where it sets none.
         thinks: Whether it can be asked to think.
         system: Its own system prompt.
+        reads_tools_as_text: Whether its template takes tools that the server is not given.
     """
 
     understands: bool
@@ -25,6 +26,7 @@ class Known:
     context: int | None
     thinks: bool
     system: str = ""
+    reads_tools_as_text: bool = False
 
 
 def known(shown: Shown) -> Known:
@@ -35,4 +37,5 @@ def known(shown: Shown) -> Known:
         context=shown.context,
         thinks="thinking" in shown.capabilities,
         system=shown.system,
+        reads_tools_as_text=reads_tools_as_text(shown.template),
     )

@@ -10,10 +10,14 @@ from ollama_tools.devstral.contract import (
     sealed_arguments,
     sealed_description,
     sealed_speech,
+    sealed_tools,
+    tool_text,
+    written,
 )
 from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, Tool, joined
 from ollama_tools.gateway.grammar import loosened
 from ollama_tools.gateway.known import Known
+from ollama_tools.gateway.recalled import Recalled
 from ollama_tools.gateway.repairs import Repair
 
 _SYSTEM = {"system": "developer", "developer": "system"}
@@ -27,19 +31,28 @@ class Sealed:
     Attributes:
         body: The body for ``/api/chat``.
         repairs: What was done to it.
+        offered: The tools whose calls stand in the text of the answer; none where the server
+            reads them.
     """
 
     body: JsonObject
     repairs: tuple[Repair, ...]
+    offered: frozenset[str] = frozenset()
 
 
-def sealed(asked: Asked, known: Known, off: frozenset[Repair] = frozenset()) -> Sealed:
+def sealed(
+    asked: Asked,
+    known: Known,
+    off: frozenset[Repair] = frozenset(),
+    recalled: Recalled | None = None,
+) -> Sealed:
     """The request for the server.
 
     Args:
         asked: What the client asked for.
         known: The model.
         off: Repairs that are not made.
+        recalled: What models wrote, where the gateway reads their calls and not the server.
 
     Raises:
         Problem: A message claims to be the gateway's own.
@@ -72,17 +85,40 @@ def sealed(asked: Asked, known: Known, off: frozenset[Repair] = frozenset()) -> 
         Repair.TOOLS, tools and all(each.get("role") in _NOT_USERS for each in asked.messages)
     ):
         tools = []
+    messages = [_message(each, recalled) for each in asked.messages]
+    messages = _with_prefix(messages) if known.is_jinja else _apart(messages)
+    body: JsonObject = {"truncate": False, **fields, "model": asked.model, "messages": messages}
+    if options:
+        body["options"] = options
+    if tools and recalled is not None and known.reads_tools_as_text and _leaves_text_alone(body):
+        body["messages"] = _with_tools(messages, tools)
+        # Only in a stream control tokens stand apart.
+        offered = frozenset(each.name for each in tools)
+        return Sealed({**body, "stream": True}, tuple(made), offered)
     schemas = [loosened(each.parameters) for each in tools]
     if not makes(Repair.SCHEMA, schemas != [each.parameters for each in tools]):
         schemas = [each.parameters for each in tools]
-    messages = [_message(each) for each in asked.messages]
-    messages = _with_prefix(messages) if known.is_jinja else _apart(messages)
-    body: JsonObject = {"truncate": False, **fields, "model": asked.model, "messages": messages}
     if tools:
         body["tools"] = [_tool(*each) for each in zip(tools, schemas, strict=True)]
-    if options:
-        body["options"] = options
     return Sealed({**body, "stream": asked.stream}, tuple(made))
+
+
+def _leaves_text_alone(body: JsonObject) -> bool:
+    """Whether a server lets a model write calls as text, and all of the tools reach it.
+
+    A format is a grammar that no call fits; and what is truncated may be the message of the tools.
+    """
+    return not body.get("format") and body["truncate"] is False
+
+
+def _with_tools(messages: list[JsonObject], tools: list[Tool]) -> list[JsonObject]:
+    """The messages with that of the tools.
+
+    A server puts the model's own system prompt before a first message that is no system message.
+    """
+    at = 1 if messages[0].get("role") == "system" else 0
+    texts = [tool_text(each.name, each.description, each.parameters) for each in tools]
+    return [*messages[:at], dict(sealed_tools(texts)), *messages[at:]]
 
 
 def _tool(tool: Tool, parameters: JsonObject) -> JsonObject:
@@ -94,19 +130,21 @@ def _tool(tool: Tool, parameters: JsonObject) -> JsonObject:
     return {"type": "function", "function": function}
 
 
-def _message(message: JsonObject) -> JsonObject:
+def _message(message: JsonObject, recalled: Recalled | None) -> JsonObject:
     calls = message.get("tool_calls")
     if not calls:
         return message
-    return {**message, "tool_calls": [_call(each) for each in calls]}
+    return {**message, "tool_calls": [_call(each, recalled) for each in calls]}
 
 
-def _call(call: JsonObject) -> JsonObject:
+def _call(call: JsonObject, recalled: Recalled | None) -> JsonObject:
     function = call["function"]
-    return {
-        **call,
-        "function": {**function, "arguments": sealed_arguments(function["arguments"])},
-    }
+    arguments = function["arguments"]
+    if recalled is None:
+        text = written(arguments)
+    else:
+        text = recalled.text(str(call.get("id") or ""), function["name"], arguments)
+    return {**call, "function": {**function, "arguments": sealed_arguments(text)}}
 
 
 def _with_prefix(messages: list[JsonObject]) -> list[JsonObject]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from ollama_tools.declared import said
@@ -10,6 +11,13 @@ from ollama_tools.errors import UsageError
 from ollama_tools.gateway.repairs import Repair
 from ollama_tools.network.hosts import is_loopback
 from ollama_tools.server.address import parse_address, resolve_host
+
+
+class ToolCallParser(StrEnum):
+    """Who reads the calls in what a model writes."""
+
+    GATEWAY = "gateway"
+    SERVER = "server"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +70,15 @@ class GatewaySettings:
             "load the model anew."
         ),
     )
+    tool_call_parser: str = field(
+        default=ToolCallParser.SERVER,
+        metadata=said(
+            help="Who reads a model's calls: the server, which holds them to a grammar, or the "
+            "gateway, which gives them on and back as the model wrote them.",
+            metavar="PARSER",
+            choices=tuple(sorted(ToolCallParser)),
+        ),
+    )
     without: tuple[str, ...] = field(
         default=(),
         metadata=said(
@@ -89,6 +106,11 @@ class GatewaySettings:
         unknown = [each for each in self.without if each not in set(Repair)]
         if unknown:
             raise UsageError(f"there is no repair {unknown[0]!r}", f"one of {', '.join(Repair)}")
+        if self.tool_call_parser not in set(ToolCallParser):
+            raise UsageError(
+                f"no such parser of calls: {self.tool_call_parser!r}",
+                f"one of {', '.join(ToolCallParser)}",
+            )
         for name in ("at_a_time", "a_minute", "body_limit", "wait", "silence"):
             value = getattr(self, name)
             if value is not None and not value > 0:

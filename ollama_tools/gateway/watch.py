@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -37,6 +37,7 @@ class Seen:
         error: What went wrong, in a word; empty where nothing did.
         untouched: Why it went on as it came; empty where it did not.
         repairs: What was done to it.
+        calls: The calls that the gateway has read in its answer, by what became of them.
         last: The server's last words of it, with its counts.
         first_byte: Seconds until its answer began; None where it never did.
     """
@@ -50,6 +51,7 @@ class Seen:
     error: str = ""
     untouched: str = ""
     repairs: tuple[Repair, ...] = ()
+    calls: Mapping[str, int] = field(default_factory=dict)
     last: JsonObject = field(default_factory=dict)
     first_byte: float | None = None
     started: float = field(default_factory=time.monotonic)
@@ -96,6 +98,13 @@ class Watch:
         self._cached = counter("cached_tokens", "Tokens of prompts that were not evaluated again.")
         self._answer = counter("answer_tokens", "Tokens of answers.")
         self._repairs = counter("repairs", "What was done to requests.", ("repair",))
+        self._calls = counter(
+            "calls",
+            "Calls that the gateway has read: as they should be (read), with control characters "
+            "in strings escaped (mended), of a tool that was not offered (unknown_tool), with "
+            "arguments that are no JSON (no_json), unfinished (cut).",
+            ("outcome",),
+        )
         self._untouched = counter(
             "untouched",
             "Chats that went on as they came: other models, and what only the server "
@@ -149,6 +158,8 @@ class Watch:
             self._untouched.labels(seen.untouched).inc()
         for repair in seen.repairs:
             self._repairs.labels(repair).inc()
+        for outcome, number in seen.calls.items():
+            self._calls.labels(outcome).inc(number)
         if seen.last:
             self._prompt.labels(seen.surface).inc(prompt)
             self._cached.labels(seen.surface).inc(cached)

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -24,6 +25,7 @@ from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import CallForm, Output, write_speaker
 from ollama_tools.errors import ServerError, ServerUnreachable
 from ollama_tools.files.packaged import data_path
+from ollama_tools.gateway.settings import ToolCallParser
 from ollama_tools.server.answers import Broken
 from ollama_tools.server.client import Server
 from tests.conformance.cases import CASES, TOOLS, Case
@@ -53,6 +55,7 @@ class Carrier:
         jinja: Whether the template is Jinja in the GGUF; else it is a Go TEMPLATE.
         parser: The PARSER of the model.
         by_ollama: Whether Ollama serves it; else llama-server by itself.
+        behind: Who reads the calls of a gateway before the server; None where there is no gateway.
     """
 
     name: str
@@ -60,6 +63,18 @@ class Carrier:
     jinja: bool
     parser: str | None = None
     by_ollama: bool = True
+    behind: ToolCallParser | None = None
+
+    @property
+    def model(self) -> str:
+        """What tells its models from others'; a gateway stands before those of `gguf`."""
+        name = self.name if self.behind is None else f"gguf {self.form}"
+        return name.removesuffix(" v13").replace(" ", "-")
+
+    def has(self, case: Case) -> bool:
+        """Whether it is asked for a case: one in its form, and a long one not twice by grammar."""
+        by_grammar_again = case.apart and self.behind is ToolCallParser.SERVER
+        return case.output(self.form) is not None and not by_grammar_again
 
     @property
     def ordered(self) -> bool:
@@ -73,6 +88,9 @@ CARRIERS: tuple[Carrier, ...] = (
     Carrier("generic", "v13", jinja=False),
     Carrier("gguf v7", "v7", jinja=True),
     Carrier("modelfile v7", "v7", jinja=False),
+    Carrier("gateway", "v13", jinja=True, behind=ToolCallParser.SERVER),
+    Carrier("gateway reads", "v13", jinja=True, behind=ToolCallParser.GATEWAY),
+    Carrier("gateway reads v7", "v7", jinja=True, behind=ToolCallParser.GATEWAY),
     Carrier("llama-server", "v13", jinja=True, by_ollama=False),
     Carrier("llama-server v7", "v7", jinja=True, by_ollama=False),
 )
@@ -121,7 +139,8 @@ def create_models(server: Server, directory: Path, version: str) -> None:
 def models(version: str) -> Iterator[tuple[Carrier, bool]]:
     """The models of a server: each carrier's, and that of the cases that have one apart."""
     for carrier, apart in itertools.product(carriers(version), (False, True)):
-        if any(each.apart is apart and each.output(carrier.form) for each in CASES):
+        has_cases = any(each.apart is apart and carrier.has(each) for each in CASES)
+        if has_cases and carrier.behind is None:
             yield carrier, apart
 
 
@@ -161,7 +180,7 @@ def _outputs(apart: bool) -> dict[str, Output]:
 
 def model_name(carrier: Carrier, *, apart: bool) -> str:
     """The model's name on the server."""
-    return f"speaker:{carrier.name.replace(' ', '-')}{'-apart' if apart else ''}"
+    return f"speaker:{carrier.model}{'-apart' if apart else ''}"
 
 
 def _jinja(form: CallForm) -> str:
@@ -206,7 +225,11 @@ def _is_end(event: Mapping[str, Any]) -> bool:
     return kind == "message_stop" or kind in _RESPONSE_ENDS
 
 
-def run(version: str, url_of: Callable[[str], str]) -> Cells:
+def run(
+    version: str,
+    url_of: Callable[[str], str],
+    gateways: Mapping[ToolCallParser, str] = MappingProxyType({}),
+) -> Cells:
     """Ask every case of every carrier in every way.
 
     Models of different blobs are asked side by side; each engine is loaded once.
@@ -214,18 +237,20 @@ def run(version: str, url_of: Callable[[str], str]) -> Cells:
     Args:
         version: The server's.
         url_of: Where the model of a name is served.
+        gateways: The gateways before it.
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
     lanes: dict[str, list[Carrier]] = {}
     for carrier in carriers(version):
-        lanes.setdefault(carrier.name if carrier.jinja else "go", []).append(carrier)
+        lanes.setdefault(carrier.model if carrier.jinja else "go", []).append(carrier)
 
     def ask_lane(lane: Sequence[Carrier], cases: Sequence[Case], apart: bool) -> None:
         for carrier in lane:
-            asked = [case for case in cases if case.output(carrier.form) is not None]
+            asked = [case for case in cases if carrier.has(case)]
             if not asked:
                 continue
-            url = url_of(model_name(carrier, apart=apart))
+            name = model_name(carrier, apart=apart)
+            url = url_of(name) if carrier.behind is None else gateways[carrier.behind]
             with _Witness(url, _PATIENCE[apart]) as server:
                 for case in asked:
                     found[carrier.name, case.name] = dict(_ask(server, carrier, case))

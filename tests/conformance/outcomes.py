@@ -23,6 +23,7 @@ class Word(StrEnum):
     AS_TEXT = "as text"
     LOST = "lost"
     CUT = "cut off"
+    AS_WRITTEN = "as written"
     ERROR = "error 500"
     BREAKS_OFF = "stream breaks off"
     MALFORMED = "malformed"
@@ -40,6 +41,8 @@ MEANING: Mapping[Word, str] = {
     Word.LOST: "an empty answer (on `/v1/messages`, not streamed: `content` is null)",
     Word.CUT: "the call arrives, its arguments as far as they were written; not streamed, "
     "`/v1/messages` makes `{}` of them",
+    Word.AS_WRITTEN: "the call arrives, its arguments as the model wrote them, which are no JSON: "
+    "as text, or in an object under `INVALID_JSON`",
     Word.ERROR: "an error, to which agents answer with the same request again",
     Word.BREAKS_OFF: "the stream ends in the middle, without a word of the error behind it",
     Word.MALFORMED: "an answer that the API does not know",
@@ -50,6 +53,8 @@ def word(outcome: str, carrier: str) -> Word:
     """The word for an outcome as the bed describes it."""
     if outcome == "ok":
         return Word.OK
+    if carrier in _READING and (outcome in _CUT or outcome.startswith(_NO_JSON)):
+        return Word.AS_WRITTEN
     if outcome in _CUT:
         return Word.CUT
     if carrier in _GRAMMAR and outcome.startswith("calls "):
@@ -94,9 +99,12 @@ class Rule:
 
 
 _LLAMA = ("llama-server", "llama-server v7")
-_GRAMMAR = ("gguf", "gguf v7", *_LLAMA)
+_GATEWAY = ("gateway",)
+_READING = ("gateway reads", "gateway reads v7")
+_GRAMMAR = ("gguf", "gguf v7", *_GATEWAY, *_LLAMA)
 # What is no JSON, since it was cut off, is None to our client.
 _CUT = ('calls "bash(null)"', 'calls "bash({})"')
+_NO_JSON = 'calls "bash({\\"INVALID_JSON'
 _MINISTRAL = ("modelfile",)
 _GENERIC = ("generic", "modelfile v7")
 _STREAMS = ("/v1/chat/completions streamed", "/v1/responses streamed", "/v1/messages streamed")
@@ -175,6 +183,21 @@ RULES: tuple[Rule, ...] = (
         _LLAMA,
     ),
     Rule(Word.CUT, _CUT_OFF, _LLAMA),
+    # A gateway asks /api/chat for all surfaces, and writes their answers.
+    Rule(Word.OK, ("text, then a call", "text, then two calls"), (*_GATEWAY, *_READING)),
+    Rule(Word.OK, ("keys out of alphabetical order",), _GATEWAY),
+    Rule(Word.LOST, _CUT_OFF, _GATEWAY),
+    # One that reads the calls itself gets the model's own text, which no grammar holds.
+    Rule(
+        Word.OK,
+        ("a float without a fraction", "an integer above 2^53", "a call, then text"),
+        _READING,
+    ),
+    Rule(Word.AS_WRITTEN, ("arguments that are no JSON",), ("gateway reads",)),
+    Rule(Word.AS_TEXT, ("arguments that are no JSON",), ("gateway reads v7",)),
+    Rule(Word.LOST, _CUT_OFF, _READING),
+    Rule(Word.AS_WRITTEN, _CUT_OFF, ("gateway reads",), ("/v1/chat/completions", "/v1/responses")),
+    Rule(Word.AS_TEXT, _NOT_OFFERED, _READING),
 )
 
 

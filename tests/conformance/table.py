@@ -9,14 +9,17 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
+from ollama_tools.gateway.settings import ToolCallParser
 from ollama_tools.server.client import Server
 from tests.conformance.bed import (
     CARRIERS,
     LLAMA_SERVER,
     WAYS,
     Cells,
+    carriers,
     create_models,
     llama_servers,
     run,
@@ -24,6 +27,7 @@ from tests.conformance.bed import (
 from tests.conformance.outcomes import MEANING, Word, word
 from tests.conformance.store import VERSIONS, load, save
 from tests.testbed.build import ollama_build
+from tests.testbed.gateway import GatewayServer
 from tests.testbed.server import OllamaServer
 
 TARGET = Path(__file__).parents[2] / "docs" / "reference" / "tool-calls.md"
@@ -46,6 +50,8 @@ ways it holds for.
 | `generic` | our Go TEMPLATE without PARSER: the server's generic parser |
 | `gguf v7` | the same as `gguf` for Devstral-Small-2505, whose calls are a JSON list with ids |
 | `modelfile v7` | our Go TEMPLATE for Devstral-Small-2505, without PARSER |
+| `gateway` | the models of `gguf` through the gateway; the server reads the calls |
+| `gateway reads`, `… v7` | the same with `--tool-call-parser gateway`; no grammar holds the model |
 | `llama-server`, `… v7` | llama.cpp's server by itself, with the complete form of our Jinja |
 """
 _NOTES = """
@@ -57,6 +63,8 @@ _NOTES = """
 - Before 0.32.15 an error of `PARSER ministral` now and then leaves the request hanging; such a
   request is asked again here.
 - Under a grammar every character of the arguments costs time: 1 MiB takes seconds.
+  Where the gateway reads the calls there is none.
+- Through a gateway an answer that was cut off says so, also where it is empty (`length`).
 """
 
 
@@ -75,7 +83,18 @@ def live_results(version: str, directory: Path) -> Cells:
         Server(bed.url) as server,
     ):
         create_models(server, directory, version)
-        return run(version, lambda _: bed.url)
+        with ExitStack() as stack:
+            gateways = {
+                each.behind: stack.enter_context(_gateway(bed.url, each.behind, directory)).url
+                for each in carriers(version)
+                if each.behind is not None
+            }
+            return run(version, lambda _: bed.url, gateways)
+
+
+def _gateway(upstream: str, parser: ToolCallParser, directory: Path) -> GatewayServer:
+    log = directory / f"gateway-{parser}.log"
+    return GatewayServer(upstream, "--tool-call-parser", parser, log_path=log)
 
 
 def markdown() -> str:

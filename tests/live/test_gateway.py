@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from ollama_tools.checks import surfaces
 from ollama_tools.devstral.carriers import Carrier, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.contract import PREFIX_ROLE, VERBATIM
-from ollama_tools.devstral.miniature import Script, write_miniature
+from ollama_tools.devstral.miniature import Script, write_miniature, write_speaker
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.server.client import Server
 from tests.parity.gateway import raw_conversation
@@ -42,6 +43,17 @@ WEATHER = {
     "additionalProperties": False,
 }
 PATHS = list(SURFACES)
+# No client writes them so: no space, a key out of order, a number with a fraction of nothing.
+WRITTEN = '{"city":"Paris","at": 12.0}'
+PIECES = re.findall("..?", WRITTEN)
+_LIST = re.findall(
+    "..?",
+    '[{"name": "get_current_weather", "arguments": ' + WRITTEN + ', "id": "abcdEF123"}]',
+)
+SPOKEN = {
+    "v13": ["Look.", "[TOOL_CALLS]", "get_current_weather", "[ARGS]", *PIECES],
+    "v7": ["Look.", "[TOOL_CALLS]", *_LIST],
+}
 ENDS = {
     "/api/chat": '"done_reason":"length"',
     "/v1/chat/completions": '"finish_reason":"length"',
@@ -72,6 +84,14 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             request = {"model": name, "files": {"model.gguf": digest}}
             parameters = {"num_ctx": context, "temperature": 0.15}
             server.create({**request, "parameters": parameters}, lambda *_: None)
+        for version in TokenizerVersion:
+            write_speaker(
+                path, SPOKEN[version], chat_template=jinja_template(version), name=version
+            )
+            digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+            server.upload(path, digest, lambda *_: None)
+            request = {"model": f"caller-{version}", "files": {"model.gguf": digest}}
+            server.create({**request, "parameters": {"num_ctx": 4096}}, lambda *_: None)
         yield server
 
 
@@ -379,3 +399,86 @@ def test_ready_is_about_the_model(upstream: Server, tmp_path: Path) -> None:
         assert httpx.get(f"{bed.url}/ready").json() == {"ready": True}
     with GatewayServer(upstream.url, log_path=tmp_path / "log") as bed:
         assert httpx.get(f"{bed.url}/ready").status_code == 200
+
+
+# --- calls that the gateway reads
+
+
+@pytest.fixture(scope="module")
+def reading(upstream: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]:
+    log = tmp_path_factory.mktemp("reading") / "gateway.log"
+    with GatewayServer(upstream.url, "--tool-call-parser", "gateway", log_path=log) as bed:
+        yield bed
+
+
+@pytest.mark.parametrize("version", list(TokenizerVersion))
+@pytest.mark.parametrize("surface", surfaces.SURFACES, ids=lambda each: each.path)
+def test_a_call_comes_and_goes_back_as_the_model_wrote_it(
+    reading: GatewayServer, upstream: Server, surface: surfaces.Surface, version: TokenizerVersion
+) -> None:
+    tools = asking("/api/chat", "", tools=True)["tools"]
+    question = f"Who asks on {surface.path} for {version}?"
+    messages: list[dict[str, Any]] = [{"role": "user", "content": question}]
+    wanted = ""
+    with Server(reading.url) as server:
+        for number, stream in enumerate((False, True), 1):
+            reply = surface.ask(server, f"caller-{version}", messages, tools, stream=stream)
+            assert reply.text == "Look."
+            (call,) = reply.calls
+            assert (call.name, call.arguments) == ("get_current_weather", json.loads(WRITTEN))
+            # The client's own way to write them.
+            messages.append(reply.as_message())
+            messages.append({"role": "tool", "content": "fine", "tool_call_id": call.id})
+            reply = surface.ask(server, f"caller-{version}", messages, tools, stream=stream)
+            assert reply.text == "It is done."
+            spoken = "".join(SPOKEN[version])
+            # Ids that this client leaves out are numbered.
+            wanted += spoken if call.id else spoken.replace("abcdEF123", f"{number:09}")
+            (prompt,) = (each for each in engine_prompts(upstream) if question in each)
+            said = re.findall(rf"\[/INST\]({re.escape('Look.')}.*?)</s>\[TOOL_RESULTS\]", prompt)
+            assert "".join(said) == wanted
+            messages += [reply.as_message(), {"role": "user", "content": "Again?"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "piece"),
+    [
+        ("/v1/chat/completions", r'"arguments":"((?:[^"\\]|\\.)*)"'),
+        ("/v1/responses", r'function_call_arguments.delta".*"delta":"((?:[^"\\]|\\.)*)"'),
+    ],
+)
+def test_its_arguments_come_as_they_are_written(
+    reading: GatewayServer, path: str, piece: str
+) -> None:
+    body = asking(path, "Hi", tools=True, model="caller-v13") | {"stream": True}
+    answer = httpx.post(f"{reading.url}{path}", json=body, timeout=60).text
+    pieces = [json.loads(f'"{each}"') for each in re.findall(piece, answer)]
+    assert [each for each in pieces if each] == PIECES
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_call_that_is_cut_off_is_none_that_an_object_could_be_made_of(
+    reading: GatewayServer, path: str, stream: bool
+) -> None:
+    body = asking(path, "Hi", tools=True, model="caller-v13") | {"stream": stream}
+    limit = briefly(path)
+    few = {"options": {"num_predict": 7}} if "options" in limit else dict.fromkeys(limit, 7)
+    answer = httpx.post(f"{reading.url}{path}", json=body | few, timeout=60).text
+    assert ENDS[path] in answer
+    assert "Look" in answer
+    assert ("get_current_weather" in answer) == (path not in ("/api/chat", "/v1/messages"))
+
+
+def test_a_format_is_the_servers_to_hold_to_and_calls_are_counted(reading: GatewayServer) -> None:
+    body = asking("/api/chat", "Hi", tools=True, model="caller-v13")
+
+    def calls(**more: Any) -> int:
+        assert httpx.post(f"{reading.url}/api/chat", json={**body, **more}).status_code == 200
+        metrics = httpx.get(f"{reading.url}/metrics").text
+        found = re.search(r'devstral_gateway_calls_total{outcome="read"} (\d+)', metrics)
+        return int(found[1]) if found else 0
+
+    before = calls()
+    assert calls(format="json") == before
+    assert calls() == before + 1

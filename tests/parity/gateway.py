@@ -7,7 +7,9 @@ from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.gateway.known import Known
+from ollama_tools.gateway.recalled import Recalled
 from ollama_tools.gateway.request import sealed
+from ollama_tools.gateway.settings import ToolCallParser
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.server.client import Server
 from tests.parity.conversation import Conversation, from_anthropic, from_openai, from_responses
@@ -18,12 +20,25 @@ from tests.parity.reference import Reference, reference
 _KEPT = ("messages", "tools", "truncate")
 
 
-def render_through(server: Server, place: Place, path: str, body: Mapping[str, Any]) -> str:
+def render_through(
+    server: Server,
+    place: Place,
+    path: str,
+    body: Mapping[str, Any],
+    parser: ToolCallParser = ToolCallParser.SERVER,
+) -> str:
     """The prompt that a live server builds of a request that came to the gateway."""
+    is_jinja = place.carrier is Carrier.GGUF
     known = Known(
-        understands=True, is_jinja=place.carrier is Carrier.GGUF, context=None, thinks=False
+        understands=True,
+        is_jinja=is_jinja,
+        context=None,
+        thinks=False,
+        reads_tools_as_text=is_jinja,
     )
-    whole = sealed(SURFACES[path].read(dict(body)), known).body
+    recalled = Recalled() if parser is ToolCallParser.GATEWAY else None
+    whole = sealed(SURFACES[path].read(dict(body)), known, recalled=recalled).body
+    assert (recalled is None or not is_jinja) or "tools" not in whole
     assert place.surface is Surface.NATIVE
     return render_body(server, place, {key: whole[key] for key in _KEPT if key in whole})
 

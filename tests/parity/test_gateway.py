@@ -7,6 +7,7 @@ from hypothesis import given
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.gateway.settings import ToolCallParser
 from ollama_tools.server.client import Server
 from tests.parity.canonical import CASES
 from tests.parity.conversation import Conversation, from_openai, to_openai
@@ -25,35 +26,46 @@ PLACES = [
     for carrier in (Carrier.GGUF, Carrier.MODELFILE)
     for version in TokenizerVersion
 ]
+# A Go template has one road alone: the server reads its calls.
+ROADS = [(place, ToolCallParser.SERVER) for place in PLACES] + [
+    (place, ToolCallParser.GATEWAY) for place in PLACES if place.carrier is Carrier.GGUF
+]
+each_road = pytest.mark.parametrize(("place", "parser"), ROADS, ids=str)
 
 
-def check_recorded(server: Server, place: Place) -> None:
+def check_recorded(
+    server: Server, place: Place, parser: ToolCallParser = ToolCallParser.SERVER
+) -> None:
     for request in recorded():
         wanted = exact(place, raw_conversation(request.path, request.body))
-        prompt = render_through(server, place, request.path, request.body)
+        prompt = render_through(server, place, request.path, request.body, parser)
         assert prompt == wanted.text, f"{request.client} {request.path}"
 
 
-def check_canonical(server: Server, place: Place) -> None:
+def check_canonical(
+    server: Server, place: Place, parser: ToolCallParser = ToolCallParser.SERVER
+) -> None:
     for name, body in CASES.items():
         wanted = exact(place, from_openai(body))
-        prompt = render_through(server, place, CHAT, body)
+        prompt = render_through(server, place, CHAT, body, parser)
         assert prompt == wanted.text, name
         assert tokens(place.version, prompt) == wanted.tokens, name
 
 
 @pytest.mark.xdist_group("parity")
-@pytest.mark.parametrize("place", PLACES, ids=str)
+@each_road
 def test_every_recorded_request_is_exact_as_the_client_sent_it(
-    newest: Server, place: Place
+    newest: Server, place: Place, parser: ToolCallParser
 ) -> None:
-    check_recorded(newest, place)
+    check_recorded(newest, place, parser)
 
 
 @pytest.mark.xdist_group("parity")
-@pytest.mark.parametrize("place", PLACES, ids=str)
-def test_every_canonical_conversation_is_exact(newest: Server, place: Place) -> None:
-    check_canonical(newest, place)
+@each_road
+def test_every_canonical_conversation_is_exact(
+    newest: Server, place: Place, parser: ToolCallParser
+) -> None:
+    check_canonical(newest, place, parser)
 
 
 @pytest.mark.xdist_group("parity")
@@ -61,12 +73,12 @@ def test_every_session_is_exact(newest: Server) -> None:
     @generated
     @given(sessions())
     def holds(conversation: Conversation) -> None:
-        for place in PLACES:
+        for place, parser in ROADS:
             if refusals(place, conversation):
                 continue
             wanted = exact(place, conversation)
-            prompt = render_through(newest, place, CHAT, to_openai(conversation))
-            assert prompt == wanted.text, place
+            prompt = render_through(newest, place, CHAT, to_openai(conversation), parser)
+            assert prompt == wanted.text, (place, parser)
 
     holds()
 

@@ -228,6 +228,19 @@ def test_a_request_may_be_packed_and_no_larger_than_the_limit(
         assert broken.status_code == 400
 
 
+@pytest.mark.parametrize("written", ['{"a": "\\ud800"}', "{'a': 1}", '{"a": ' * 300])
+def test_arguments_of_a_call_that_are_no_json_are_a_text(
+    gateway: httpx.Client, upstream: HTTPServer, written: str
+) -> None:
+    upstream.expect_request("/api/chat").respond_with_json(ANSWER)
+    call = {"id": "1", "type": "function", "function": {"name": "a", "arguments": written}}
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]}]
+    found = gateway.post("/v1/chat/completions", json=ask(messages=messages))
+    assert found.status_code == 200
+    sent = upstream.log[-1][0].get_json()["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert sent == {VERBATIM: json.dumps(written)}
+
+
 # --- a server that is busy, gone, or breaks off
 
 
@@ -418,6 +431,7 @@ def test_a_key_has_its_limits(upstream: HTTPServer, lines: list[str], tmp_path: 
         ({"listen": "[::]:11435"}, "others than this machine reach"),
         ({"listen": "127.0.0.1:11434"}, "is the server behind the gateway"),
         ({"without": ("nothing",)}, "there is no repair 'nothing'"),
+        ({"tool_call_parser": "nobody"}, "no such parser of calls: 'nobody'"),
         ({"wait": 0.0}, "it has to be above 0"),
         ({"a_minute": 3}, "limits are for keys"),
         ({"tls_key": Path("k")}, "belong together"),

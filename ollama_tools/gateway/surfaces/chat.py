@@ -30,7 +30,7 @@ from ollama_tools.gateway.asked import (
     text_of,
 )
 from ollama_tools.gateway.surfaces.native import read_tool
-from ollama_tools.gateway.surfaces.surface import Writer, calls_of, compact, count, event
+from ollama_tools.gateway.surfaces.surface import CallPart, Piece, Writer, count, event
 
 _OPTIONS: Final = {
     "temperature": "temperature",
@@ -92,22 +92,22 @@ class Chat:
             body=body,
         )
 
-    def whole(self, asked: Asked, answer: JsonObject) -> JsonObject:
+    def whole(self, asked: Asked, answer: Piece) -> JsonObject:
         """An answer in one piece."""
-        said = answer.get("message", {})
+        content = answer.content
+        said = content.get("message", {})
         message = {"role": "assistant", "content": said.get("content", "")}
         if said.get("thinking"):
             message["reasoning"] = said["thinking"]
-        calls = _calls(answer, 0)
-        if calls:
-            message["tool_calls"] = calls
+        if answer.calls:
+            message["tool_calls"] = [_call(*each) for each in enumerate(answer.calls)]
         choice = {
             "index": 0,
             "message": message,
-            "finish_reason": _reason(answer, bool(calls)),
+            "finish_reason": _reason(content, bool(answer.calls)),
         }
-        head = _head("chat.completion", asked.model, created(answer))
-        return {**head, "choices": [choice], "usage": usage(answer)}
+        head = _head("chat.completion", asked.model, created(content))
+        return {**head, "choices": [choice], "usage": usage(content)}
 
     def writer(self, asked: Asked) -> Writer:
         """An answer in pieces."""
@@ -125,13 +125,16 @@ class _Chunks:
         self._head: JsonObject = {}
         self._calls = 0
 
-    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:  # noqa: ARG002
-        said = piece.get("message", {})
-        calls = _calls(piece, self._calls)
-        self._calls += len(calls)
+    def feed(self, piece: Piece) -> Iterator[bytes]:
+        content = piece.content
+        said = content.get("message", {})
+        calls = []
+        for each in piece.calls:
+            self._calls += each.begins
+            calls.append(_call(self._calls - 1, each))
         first = not self._head
         if first:
-            self._head = _head("chat.completion.chunk", self._model, created(piece))
+            self._head = _head("chat.completion.chunk", self._model, created(content))
         delta: JsonObject = {"role": "assistant"} if first else {}
         if said.get("thinking"):
             delta["reasoning"] = said["thinking"]
@@ -141,10 +144,10 @@ class _Chunks:
             delta["tool_calls"] = calls
         if delta:
             yield self._chunk(delta, None)
-        if piece.get("done"):
-            yield self._chunk({}, _reason(piece, bool(self._calls)))
+        if content.get("done"):
+            yield self._chunk({}, _reason(content, bool(self._calls)))
             if self._with_usage:
-                yield event({**self._head, "choices": [], "usage": usage(piece)})
+                yield event({**self._head, "choices": [], "usage": usage(content)})
             yield b"data: [DONE]\n\n"
 
     def broken(self, problem: Problem) -> bytes:
@@ -214,16 +217,15 @@ def _head(kind: str, model: str, at: int) -> JsonObject:
     }
 
 
-def _calls(piece: JsonObject, start: int) -> list[JsonObject]:
-    return [
-        {
-            "id": call_id,
-            "index": index,
-            "type": "function",
-            "function": {"name": name, "arguments": compact(arguments)},
-        }
-        for index, (call_id, name, arguments) in enumerate(calls_of(piece), start)
-    ]
+def _call(index: int, part: CallPart) -> JsonObject:
+    if not part.begins:
+        return {"index": index, "function": {"arguments": part.text}}
+    return {
+        "id": part.call_id,
+        "index": index,
+        "type": "function",
+        "function": {"name": part.name, "arguments": part.text},
+    }
 
 
 def _reason(piece: JsonObject, called: bool) -> str:

@@ -26,7 +26,7 @@ from ollama_tools.gateway.asked import (
     require_base64,
     text_of,
 )
-from ollama_tools.gateway.surfaces.surface import Writer, calls_of, compact, count, event
+from ollama_tools.gateway.surfaces.surface import Piece, Writer, compact, count, event
 
 _OPTIONS: Final = {
     "max_tokens": "num_predict",
@@ -85,21 +85,22 @@ class Messages:
             body=body,
         )
 
-    def whole(self, asked: Asked, answer: JsonObject) -> JsonObject:
+    def whole(self, asked: Asked, answer: Piece) -> JsonObject:
         """An answer in one piece."""
-        said = answer.get("message", {})
+        said = answer.content.get("message", {})
         content: list[JsonObject] = []
         if said.get("thinking"):
             content.append({"type": "thinking", "thinking": said["thinking"], "signature": ""})
         if said.get("content"):
             content.append({"type": "text", "text": said["content"]})
-        calls = calls_of(answer)
-        content += [
-            {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
-            for call_id, name, arguments in calls
+        calls = [
+            {"type": "tool_use", "id": each.call_id, "name": each.name, "input": each.arguments}
+            for each in answer.calls
+            if each.arguments is not None
         ]
-        head = _head(asked.model, content)
-        return {**head, "stop_reason": _reason(answer, bool(calls)), "usage": _usage(answer)}
+        head = _head(asked.model, content + calls)
+        reason = _reason(answer.content, bool(calls))
+        return {**head, "stop_reason": reason, "usage": _usage(answer.content)}
 
     def writer(self, asked: Asked) -> Writer:
         """An answer in pieces."""
@@ -116,7 +117,11 @@ class Messages:
 
 
 class _Events:
-    """Blocks of thinking, text and calls, one after the other."""
+    """Blocks of thinking, text and calls, one after the other.
+
+    A call goes on when its arguments are known to be JSON, as Anthropic's own servers do it:
+    clients end in an error of their own else.
+    """
 
     def __init__(self, asked: Asked) -> None:
         self._model = asked.model
@@ -125,29 +130,32 @@ class _Events:
         self._open = ""
         self._called = False
 
-    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:  # noqa: ARG002
+    def feed(self, piece: Piece) -> Iterator[bytes]:
         if not self._started:
             self._started = True
             # Nothing is counted yet: the last event has the numbers.
             head = {**_head(self._model, []), "stop_reason": None, "usage": _usage({})}
             yield self._event("message_start", message=head)
-        said = piece.get("message", {})
+        said = piece.content.get("message", {})
         if said.get("thinking"):
             yield from self._begin("thinking", {"thinking": "", "signature": ""})
             yield self._delta(type="thinking_delta", thinking=said["thinking"])
         if said.get("content"):
             yield from self._begin("text", {"text": ""})
             yield self._delta(type="text_delta", text=said["content"])
-        for call_id, name, arguments in calls_of(piece):
+        for part in piece.calls:
+            if part.arguments is None:
+                continue
             self._called = True
             yield from self._end()
-            yield from self._begin("tool_use", {"id": call_id, "name": name, "input": {}})
-            yield self._delta(type="input_json_delta", partial_json=compact(arguments))
+            yield from self._begin("tool_use", {"id": part.call_id, "name": part.name, "input": {}})
+            yield self._delta(type="input_json_delta", partial_json=compact(part.arguments))
             yield from self._end()
-        if piece.get("done"):
+        if piece.content.get("done"):
             yield from self._end()
-            delta = {"stop_reason": _reason(piece, self._called), "stop_sequence": None}
-            yield self._event("message_delta", delta=delta, usage=_usage(piece))
+            reason = _reason(piece.content, self._called)
+            delta = {"stop_reason": reason, "stop_sequence": None}
+            yield self._event("message_delta", delta=delta, usage=_usage(piece.content))
             yield self._event("message_stop")
 
     def broken(self, problem: Problem) -> bytes:

@@ -15,7 +15,7 @@ from ollama_tools.gateway.asked import (
     objects_of,
     text_of,
 )
-from ollama_tools.gateway.surfaces.surface import Writer, compact
+from ollama_tools.gateway.surfaces.surface import Piece, Writer, compact
 
 _OURS = ("model", "messages", "tools", "options", "stream")
 
@@ -47,9 +47,9 @@ class Native:
             body=body,
         )
 
-    def whole(self, asked: Asked, answer: JsonObject) -> JsonObject:  # noqa: ARG002
+    def whole(self, asked: Asked, answer: Piece) -> JsonObject:  # noqa: ARG002
         """The server's answer."""
-        return answer
+        return answer.content
 
     def writer(self, asked: Asked) -> Writer:  # noqa: ARG002
         """The server's answer."""
@@ -61,8 +61,9 @@ class Native:
 
 
 class _Lines:
-    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:  # noqa: ARG002
-        yield line + b"\n"
+    def feed(self, piece: Piece) -> Iterator[bytes]:
+        if piece.line:
+            yield piece.line + b"\n"
 
     def broken(self, problem: Problem) -> bytes:
         return f"{compact({'error': problem.what})}\n".encode()

@@ -27,7 +27,7 @@ from ollama_tools.gateway.asked import (
     text_of,
 )
 from ollama_tools.gateway.surfaces.chat import created, image_of, openai_problem
-from ollama_tools.gateway.surfaces.surface import Writer, calls_of, compact, count, event
+from ollama_tools.gateway.surfaces.surface import CallPart, Piece, Writer, count, event
 
 _OPTIONS: Final = {
     "temperature": "temperature",
@@ -67,14 +67,14 @@ class Responses:
             body=body,
         )
 
-    def whole(self, asked: Asked, answer: JsonObject) -> JsonObject:
+    def whole(self, asked: Asked, answer: Piece) -> JsonObject:
         """An answer in one piece."""
         items = _Items(asked)
-        for _ in items.feed({**answer, "done": False}):
+        for _ in items.feed(answer):
             pass
         for _ in items.close():
             pass
-        return items.response(answer)
+        return items.response(answer.content)
 
     def writer(self, asked: Asked) -> Writer:
         """An answer in pieces."""
@@ -218,11 +218,11 @@ class _Items:
         self._text = ""
         self._number = 0
 
-    def feed(self, piece: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+    def feed(self, piece: Piece) -> Iterator[tuple[str, JsonObject]]:
         """The events of a piece of the server's answer: names and data."""
         if self._created is None:
-            self._created = created(piece)
-        said = piece.get("message", {})
+            self._created = created(piece.content)
+        said = piece.content.get("message", {})
         if said.get("thinking"):
             yield from self._begin("reasoning")
             self._text += said["thinking"]
@@ -235,9 +235,8 @@ class _Items:
             yield self._of_item(
                 "output_text.delta", delta=said["content"], content_index=0, logprobs=[]
             )
-        for call_id, name, arguments in calls_of(piece):
-            yield from self.close()
-            yield from self._called(call_id, name, compact(arguments))
+        for part in piece.calls:
+            yield from self._called(part)
 
     def close(self) -> Iterator[tuple[str, JsonObject]]:
         """The events that end the open item."""
@@ -295,19 +294,27 @@ class _Items:
             "prompt_cache_key": body.get("prompt_cache_key"),
         }
 
-    def _called(self, call_id: str, name: str, arguments: str) -> Iterator[tuple[str, JsonObject]]:
-        space, own = self._names.get(name, ("", name))
-        found: JsonObject = {"call_id": call_id, "name": own}
+    def _called(self, call: CallPart) -> Iterator[tuple[str, JsonObject]]:
+        space, own = self._names.get(call.name, ("", call.name))
+        found: JsonObject = {"call_id": call.call_id, "name": own}
         if space:
             found["namespace"] = space
-        begun = self._item("function_call", status="in_progress", arguments="", **found)
-        yield "response.output_item.added", {"output_index": self._number, "item": begun}
-        yield self._of_item("function_call_arguments.delta", "function_call", delta=arguments)
-        yield self._of_item(
-            "function_call_arguments.done", "function_call", arguments=arguments, name=own
-        )
-        done = self._item("function_call", status="completed", arguments=arguments, **found)
-        yield from self._done(done)
+        if call.begins:
+            yield from self.close()
+            self._text = ""
+            begun = self._item("function_call", status="in_progress", arguments="", **found)
+            yield "response.output_item.added", {"output_index": self._number, "item": begun}
+        if call.text:
+            self._text += call.text
+            yield self._of_item("function_call_arguments.delta", "function_call", delta=call.text)
+        if call.ends:
+            text = self._text
+            yield self._of_item(
+                "function_call_arguments.done", "function_call", arguments=text, name=own
+            )
+            status = "incomplete" if call.arguments is None else "completed"
+            done = self._item("function_call", status=status, arguments=text, **found)
+            yield from self._done(done)
 
     def _begin(self, kind: str) -> Iterator[tuple[str, JsonObject]]:
         if self._open == kind:
@@ -353,7 +360,7 @@ class _Events:
         self._started = False
         self._number = 0
 
-    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:  # noqa: ARG002
+    def feed(self, piece: Piece) -> Iterator[bytes]:
         found = list(self._items.feed(piece))
         if not self._started:
             self._started = True
@@ -362,10 +369,10 @@ class _Events:
             yield self._event("response.in_progress", {"response": begun})
         for name, data in found:
             yield self._event(name, data)
-        if piece.get("done"):
+        if piece.content.get("done"):
             for name, data in self._items.close():
                 yield self._event(name, data)
-            response = self._items.response(piece)
+            response = self._items.response(piece.content)
             yield self._event(f"response.{response['status']}", {"response": response})
 
     def broken(self, problem: Problem) -> bytes:

@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from ollama_tools.gateway.asked import Asked, JsonObject, Problem
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
+class CallPart(NamedTuple):
+    """A part of a call; the parts of one follow each other.
+
+    Attributes:
+        call_id: The call's id.
+        name: The name of its tool.
+        text: What comes to the JSON text of its arguments.
+        begins: Whether it is the first.
+        ends: Whether it is the last.
+        arguments: The arguments as a whole, with the last part; None where the call is cut off.
+    """
+
+    call_id: str
+    name: str
+    text: str
+    begins: bool = True
+    ends: bool = True
+    arguments: JsonObject | None = None
+
+
+class Piece(NamedTuple):
+    """A piece of an answer, or the whole.
+
+    Attributes:
+        content: What it says, as ``/api/chat`` has it.
+        line: How the server wrote it; empty where ``/api/chat`` has nothing to say of it.
+        calls: What comes of calls with it.
+    """
+
+    content: JsonObject
+    line: bytes = b""
+    calls: Sequence[CallPart] = ()
+
+
 class Writer(Protocol):
     """Writes an answer that comes in pieces."""
 
-    def feed(self, piece: JsonObject, line: bytes) -> Iterator[bytes]:
-        """What a piece of the server's answer becomes; ``line`` is how the server wrote it."""
+    def feed(self, piece: Piece) -> Iterator[bytes]:
+        """What a piece of the server's answer becomes."""
 
     def broken(self, problem: Problem) -> bytes:
         """What the client gets where the answer ends before its end."""
@@ -40,7 +74,7 @@ class Surface(Protocol):
             NotUnderstood: Only the server knows what to do with it.
         """
 
-    def whole(self, asked: Asked, answer: JsonObject) -> JsonObject:
+    def whole(self, asked: Asked, answer: Piece) -> JsonObject:
         """An answer in one piece."""
 
     def writer(self, asked: Asked) -> Writer:
@@ -60,12 +94,15 @@ def compact(value: object) -> str:
     return _ENCODER.encode(value)
 
 
-def calls_of(piece: JsonObject) -> list[tuple[str, str, Any]]:
-    """The calls in a piece of the server's answer: id, name and arguments."""
-    return [
-        (each.get("id") or "", each["function"]["name"], each["function"].get("arguments") or {})
-        for each in piece.get("message", {}).get("tool_calls") or []
-    ]
+def calls_of(content: JsonObject) -> list[CallPart]:
+    """The calls of an answer in which the server has read them."""
+    found = []
+    for each in content.get("message", {}).get("tool_calls") or ():
+        function = each["function"]
+        arguments = function.get("arguments") or {}
+        call = CallPart(each.get("id") or "", function["name"], compact(arguments))
+        found.append(call._replace(arguments=arguments))
+    return found
 
 
 def count(piece: JsonObject, name: str) -> int:
