@@ -84,6 +84,7 @@ class ServeJson(TypedDict):
 
     command: Annotated[list[str], "The program and its arguments."]
     environment: Annotated[dict[str, str], "The variables that it would get beside your own."]
+    gateway: Annotated[str | None, "Where the gateway before it would listen; null for none."]
 
 
 class RenderJson(TypedDict):
