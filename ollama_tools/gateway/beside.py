@@ -10,17 +10,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ollama_tools.errors import DevstralError, UsageError
 from ollama_tools.gateway.serve import serve
 from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.network.hosts import is_loopback
-from ollama_tools.server.address import parse_address
+from ollama_tools.server.address import DEFAULT_PORT, parse_address
 from ollama_tools.settings.environment import ServerSettings
 from ollama_tools.settings.serve import ServePlan, plan_server, require_free
 
 _STOP_SECONDS: Final = 10.0
-_LAST_PORT: Final = 65535
+# Lower ones are root's, and behind the last there is none.
+_NEXT_PORTS: Final = range(1024, 65535)
 # Whatever becomes of us, no server stays that nobody knows of: the pipe closes when we are gone.
 _GUARD: Final = 'read -r _; kill -TERM "-$1"; sleep 5; kill -KILL "-$1"'
 
@@ -45,22 +47,38 @@ def plan_behind(
     Raises:
         UsageError: One of both cannot be so.
     """
-    listen = (
-        given.get("host")
-        or asked.get("listen")
-        or surroundings.get("OLLAMA_HOST")
-        or ServerSettings().host
-    )
+    listen = given.get("host") or asked.get("listen") or surroundings.get("OLLAMA_HOST")
+    settings = before(listen or ServerSettings().host, asked)
+    behind = {**given, "host": host_of(settings.upstream)}
+    return plan_server(behind, program, surroundings), settings
+
+
+def before(listen: str, asked: Mapping[str, Any]) -> GatewaySettings:
+    """A gateway that listens where a server would, before one that nobody else reaches.
+
+    Args:
+        listen: Where clients ask.
+        asked: Fields of :class:`GatewaySettings` that a person asked for; without ``upstream``
+            the server is at the next port of loopback.
+
+    Raises:
+        UsageError: It cannot be, or others than this machine would reach the server.
+    """
     port = parse_address(listen).port
-    behind = asked.get("upstream") or f"127.0.0.1:{port + 1 if port < _LAST_PORT else port - 1}"
+    next_port = port + 1 if port in _NEXT_PORTS else DEFAULT_PORT
+    behind = asked.get("upstream") or f"127.0.0.1:{next_port}"
     place = parse_address(behind)
     if place.is_everywhere or not is_loopback(place.url):
         raise UsageError(
             f"others than this machine would reach the server at {behind}, past the gateway",
             "give an address of loopback by --upstream, as in 127.0.0.1:11435",
         )
-    settings = GatewaySettings(**{**asked, "listen": listen, "upstream": behind})
-    return plan_server({**given, "host": behind}, program, surroundings), settings
+    return GatewaySettings(**{**asked, "listen": listen, "upstream": behind})
+
+
+def host_of(url: str) -> str:
+    """What ``OLLAMA_HOST`` is for a server of a URL."""
+    return urlsplit(url).netloc
 
 
 def serve_both(plan: ServePlan, settings: GatewaySettings) -> None:

@@ -49,7 +49,7 @@ def read_keys(path: Path) -> list[Key]:
     """
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
+            if os.fstat(file.fileno()).st_mode & _open_to_others(path):
                 raise FileProblem(f"others can read {path}", f"chmod 600 {path}")
             content = file.read()
     except FileNotFoundError:
@@ -65,6 +65,16 @@ def read_keys(path: Path) -> list[Key]:
         raise FileProblem(
             f"{path} is no file of keys", "devstral-ollama gateway key add NAME makes one"
         ) from error
+
+
+def _open_to_others(path: Path) -> int:
+    """The bits of a file's mode by which others than its owner can read it.
+
+    What systemd hands to a service is root's, with an entry for the service's account alone, which
+    shows as the group's right (``LoadCredential=`` of systemd.exec(5)).
+    """
+    is_handed = path.parent == Path(os.environ.get("CREDENTIALS_DIRECTORY", "/dev/null"))
+    return 0o007 if is_handed else 0o077
 
 
 def add_key(path: Path, name: str) -> str:
