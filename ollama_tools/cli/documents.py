@@ -84,6 +84,7 @@ class ServeJson(TypedDict):
 
     command: Annotated[list[str], "The program and its arguments."]
     environment: Annotated[dict[str, str], "The variables that it would get beside your own."]
+    gateway: Annotated[str | None, "Where the gateway before it would listen; null for none."]
 
 
 class RenderJson(TypedDict):
@@ -114,6 +115,7 @@ class RenderTargetJson(TypedDict):
     environment: Annotated[dict[str, str], "The value of each variable; none for llama.cpp."]
     command: Annotated[list[str], "The program and its arguments; empty for settings."]
     text: Annotated[str, "The file's text, or the command line's for a shell."]
+    files: Annotated[dict[str, str], "With a gateway: each file's text by where it belongs."]
 
 
 class RenderPromptJson(TypedDict):

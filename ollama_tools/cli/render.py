@@ -11,7 +11,8 @@ import typer
 from ollama_tools.cli.command import FieldsOf, command
 from ollama_tools.cli.options import MODEL, MODELS, values_of_wish
 from ollama_tools.cli.output import Output
-from ollama_tools.errors import ExitCode, UsageError
+from ollama_tools.errors import ExitCode, FileProblem, UsageError
+from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.settings.environment import ServerSettings
 from ollama_tools.settings.llama_programs import LlamaTarget
 from ollama_tools.settings.targets import Gpu, Target
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ollama_tools.devstral.catalog import Catalog
 
 _SETTINGS = "Settings, with --target"
+_GATEWAY = "The gateway, with --target systemd or compose"
 _LLAMA = "llama.cpp, with --target llama-…"
 
 commands = typer.Typer()
@@ -35,6 +37,7 @@ def render(
     output: Output,
     said: _ModelfileWish,
     settings: Annotated[dict[str, Any], FieldsOf(ServerSettings, _SETTINGS, without=("context",))],
+    before: Annotated[dict[str, Any], FieldsOf(GatewaySettings, _GATEWAY, without=("listen",))],
     reference: Annotated[
         str | None,
         typer.Argument(metavar="REFERENCE", help="UD-Q4_K_XL and the like; see create."),
@@ -58,7 +61,8 @@ def render(
         typer.Option(
             "--directory",
             metavar="DIR",
-            help="Where --all writes, and --check looks; modelfiles if absent, for --check.",
+            help="Where --all writes, and --check looks; modelfiles if absent, for --check. With "
+            "--gateway where the files are written, as /etc/systemd/system.",
         ),
     ] = None,
     target: Annotated[
@@ -126,12 +130,26 @@ def render(
             rich_help_panel=_SETTINGS,
         ),
     ] = None,
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway",
+            help="With the gateway before the server: it takes the server's address, and the "
+            "server one behind it that nobody else reaches.",
+            rich_help_panel=_GATEWAY,
+        ),
+    ] = False,
 ) -> ExitCode | None:
     """Print a Modelfile, a server's settings, or how llama.cpp runs a model; no server is asked."""
     from ollama_tools.devstral.catalog import suggest
 
     if target is not None and target not in (*Target, *LlamaTarget):
         raise UsageError(f"there is no target {target!r}", suggest(target, (*Target, *LlamaTarget)))
+    if (gateway or before) and (target not in tuple(Target) or not gateway):
+        raise UsageError(
+            "what is said of a gateway is for the files of one",
+            "add --target systemd --gateway, or leave it out",
+        )
     if target in tuple(LlamaTarget) and not (everything or check):
         _render_line(
             output,
@@ -177,7 +195,13 @@ def render(
             "name one, as in render UD-Q4_K_XL",
         )
     if target is not None:
-        _render_settings(output, Target(target), settings, said.get("context"), ollama_version, gpu)
+        context = said.get("context")
+        if gateway:
+            _render_both(
+                output, Target(target), settings, context, ollama_version, gpu, before, directory
+            )
+        else:
+            _render_settings(output, Target(target), settings, context, ollama_version, gpu)
         return None
     if settings or ollama_version is not None or gpu is not None:
         raise UsageError("a Modelfile carries no settings of a server", "add --target systemd")
@@ -263,9 +287,56 @@ def _render_settings(
     version = None if ollama_version is None else require_supported(ollama_version)
     text = render_settings(wanted, target, version=version, gpu=gpu)
     document = RenderTargetJson(
-        target=target.value, environment=environment(wanted), command=[], text=text
+        target=target.value, environment=environment(wanted), command=[], text=text, files={}
     )
     output.result(document, text.split("\n"), None)
+
+
+def _render_both(
+    output: Output,
+    target: Target,
+    settings: dict[str, Any],
+    context: str | None,
+    ollama_version: str | None,
+    gpu: Gpu | None,
+    before: Mapping[str, Any],
+    directory: Path | None,
+) -> None:
+    """The server's settings and the gateway's, which may be more than one file."""
+    from ollama_tools.cli.documents import RenderTargetJson
+    from ollama_tools.devstral.context import parse_context
+    from ollama_tools.gateway.targets import render_both
+    from ollama_tools.server.versions import require_supported
+
+    if context is not None:
+        settings["context"] = parse_context(context)
+    version = None if ollama_version is None else require_supported(ollama_version)
+    files = render_both(settings, before, target, version=version, gpu=gpu)
+    # As systemctl cat shows more than one.
+    named = [f"# {path}\n{text}" for path, text in files.items()]
+    text = "\n".join(named if len(files) > 1 else files.values()).rstrip("\n")
+    lines = text.split("\n")
+    if directory is not None:
+        lines = [str(_write(directory, path, content)) for path, content in files.items()]
+    document = RenderTargetJson(
+        target=target.value, environment={}, command=[], text=text, files=files
+    )
+    output.result(document, lines, None)
+
+
+def _write(directory: Path, path: str, text: str) -> Path:
+    """Write a file where it belongs below a folder, which stands for that of systemd's units."""
+    from ollama_tools.settings.targets import UNITS
+
+    place = directory / (Path(path).relative_to(UNITS) if path.startswith("/") else path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FileProblem(
+            f"cannot write {place}: {error.strerror}", "name a folder of yours by --directory"
+        ) from error
+    return place
 
 
 def _render_prompt(
@@ -324,6 +395,6 @@ def _render_line(
         become(line.arguments, {}, option="--program")
     text = line.preset if target is LlamaTarget.PRESET else line.shell
     document = RenderTargetJson(
-        target=target.value, environment={}, command=line.arguments, text=text
+        target=target.value, environment={}, command=line.arguments, text=text, files={}
     )
     output.result(document, text.split("\n"), None)

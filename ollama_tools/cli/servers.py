@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -9,13 +10,15 @@ import typer
 from ollama_tools.cli.command import AccessOptions, FieldsOf, command
 from ollama_tools.cli.options import JunitOption
 from ollama_tools.cli.output import Output
-from ollama_tools.errors import ExitCode
+from ollama_tools.errors import ExitCode, UsageError
+from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.settings.environment import ServerSettings
 
 commands = typer.Typer()
 PANEL = "Servers"
 
 SettingsOptions: TypeAlias = Annotated[dict[str, Any], FieldsOf(ServerSettings, "Settings")]
+_GATEWAY = "The gateway, with --gateway"
 
 
 @command(commands, "list", panel=PANEL)
@@ -88,27 +91,67 @@ def env(
 def serve(
     output: Output,
     settings: SettingsOptions,
+    said: Annotated[dict[str, Any], FieldsOf(GatewaySettings, _GATEWAY, without=("listen",))],
     ollama: Annotated[
         str, typer.Option(metavar="PATH", help="The ollama program; else that of PATH.")
     ] = "ollama",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway",
+            help="Put the gateway before it: it takes the server's address, and the server one "
+            "of loopback behind it.",
+            rich_help_panel=_GATEWAY,
+        ),
+    ] = False,
+    gateway_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A YAML file of the gateway's settings; an option wins over it.",
+            rich_help_panel=_GATEWAY,
+        ),
+    ] = None,
 ) -> None:
     """Start ollama serve with the environment that Devstral wants.
 
     What your own environment sets wins over a default, and an option wins over both.
     """
     from ollama_tools.cli.documents import ServeJson
+    from ollama_tools.gateway.beside import plan_behind, serve_both
+    from ollama_tools.gateway.configuration import read_configuration
     from ollama_tools.settings.serve import exec_server, plan_server
 
-    plan = plan_server(settings, ollama)
+    before: GatewaySettings | None = None
+    if gateway:
+        asked = (read_configuration(gateway_config) if gateway_config else {}) | said
+        plan, before = plan_behind(settings, ollama, asked)
+    elif said or gateway_config:
+        raise UsageError("there is no gateway that could have settings", "add --gateway")
+    else:
+        plan = plan_server(settings, ollama)
     command_line = " ".join(plan.arguments)
     lines = [f"{variable}={value}  # {why}" for variable, value, why in plan.variables]
+    if before is not None:
+        behind = plan.changes["OLLAMA_HOST"]
+        lines += [
+            f"# clients ask the gateway at {before.listen}, and Ollama listens behind it",
+            f"# what changes the server asks Ollama itself, as create --host {behind} does",
+        ]
     if not dry_run:
         for line in (*lines, command_line):
             output.note(line)
+        if before is not None:
+            serve_both(plan, before)
+            return
         exec_server(plan)
     output.result(
-        ServeJson(command=list(plan.arguments), environment=dict(plan.changes)),
+        ServeJson(
+            command=list(plan.arguments),
+            environment=dict(plan.changes),
+            gateway=before.listen if before is not None else None,
+        ),
         (*lines, command_line),
         command_line,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import socket
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+from typing import TypeAlias
 
 from ollama_tools.errors import DevstralError, UsageError
 from ollama_tools.gateway.settings import GatewaySettings
@@ -12,10 +14,25 @@ from ollama_tools.server.address import parse_address
 
 _BACKLOG = 2048
 _GRACE_SECONDS = 30
+# Where the server is gone, nothing that is asked will be answered any more.
+_LAST_SECONDS = 3
+
+Beside: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""What runs as long as a gateway does; it is handed what ends the gateway, from any thread."""
 
 
-def serve(settings: GatewaySettings) -> None:
+def serve(
+    settings: GatewaySettings,
+    *,
+    option: str = "--listen",
+    beside: Beside = lambda _: nullcontext(),
+) -> None:
     """Serve until a signal comes; what is being answered is answered, for half a minute.
+
+    Args:
+        settings: The gateway's settings.
+        option: The option that names the address.
+        beside: What runs beside it: begun once the address is taken, ended after the gateway.
 
     Raises:
         UsageError: What it needs is not installed.
@@ -36,7 +53,7 @@ def serve(settings: GatewaySettings) -> None:
     # What is there for good is not looked through again for what is not needed any more.
     gc.collect()
     gc.freeze()
-    with closing(_listening(settings.listen)) as listener:
+    with closing(_listening(settings.listen, option)) as listener:
         config = uvicorn.Config(
             Gateway(settings),
             http=BoundedHead,
@@ -51,10 +68,17 @@ def serve(settings: GatewaySettings) -> None:
             ssl_certfile=settings.tls_certificate,
             ssl_keyfile=settings.tls_key,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+
+        def end() -> None:
+            config.timeout_graceful_shutdown = _LAST_SECONDS
+            server.should_exit = True
+
+        with beside(end):
+            server.run(sockets=[listener])
 
 
-def _listening(address: str) -> socket.socket:
+def _listening(address: str, option: str) -> socket.socket:
     place = parse_address(address)
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     # By the protocol's number asyncio knows that small pieces are not to be held back.
@@ -66,6 +90,6 @@ def _listening(address: str) -> socket.socket:
     except OSError as error:
         listener.close()
         raise DevstralError(
-            f"{address} cannot be listened on: {error.strerror}", "take another by --listen"
+            f"{address} cannot be listened on: {error.strerror}", f"take another by {option}"
         ) from error
     return listener

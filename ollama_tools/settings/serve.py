@@ -126,7 +126,7 @@ def exec_server(plan: ServePlan) -> NoReturn:
     Raises:
         DevstralError: Its address is taken, or the program cannot run.
     """
-    _require_free(plan.changes["OLLAMA_HOST"])
+    require_free(plan.changes["OLLAMA_HOST"], "--host")
     become(plan.arguments, plan.changes, option="--ollama")
 
 
@@ -153,7 +153,16 @@ def become(arguments: Sequence[str], changes: Mapping[str, str], *, option: str)
         ) from error
 
 
-def _require_free(host: str) -> None:
+def require_free(host: str, option: str) -> None:
+    """Refuse an address that is another's, before anything is started.
+
+    Args:
+        host: The address.
+        option: The option that names it.
+
+    Raises:
+        DevstralError: Something listens there, or it is none of this machine's.
+    """
     url = resolve_host(host)
     parts = urlsplit(url)
     try:
@@ -167,9 +176,9 @@ def _require_free(host: str) -> None:
         if error.errno == errno.EADDRINUSE:
             raise DevstralError(
                 f"something listens at {url} already, perhaps another Ollama",
-                "stop it (systemctl stop ollama), or choose another port with --host",
+                f"stop it (systemctl stop ollama), or choose another port with {option}",
             ) from error
         raise DevstralError(
             f"this machine cannot listen at {url}: {error.strerror}",
-            "give an address of this machine with --host; OLLAMA_HOST may name a remote one",
+            f"give an address of this machine with {option}; OLLAMA_HOST may name a remote one",
         ) from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from ollama_tools.errors import UsageError
@@ -22,11 +23,16 @@ from ollama_tools.settings.environment import (
     require_whole,
 )
 
-DROP_IN = "/etc/systemd/system/ollama.service.d/devstral.conf"
+UNITS = "/etc/systemd/system"
+"""Where systemd looks for units of an administrator's."""
+
+DROP_IN = f"{UNITS}/ollama.service.d/devstral.conf"
 """Where the drop-in belongs; the unit itself is overwritten by Ollama's own installer."""
 
 _AGENT = "~/Library/LaunchAgents/devstral.ollama.plist"
-_CONTAINER_PORT = 11434
+CONTAINER_PORT = 11434
+"""Where a server, or a gateway, listens in its container."""
+
 _CONTAINER_MODELS = "/root/.ollama/models"
 _CONTAINER_TEMPLATES = Path("/templates")
 
@@ -89,16 +95,20 @@ def render_settings(
     return "\n".join(lines)
 
 
+def systemd_value(text: str) -> str:
+    """A text between double quotes of a unit file."""
+    # A percent sign starts a specifier, and a backslash an escape (systemd.exec(5)).
+    return re.sub(r'(["\\])', r"\\\1", text).replace("%", "%%")
+
+
 def _systemd(settings: ServerSettings, templates: Path) -> Iterator[str]:
     yield "# Made by devstral-ollama: a drop-in, since Ollama's installer overwrites the unit."
     yield f"# It belongs to {DROP_IN};"
     yield "# then: systemctl daemon-reload && systemctl restart ollama"
     yield "[Service]"
     for variable, value, why in explain(settings, templates):
-        # A percent sign starts a specifier, and a backslash an escape (systemd.exec(5)).
-        escaped = re.sub(r'(["\\])', r"\\\1", value).replace("%", "%%")
         yield f"# {why}"
-        yield f'Environment="{variable}={escaped}"'
+        yield f'Environment="{variable}={systemd_value(value)}"'
 
 
 def _env(settings: ServerSettings, templates: Path) -> Iterator[str]:
@@ -111,15 +121,32 @@ def _env(settings: ServerSettings, templates: Path) -> Iterator[str]:
 def _compose(
     settings: ServerSettings, version: Version, templates: Path, gpu: Gpu
 ) -> Iterator[str]:
-    import yaml
+    document = compose_document(settings, version=version, templates=templates, gpu=gpu)
+    yield from compose_lines(document, settings, templates)
 
-    url = urlsplit(resolve_host(settings.host))
+
+def compose_document(
+    settings: ServerSettings,
+    *,
+    version: Version = TESTED_SERVER,
+    templates: Path = TEMPLATES,
+    gpu: Gpu = Gpu.NVIDIA,
+) -> dict[str, Any]:
+    """A compose file with the service ``ollama``.
+
+    Args:
+        settings: The settings; who may reach the server is said by the port that is published.
+        version: The server's version.
+        templates: Where the templates of this package lie on the server's machine.
+        gpu: Whose cards the container gets.
+    """
     # Only this machine's side of the port says who may reach the container.
-    inside = replace(settings, host=f"0.0.0.0:{_CONTAINER_PORT}", models=None)
+    inside = replace(settings, host=f"0.0.0.0:{CONTAINER_PORT}", models=None)
     if gpu is Gpu.NVIDIA:
         # The container has those cards alone, and counts them anew.
         inside = replace(inside, cuda_devices=())
-    volumes = [f"{_mounted(settings.models)}:{_CONTAINER_MODELS}"]
+    models = "models" if settings.models is None else mounted(settings.models)
+    volumes = [f"{models}:{_CONTAINER_MODELS}"]
     variables = environment(inside, _CONTAINER_TEMPLATES)
     if TEMPLATE_FILE in variables:
         volumes.append(f"{templates}:{_CONTAINER_TEMPLATES}:ro")
@@ -127,14 +154,23 @@ def _compose(
         # AMD's libraries are in an image of their own (Ollama's documentation, docs/docker).
         "image": f"ollama/ollama:{version}{'-rocm' if gpu is Gpu.AMD else ''}",
         "restart": "unless-stopped",
-        "ports": [f"{_published(settings.host, url.hostname)}{url.port}:{_CONTAINER_PORT}"],
+        "ports": [published(settings.host)],
         "environment": variables,
         "volumes": volumes,
         **_reserved(gpu, settings.cuda_devices),
     }
-    document: dict[str, object] = {"services": {"ollama": service}}
+    document: dict[str, Any] = {"services": {"ollama": service}}
     if settings.models is None:
         document["volumes"] = {"models": {}}
+    return document
+
+
+def compose_lines(
+    document: Mapping[str, Any], settings: ServerSettings, templates: Path = TEMPLATES
+) -> Iterator[str]:
+    """A compose file's lines, with the reasons for the server's settings."""
+    import yaml
+
     yield "# Made by devstral-ollama; then: docker compose up --detach"
     for variable, _, why in explain(settings, templates):
         yield f"#   {variable}: {why}"
@@ -158,11 +194,13 @@ def _reserved(gpu: Gpu, named: tuple[str, ...]) -> dict[str, object]:
             return {}
 
 
-def _mounted(models: Path | None) -> str:
-    """What stands for the models' folder in a short mount: a volume, or a path that is none."""
-    if models is None:
-        return "models"
-    text = str(models)
+def mounted(folder: Path) -> str:
+    """What stands for a folder in a short mount, so that compose takes it for no volume's name.
+
+    Raises:
+        UsageError: Compose would split it.
+    """
+    text = str(folder)
     if ":" in text:
         raise UsageError(
             f"compose takes what follows a colon for another folder: {text!r}",
@@ -170,6 +208,12 @@ def _mounted(models: Path | None) -> str:
         )
     # Compose knows "~" and relative paths itself, but only these by their beginning.
     return text if text.startswith(("/", "~")) else f"./{text}"
+
+
+def published(listens: str) -> str:
+    """The port of a container that is reached where a server would listen."""
+    url = urlsplit(resolve_host(listens))
+    return f"{_published(listens, url.hostname)}{url.port}:{CONTAINER_PORT}"
 
 
 def _published(listens: str, resolved: str | None) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from ollama_tools import __main__ as entry
 from ollama_tools.devstral.miniature import write_miniature
+from ollama_tools.gateway.targets import render_both
 from ollama_tools.settings.environment import ServerSettings
 from ollama_tools.settings.targets import Gpu, Target, render_settings
 from tests.testbed.build import Build
@@ -48,6 +49,21 @@ def test_compose_reads_the_file_and_gives_the_container_its_cards(
     devices = [each["source"] for each in service.get("devices") or []]
     assert devices == (["/dev/kfd", "/dev/dri"] if gpu is Gpu.AMD else [])
     assert service["image"].endswith("-rocm") == (gpu is Gpu.AMD)
+
+
+def test_compose_reads_the_gateway_before_the_server(tmp_path: Path) -> None:
+    [text] = render_both({}, {"keys": tmp_path / "keys.json"}, Target.COMPOSE).values()
+    path = tmp_path / "compose.yaml"
+    path.write_text(text)
+    services = read_compose(path)["services"]
+    assert not services["ollama"].get("ports")
+    gateway = services["gateway"]
+    assert [(each["host_ip"], each["published"]) for each in gateway["ports"]] == [
+        ("127.0.0.1", "11434")
+    ]
+    assert gateway["volumes"][0]["source"] == str(tmp_path)
+    assert list(gateway["depends_on"]) == ["ollama"]
+    assert gateway["build"]["dockerfile_inline"].startswith("FROM python")
 
 
 def test_compose_would_refuse_a_file_with_a_mistake_in_it(tmp_path: Path) -> None:
