@@ -46,7 +46,11 @@ class Recalled:
         """
         if not text:
             return
+        distinct: list[object] = []
         for arguments in (arguments_of(text), *forms):
+            if arguments in distinct:
+                continue
+            distinct.append(arguments)
             for key in _keys(call_id, name, arguments):
                 self._put(key, text)
 

@@ -83,22 +83,27 @@ class Speech:
 
     def whole(self, pieces: Iterable[Piece]) -> Piece:
         """All of an answer's pieces as one."""
-        said: dict[str, str] = {"role": "assistant", "content": ""}
+        said: dict[str, list[str]] = {"content": [], "thinking": []}
         calls: list[CallPart] = []
+        texts: list[list[str]] = []
         content: JsonObject = {}
         for piece in pieces:
             content = piece.content
-            message = content.get("message", {})
-            for name in ("content", "thinking"):
-                if message.get(name):
-                    said[name] = said.get(name, "") + message[name]
+            for name, found in said.items():
+                found.append(content.get("message", {}).get(name) or "")
             for part in piece.calls:
                 if part.begins:
                     calls.append(part)
-                else:
-                    calls[-1] = part._replace(text=calls[-1].text + part.text, begins=True)
-        message = {**content.get("message", {}), **said}
-        return Piece({**content, "message": message}, b"", calls)
+                    texts.append([])
+                calls[-1] = part
+                texts[-1].append(part.text)
+        message = {**content.get("message", {}), "role": "assistant"}
+        message |= {name: text for name, found in said.items() if (text := "".join(found))}
+        whole = [
+            part._replace(text="".join(found), begins=True)
+            for part, found in zip(calls, texts, strict=True)
+        ]
+        return Piece({**content, "message": {"content": "", **message}}, b"", whole)
 
     def _heard(self, piece: Piece) -> Iterator[Piece]:
         content = piece.content

@@ -411,8 +411,16 @@ def reading(upstream: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield bed
 
 
-@pytest.mark.parametrize("version", list(TokenizerVersion))
-@pytest.mark.parametrize("surface", surfaces.SURFACES, ids=lambda each: each.path)
+@pytest.mark.parametrize(
+    ("surface", "version"),
+    [
+        pytest.param(surface, version, id=f"{surface.path}-{version}")
+        for version in TokenizerVersion
+        for surface in surfaces.SURFACES
+        # v7 has the ids in its prompt, and one of these clients leaves them out.
+        if version is V13 or surface.path in ("/api/chat", "/v1/chat/completions")
+    ],
+)
 def test_a_call_comes_and_goes_back_as_the_model_wrote_it(
     reading: GatewayServer, upstream: Server, surface: surfaces.Surface, version: TokenizerVersion
 ) -> None:

@@ -17,7 +17,7 @@ import zstandard
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from ollama_tools.devstral.contract import VERBATIM
+from ollama_tools.devstral.contract import TOOLS_ROLE, VERBATIM
 from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.gateway.configuration import read_configuration
 from ollama_tools.gateway.grammar import loosened
@@ -28,7 +28,7 @@ from tests.testbed.gateway import gateway_in_thread
 from tests.testbed.listening import each_client
 
 OURS, OTHER = "ours", "other"
-TEMPLATES = {OURS: f"{{% if '{VERBATIM}' %}}", OTHER: "{{ .Prompt }}"}
+TEMPLATES = {OURS: f"{{% if '{VERBATIM}' '{TOOLS_ROLE}' %}}", OTHER: "{{ .Prompt }}"}
 ANSWER = {"model": OURS, "message": {"role": "assistant", "content": "Hi"}, "done": True}
 MUTATING = [
     ("POST", "/api/pull"),
@@ -285,10 +285,20 @@ STREAMED_ERRORS = {
 }
 
 
-@pytest.mark.parametrize("path", list(SURFACES))
-def test_an_answer_that_breaks_off_ends_with_an_error(lines: list[str], path: str) -> None:
-    piece = json.dumps({**ANSWER, "done": False}).encode() + b"\n"
+def said(*pieces: str) -> bytes:
+    """Pieces of an answer that has no end."""
+    said = ({"message": {"role": "assistant", "content": each}, "done": False} for each in pieces)
+    return b"".join(json.dumps(each).encode() + b"\n" for each in said)
 
+
+@pytest.mark.parametrize(
+    ("parser", "piece"),
+    [("server", said("Hi")), ("gateway", said("Hi", "[TOOL_CALLS]", "bash", "[ARGS]", '{"a'))],
+)
+@pytest.mark.parametrize("path", list(SURFACES))
+def test_an_answer_that_breaks_off_ends_with_an_error(
+    lines: list[str], path: str, parser: str, piece: bytes
+) -> None:
     def serve(client: socket.socket) -> None:
         asked = client.recv(65536)
         body = json.dumps({"template": TEMPLATES[OURS]}).encode()
@@ -300,10 +310,13 @@ def test_an_answer_that_breaks_off_ends_with_an_error(lines: list[str], path: st
             client.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
         client.close()
 
-    body = ask(stream=True, input="Hi", max_tokens=5)
+    tool: dict[str, Any] = {"name": "bash"}
+    if path != "/v1/messages":
+        tool |= {"type": "function", "function": {"name": "bash"}}
+    body = ask(stream=True, input="Hi", max_tokens=5, tools=[tool])
     with (
         each_client(serve) as port,
-        gateway_in_thread(f"http://127.0.0.1:{port}", lines) as found,
+        gateway_in_thread(f"http://127.0.0.1:{port}", lines, tool_call_parser=parser) as found,
         client_of(found) as client,
     ):
         answer = client.post(path, json=body)
