@@ -35,7 +35,8 @@ $(VENV)/fleet: $(VENV)/ready requirements/fleet.txt
 
 lock: setup  ## Renew the locked environments (UPGRADE= keeps what still fits)
 	$(BIN)/$(COMPILE) --output-file requirements/run.txt
-	$(BIN)/$(COMPILE) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	$(BIN)/$(COMPILE) --extra gateway --constraint requirements/run.txt --output-file requirements/gateway.txt
+	$(BIN)/$(COMPILE) --group dev --constraint requirements/gateway.txt --output-file requirements/dev.txt
 	$(BIN)/$(COMPILE) --group dev --group fleet --constraint requirements/dev.txt --output-file requirements/fleet.txt
 
 demo: setup  ## Make a miniature Devstral on a real Ollama server, and check it

@@ -23,7 +23,7 @@ from ollama_tools.wanted.wish import Wish
 ROLES = Path(__file__).parents[1] / "ansible" / "roles"
 TARGET = ROLES.parent / "roles.md"
 # In the order in which a host meets them.
-_ORDER = ("ollama_server", "devstral_tools", "devstral_model")
+_ORDER = ("ollama_server", "devstral_tools", "devstral_model", "devstral_gateway")
 _HEAD = """# Roles
 
 Written by `make docs` out of the roles' argument specs; a test holds it to them.

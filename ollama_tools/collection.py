@@ -11,6 +11,7 @@ from ollama_tools.checks.junit import junit
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.reference import parse_reference
 from ollama_tools.errors import DevstralError
+from ollama_tools.gateway.fleet import gateway_of_host
 from ollama_tools.lint import lint_models
 from ollama_tools.model.apply import apply
 from ollama_tools.model.builds import rollback
@@ -45,6 +46,7 @@ __all__ = [
     "fleet_report",
     "fleet_text",
     "from_mapping",
+    "gateway_of_host",
     "junit",
     "lint_models",
     "list_models",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
@@ -32,14 +33,27 @@ def read_configuration(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         raise UsageError(f"{path} is no list of settings", "write one a line, as in wait: 60")
+    return parse_settings(found, str(path))
+
+
+def parse_settings(found: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """The settings of what a file of YAML holds.
+
+    Args:
+        found: Values by the names of their options, with ``-`` or ``_``.
+        where: What an error names as their place.
+
+    Raises:
+        UsageError: It says something that is no setting.
+    """
     hints = get_type_hints(GatewaySettings)
     known = {each.name for each in fields(GatewaySettings)}
     settings: dict[str, Any] = {}
     for key, value in found.items():
         name = str(key).replace("-", "_")
         if name not in known:
-            raise UsageError(f"{path}: there is no setting {key!r}", f"one of {_names(known)}")
-        settings[name] = _value(hints[name], value, f"{path}: {key}")
+            raise UsageError(f"{where}: there is no setting {key!r}", f"one of {_names(known)}")
+        settings[name] = _value(hints[name], value, f"{where}: {key}")
     return settings
 
 
@@ -54,6 +68,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return tuple(str(each) for each in value)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
+        # Inventories quote as they like.
+        if kind in (int, float) and isinstance(value, str) and value.isdecimal():
+            return kind(value)
         if kind in (str, bool, int, float) and type(value) is kind:
             return value
     raise UsageError(f"{where} cannot be {value!r}", "see devstral-ollama gateway --help")

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,10 @@ from ollama_tools.errors import MALFORMED, FileProblem, UsageError
 from ollama_tools.json_text import MalformedJson, parse_json
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _BYTES = 32
+# Of a shorter one that a person has thought of, the digest would tell too much.
+_SHORTEST = 32
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,41 @@ def revoke_key(path: Path, name: str) -> None:
     _write(path, left)
 
 
+def parse_keys(given: Sequence[Mapping[str, str]]) -> list[Key]:
+    """Keys as an inventory has them: ``name``, with ``sha256`` or the ``key`` itself.
+
+    Raises:
+        UsageError: One is none; what was given for a key is not said.
+    """
+    found: list[Key] = []
+    for each in given:
+        name = each.get("name", "")
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is no name of a key", "use letters, digits and . _ @ -")
+        if set(each) - {"name", "key", "sha256", "created"} or ("key" in each) == (
+            "sha256" in each
+        ):
+            raise UsageError(
+                f"the key of {name} is no name with one of key and sha256",
+                "as in {name: alice, sha256: …}",
+            )
+        if "key" in each and len(each["key"]) < _SHORTEST:
+            raise UsageError(
+                f"the key of {name} has less than {_SHORTEST} characters",
+                "openssl rand -hex 32 makes one",
+            )
+        known = digest(each["key"]) if "key" in each else each["sha256"].lower()
+        if not _DIGEST.fullmatch(known):
+            raise UsageError(
+                f"the sha256 of {name} is no 64 hexadecimal digits",
+                "printf %s KEY | sha256sum prints that of a key",
+            )
+        if any(name == other.name or known == other.sha256 for other in found):
+            raise UsageError(f"the key of {name} is there twice", "leave one of them out")
+        found.append(Key(name, known, each.get("created", "")))
+    return found
+
+
 def digest(key: str) -> str:
     """What a file knows of a key."""
     return hashlib.sha256(key.encode()).hexdigest()
@@ -156,14 +194,18 @@ class Keyring:
             self._stamp = stamp
 
 
+def keys_text(keys: Sequence[Key]) -> str:
+    """What stands in a file of keys."""
+    return json.dumps({"keys": [vars(each) for each in keys]}, indent=2) + "\n"
+
+
 def _write(path: Path, keys: list[Key]) -> None:
-    text = json.dumps({"keys": [vars(each) for each in keys]}, indent=2)
     other = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(other, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+            file.write(keys_text(keys))
             file.flush()
             os.fsync(file.fileno())
         other.replace(path)

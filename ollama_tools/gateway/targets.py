@@ -36,6 +36,7 @@ UNIT: Final = f"{UNITS}/devstral-gateway.service"
 
 # The files that only root reads, by the names under which the service gets them.
 _CREDENTIALS: Final = ("keys", "tls_certificate", "tls_key")
+_HANDED: Final = "/run/credentials/devstral-gateway.service"
 _FIRST_FREE_PORT: Final = 1024
 _PLAIN: Final = re.compile(r"[\w.:/@+,\[\]-]+")
 # By ProtectHome= and PrivateTmp=, which DynamicUser= brings.
@@ -108,9 +109,20 @@ def gateway_unit(settings: GatewaySettings, program: Path) -> str:
     return "\n".join([*_unit(settings, program), ""])
 
 
-def _unit(settings: GatewaySettings, program: Path) -> Iterator[str]:
+def gateway_arguments(settings: GatewaySettings) -> list[str]:
+    """The arguments with which the process of that service runs."""
+    files = _files(settings)
+    handed = [word for name in files for word in (_flag(name), f"{_HANDED}/{name}")]
+    return ["gateway", *_options(settings, files), *handed]
+
+
+def _files(settings: GatewaySettings) -> dict[str, Path]:
     given = {name: getattr(settings, name) for name in _CREDENTIALS}
-    files: dict[str, Path] = {name: path for name, path in given.items() if path is not None}
+    return {name: path for name, path in given.items() if path is not None}
+
+
+def _unit(settings: GatewaySettings, program: Path) -> Iterator[str]:
+    files = _files(settings)
     for path in (program, *files.values()):
         if not path.is_absolute() or not str(path).isprintable():
             raise UsageError(f"systemd would not find {str(path)!r}", "write it from / on")

@@ -164,7 +164,7 @@ def _locked(python: str) -> Path:
     """The wheels of the locked dependencies for a version of Python, and a pip."""
     import hashlib
 
-    lock = ROOT / "requirements" / "run.txt"
+    lock = ROOT / "requirements" / "gateway.txt"
     mark = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     machines = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(34, 16, -1)]
     target = (f"--python-version={python}", "--implementation=cp", *machines)

@@ -98,7 +98,9 @@ def test_a_module_is_documented(name: str, tmp_path: Path) -> None:
     assert "host" in doc["options"]
 
 
-@pytest.mark.parametrize("name", ["ollama_server", "devstral_tools", "devstral_model"])
+@pytest.mark.parametrize(
+    "name", ["ollama_server", "devstral_tools", "devstral_model", "devstral_gateway"]
+)
 def test_a_role_is_documented(name: str, tmp_path: Path) -> None:
     shown = run("ansible-doc", "--json", "-t", "role", f"devstral.ollama.{name}", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
@@ -252,6 +254,11 @@ def test_a_model_is_read_as_yaml_has_it(model: str, tmp_path: Path) -> None:
         ({"ollama_server_settings": {"kv_cache_type": "q9_9"}}, "q9_9"),
         ({"ollama_server_version": "0.24.0", "ollama_server_settings": {"dedicated_to": "2507"}},
          "no llama-server"),
+        ({"devstral_gateway_enabled": True, "ollama_server_settings": {"host": "0.0.0.0"}},
+         "others reach Ollama past the gateway"),
+        ({"devstral_gateway_enabled": True,
+          "devstral_gateway_keys": [{"name": "a", "key": "hush"}]},
+         "the key of a has less than 32 characters"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_any_host_is_asked(
@@ -261,6 +268,7 @@ def test_what_cannot_be_is_refused_before_any_host_is_asked(
     assert done.returncode != 0
     assert why in done.stdout
     assert "UNREACHABLE" not in done.stdout
+    assert "hush" not in done.stdout
 
 
 @pytest.mark.parametrize("playbook", ["site", "upgrade_server"])

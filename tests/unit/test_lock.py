@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUN = PROJECT["project"]["dependencies"]
 DEV = [*RUN, *PROJECT["dependency-groups"]["dev"]]
-LOCKS = {"run": RUN, "dev": DEV, "fleet": [*DEV, *PROJECT["dependency-groups"]["fleet"]]}
+GATEWAY = [*RUN, *PROJECT["project"]["optional-dependencies"]["gateway"]]
+FLEET = [*DEV, *PROJECT["dependency-groups"]["fleet"]]
+LOCKS = {"run": RUN, "gateway": GATEWAY, "dev": DEV, "fleet": FLEET}
 
 
 def entries(name: str) -> Iterator[tuple[Requirement, list[str]]]:
@@ -59,7 +61,9 @@ def test_every_entry_has_hashes_and_nothing_names_an_index(name: str) -> None:
     assert "--find-links" not in text
 
 
-@pytest.mark.parametrize(("smaller", "larger"), [("run", "dev"), ("dev", "fleet")])
+@pytest.mark.parametrize(
+    ("smaller", "larger"), [("run", "gateway"), ("gateway", "dev"), ("dev", "fleet")]
+)
 def test_what_stands_in_two_locks_has_one_version(smaller: str, larger: str) -> None:
     one = pinned(requirement for requirement, _ in entries(smaller))
     other = pinned(requirement for requirement, _ in entries(larger))

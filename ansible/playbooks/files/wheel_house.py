@@ -103,7 +103,9 @@ def main():
         sys.exit(f"{place} holds {others[0]}, which is no wheel: name a folder of its own")
     place.parent.mkdir(parents=True, exist_ok=True)
     # The controller's version, since its collection goes with it; and a pip for hosts without one.
-    roots = {f"devstral-ollama=={given['version'] or version('devstral-ollama')}", "pip"}
+    extras = f"[{','.join(given['extras'])}]" if given["extras"] else ""
+    ours = f"devstral-ollama{extras}=={given['version'] or version('devstral-ollama')}"
+    roots = {ours, "pip"}
     with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as temporary:
         house = Path(temporary) / "house"
         house.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ try:
         fleet_report,
         fleet_text,
         from_mapping,
+        gateway_of_host,
         junit,
         load_catalog,
         offline_facts,
@@ -76,6 +78,30 @@ def drop_in(given, version, templates="/etc/ollama/templates"):
 def variables(given, version, templates="/etc/ollama/templates"):
     """The environment variables that settings stand for."""
     return environment(_settings(given, version), Path(templates))
+
+
+@_answering
+def gateway(given, keys, server, version, tools="/opt/devstral-ollama"):
+    """What a host's gateway is made of: unit, arguments, keys, files, url."""
+    for name, value, kind in (("settings", given, Mapping), ("keys", keys, list)):
+        if not isinstance(value, kind):
+            raise AnsibleFilterError(
+                f"devstral_gateway_{name} has to be a {'dict' if kind is Mapping else 'list'}"
+            )
+    # Ansible's own kinds of text and numbers become plain ones, out of a vault too.
+    given, keys = json.loads(json.dumps([given, keys], default=str))
+    if not all(isinstance(each, dict) for each in keys):
+        raise AnsibleFilterError(
+            "devstral_gateway_keys has to be a list as in [{name: alice, sha256: …}]"
+        )
+    found = gateway_of_host(
+        given,
+        [{name: str(value) for name, value in each.items()} for each in keys],
+        _settings(server, version),
+        program=Path(tools) / "bin" / "devstral-ollama",
+        keys_file=Path("/etc/devstral-gateway-keys.json"),
+    )
+    return vars(found) | {"keys_file": "/etc/devstral-gateway-keys.json"}
 
 
 @_answering
@@ -273,6 +299,7 @@ class FilterModule:
             "difference": difference,
             "drop_in": drop_in,
             "environment": variables,
+            "gateway": gateway,
             "public_name": public_name_of,
             "release": release_of,
             "report": report,

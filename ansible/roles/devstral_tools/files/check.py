@@ -7,7 +7,7 @@ import importlib.metadata
 import sys
 
 
-def damage():
+def damage(extra):
     """The first thing that is not as it was installed."""
     from packaging.requirements import Requirement
 
@@ -19,7 +19,10 @@ def damage():
     for each in installed.values():
         for line in each.requires or ():
             needed = Requirement(line)
-            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+            wanted = {"", extra} if each is installed["devstral-ollama"] else {""}
+            if needed.marker is None or any(
+                needed.marker.evaluate({"extra": one}) for one in wanted
+            ):
                 name = needed.name.lower().replace("_", "-").replace(".", "-")
                 if name not in installed:
                     return name + " is missing"
@@ -41,7 +44,12 @@ def damage():
 try:
     # All that the collection's modules use.
     importlib.import_module("ollama_tools.collection")
-    wrong = damage()
+    if sys.argv[1]:
+        # And all that the gateway is, which is compiled by that: its account cannot write.
+        for name in ("app", "serve"):
+            importlib.import_module("ollama_tools.gateway." + name)
+        importlib.import_module("uvicorn")
+    wrong = damage(sys.argv[1])
 except Exception as error:
     wrong = type(error).__name__ + ": " + str(error)
 if wrong:

@@ -3,8 +3,9 @@
 # what was seen to serve well since the server was started.
 #
 # Arguments: the link that is used, directory of the environments, what they are to be made of (a
-# digest), the Python that makes them (empty: they bring their own), the check.
-link=$1 places=$2 digest=$3 python=$4 check=$5
+# digest), the Python that makes them (empty: they bring their own), the check, the extra that they
+# have (empty: none).
+link=$1 places=$2 digest=$3 python=$4 check=$5 extra=$6
 
 version=
 if [ -n "$python" ]; then
@@ -42,7 +43,7 @@ state=missing next=$first
 for name in "$first" "$second"; do
     [ -e "$places/$name" ] || continue
     if ! why=$("$places/$name/bin/devstral-ollama" --version 2>&1 &&
-        "$places/$name/bin/python" -I -c "$check" 2>&1); then
+        "$places/$name/bin/python" -I -c "$check" "$extra" 2>&1); then
         [ "$name" != "$current" ] || { next=$second; echo "damage=$(echo "$why" | tail -n 1)"; }
         continue
     fi
@@ -51,6 +52,9 @@ for name in "$first" "$second"; do
 done
 echo "state=$state"
 echo "next=$next"
+
+# A gateway of an earlier run, which may be asked for no longer.
+[ ! -e /etc/systemd/system/devstral-gateway.service ] || echo gateway=yes
 
 if systemctl is-active --quiet ollama.service 2>/dev/null && [ -e "$places/passed" ]; then
     start=$(systemctl show ollama.service --property=InvocationID --value)

@@ -3,9 +3,9 @@
 #
 # Arguments: the environment, the Python that makes it (empty: out of the archive), the archive of a
 # Python, that of the wheels (empty: from an index), an index (empty: the host's own), what is
-# installed, the check.
+# installed, the check, the extra that they have (empty: none).
 set -eu
-place=$1 python=$2 archive=$3 wheels=$4 index=$5 package=$6 check=$7
+place=$1 python=$2 archive=$3 wheels=$4 index=$5 package=$6 check=$7 extra=$8
 
 umask 022
 # One that was interrupted on the controller goes on here, and would take this one's files away.
@@ -52,5 +52,5 @@ rm -rf "$place/wheels"
 
 "$place/bin/devstral-ollama" --help >/dev/null
 "$place/bin/devstral-ollama" --version
-"$place/bin/python" -I -c "$check"
+"$place/bin/python" -I -c "$check" "$extra"
 trap - EXIT
