@@ -13,6 +13,7 @@ show() { TZ=UTC systemctl show devstral-gateway.service --property="$1" --value;
 
 printf '{'
 if [ -e "$unit" ] || [ -e "$keys" ]; then plain there yes; fi
+if [ -e "$keys" ]; then plain keys "$(sha256sum <"$keys" | cut -c 1-64) $(stat -c '%U %a' "$keys")"; fi
 plain state "$(show LoadState)"
 plain tools "$(readlink -f "$tools")"
 for file do
