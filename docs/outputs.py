@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, 
 import yaml
 
 from docs.rooms import PACKAGE, modules
+from ollama_tools.checks.bench_figures import BenchJson
 from ollama_tools.checks.result import ReportJson
 from ollama_tools.cli import documents
 from ollama_tools.devstral.fit import EstimateJson
@@ -33,6 +34,7 @@ OUTPUTS: dict[str, Mapping[str, Any]] = {
     "create": {"": OutcomeJson, "--dry-run": PlanJson},
     "preflight": {"": ReportJson},
     "smoke": {"": ReportJson},
+    "bench": {"": BenchJson},
     "status": {"": ModelStatusJson},
     "history": {"": documents.HistoryJson},
     "rollback": {"": RollbackJson},

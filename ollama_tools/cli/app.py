@@ -9,6 +9,7 @@ import typer
 from ollama_tools import __version__
 from ollama_tools.cli import (
     PROGRAM,
+    bench,
     catalog,
     download,
     fit,
@@ -55,6 +56,6 @@ def _globals(
         typer.echo(ctx.get_help())
 
 
-for group in (models, render, catalog, download, merge, fit, lint, servers):
+for group in (models, bench, render, catalog, download, merge, fit, lint, servers):
     app.add_typer(group.commands)
 app.add_typer(gateway.commands, name="gateway", rich_help_panel=servers.PANEL)

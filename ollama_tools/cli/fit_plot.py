@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_tools.errors import FileProblem, UsageError
+from ollama_tools.cli.picture import COLOURS, DASHES, start, write_picture
 from ollama_tools.progress import size_text
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ _STEPS = 64
 _WIDTH, _HEIGHT = 820, 480
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 64, 56
 _APART = 15
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart; dashes help too.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_DASHES = ("", "8 4", "2 3", "12 4 2 4", "6 2", "1 4")
 
 
 def draw(
@@ -41,21 +38,8 @@ def draw(
         UsageError: The name has another ending.
         FileProblem: The file cannot be written.
     """
-    if path.suffix.lower() not in (".svg", ".html"):
-        raise UsageError(f"{path} is no name of a picture", "let it end with .svg or .html")
-    picture = "\n".join(_lines(cards, weights, kinds, parallel)) + "\n"
-    if path.suffix.lower() == ".html":
-        title = f"Memory of {escape(weights.name)}"
-        picture = (
-            f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>\n'
-            f"{picture}</html>\n"
-        )
-    try:
-        path.write_text(picture, encoding="utf-8")
-    except OSError as error:
-        raise FileProblem(
-            f"{path} cannot be written: {error.strerror}", "name a file in a folder that is there"
-        ) from error
+    title = f"Memory of {weights.name}"
+    write_picture(path, title, _lines(cards, weights, kinds, parallel))
 
 
 def _lines(cards: Cards, weights: Weights, kinds: Sequence[KvType], parallel: int) -> Iterator[str]:
@@ -77,12 +61,8 @@ def _lines(cards: Cards, weights: Weights, kinds: Sequence[KvType], parallel: in
 
     name = escape(weights.name)
     slots = "" if parallel == 1 else f", {parallel} requests at a time"
-    yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'font-family="sans-serif" font-size="13" fill="#222" role="img">'
-    )
-    yield f"<title>Memory of {name} over the context, by type of the KV cache</title>"
-    yield f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>'
+    title = f"Memory of {weights.name} over the context, by type of the KV cache"
+    yield from start(title, _WIDTH, _HEIGHT)
     yield f'<text x="{_LEFT}" y="26" font-size="17" font-weight="bold">{name}</text>'
     yield (
         f'<text x="{_LEFT}" y="46" fill="#555">GiB on the graphics card over the context in tokens'
@@ -105,8 +85,8 @@ def _lines(cards: Cards, weights: Weights, kinds: Sequence[KvType], parallel: in
     wanted = {f"{cards}": y(whole) + 4, f"room {size_text(cards.room)}": y(room) + 4}
     colours = dict.fromkeys(wanted, "#222")
     for number, (kind, curve) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        dash = f' stroke-dasharray="{_DASHES[number]}"' if number % len(_DASHES) else ""
+        colour = COLOURS[number % len(COLOURS)]
+        dash = f' stroke-dasharray="{DASHES[number]}"' if number % len(DASHES) else ""
         points = " ".join(
             f"{x(context)},{y(gib)}" for context, gib in zip(contexts, curve, strict=True)
         )
@@ -119,7 +99,6 @@ def _lines(cards: Cards, weights: Weights, kinds: Sequence[KvType], parallel: in
             f'<text x="{right + 8}" y="{place}" fill="{colours[label]}" font-weight="bold">'
             f"{escape(label)}</text>"
         )
-    yield "</svg>"
 
 
 def _ticks(highest: float) -> Iterator[int]:

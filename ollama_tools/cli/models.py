@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from ollama_tools.cli.command import AccessOptions, FieldsOf, command, field_option
-from ollama_tools.cli.options import MODEL, MODELS, JunitOption, values_of_wish
+from ollama_tools.cli.options import MODEL, MODELS, JunitOption, require_gpu_option, values_of_wish
 from ollama_tools.cli.output import Output
 from ollama_tools.declared import choice
 from ollama_tools.errors import ExitCode
@@ -39,14 +39,6 @@ def _prompt_tokens(panel: str | None = None) -> Any:
         "--prompt-tokens",
         metavar="TOKENS",
         help="Size of the long prompt of the checks; 18500 if absent, as a coding agent's first.",
-        rich_help_panel=panel,
-    )
-
-
-def _require_gpu(panel: str | None = None) -> Any:
-    return typer.Option(
-        "--require-gpu/--no-require-gpu",
-        help="Whether all of the model must be on graphics cards; if absent, where one is seen.",
         rich_help_panel=panel,
     )
 
@@ -94,7 +86,7 @@ def create(
         ),
     ] = False,
     prompt_tokens: Annotated[int | None, _prompt_tokens(_RUN)] = None,
-    require_gpu: Annotated[bool | None, _require_gpu(_RUN)] = None,
+    require_gpu: Annotated[bool | None, require_gpu_option(_RUN)] = None,
     keep: Annotated[
         int | None,
         typer.Option(
@@ -184,7 +176,7 @@ def smoke(
             help="The server's log, as evidence of the KV cache type and of the graphics card.",
         ),
     ] = None,
-    require_gpu: Annotated[bool | None, _require_gpu()] = None,
+    require_gpu: Annotated[bool | None, require_gpu_option()] = None,
     keep_template: Annotated[
         bool,
         typer.Option(
@@ -294,7 +286,7 @@ def preflight(
         Path | None,
         typer.Option("--log", metavar="FILE", help="The server's log, where it cannot be seen."),
     ] = None,
-    require_gpu: Annotated[bool | None, _require_gpu()] = None,
+    require_gpu: Annotated[bool | None, require_gpu_option()] = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Load all of it, though a model that serves may have to go."),
@@ -358,7 +350,7 @@ def status(
             "--upstream", help="Ask the hub or the mirror as well whether it has a newer file."
         ),
     ] = False,
-    require_gpu: Annotated[bool | None, _require_gpu()] = None,
+    require_gpu: Annotated[bool | None, require_gpu_option()] = None,
 ) -> ExitCode | None:
     """Compare a server with what create would make; nothing is changed. Exit code 3 on drift.
 

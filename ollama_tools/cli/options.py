@@ -19,6 +19,16 @@ JunitOption: TypeAlias = Annotated[
     typer.Option("--junit", metavar="FILE", help="Also write the checks as JUnit XML."),
 ]
 
+
+def require_gpu_option(panel: str | None = None) -> Any:
+    """Whether the model must be on graphics cards, under a heading."""
+    return typer.Option(
+        "--require-gpu/--no-require-gpu",
+        help="Whether all of the model must be on graphics cards; if absent, where one is seen.",
+        rich_help_panel=panel,
+    )
+
+
 JsonOption: TypeAlias = Annotated[
     bool,
     typer.Option(

@@ -29,7 +29,7 @@ from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.files import remembered as state
 from ollama_tools.model.apply import Outcome, apply
 from ollama_tools.model.bring import Download
-from ollama_tools.model.builds import shown_if_there
+from ollama_tools.model.builds import loaded_name, shown_if_there
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.model.preflight import Preflight, with_trial
 from ollama_tools.model.published import Publisher, publisher
@@ -45,6 +45,7 @@ from ollama_tools.model.steps import Create, Policy
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.llama_server import LlamaServer
+from ollama_tools.server.names import own_name
 from ollama_tools.server.parameters import require_parameters
 from ollama_tools.server.process import find_server_process
 from ollama_tools.server.versions import (
@@ -379,6 +380,34 @@ def _name_on_server(server: Server, name: str, catalog: Catalog) -> tuple[str, R
     if isinstance(reference, QuantReference):
         return f"{reference.release.slug}:{reference.quant.name}", reference.release
     raise ModelNotFound(f"the server has no model {name!r}", "see: devstral-ollama list")
+
+
+def measured_name(server: Server, name: str | None) -> str:
+    """The name of the model that is meant: the one that is said, loaded, or the only one there.
+
+    Args:
+        server: The server.
+        name: Its name there, or a reference of the catalog; None where nothing is said.
+
+    Raises:
+        UsageError: Nothing is said, and there are several.
+        ModelNotFound: The server has no such model.
+        ServerUnreachable: No server answers.
+    """
+    if name is not None:
+        return _name_on_server(server, name, load_catalog())[0]
+    server.version()
+    models = server.models()
+    loaded = {loaded_name(models, each) for each in server.running()} - {None}
+    there = {each.name for each in models if own_name(each.name) is None}
+    for names in (loaded, there):
+        if len(names) == 1:
+            return str(*names)
+    if not there:
+        raise ModelNotFound(f"{server.url} has no model", "see: devstral-ollama create --help")
+    raise UsageError(
+        f"{server.url} has {len(there)} models, and none is named", "see: devstral-ollama list"
+    )
 
 
 @dataclass(frozen=True, slots=True)

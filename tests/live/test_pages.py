@@ -38,6 +38,7 @@ _CHEAPER = {
     "create": ["--no-check"],
     # A miniature reads a long prompt slowly.
     "smoke": ["--prompt-tokens", "300"],
+    "bench": ["--depth", "300", "--runs", "1", "--parallel", "1", "--turns", "1"],
 }
 
 
