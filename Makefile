@@ -104,6 +104,7 @@ bench: setup  ## Print the benchmarks' ratios
 	$(BIN)/python -m benchmarks.first_create
 	$(BIN)/python -m benchmarks.prefix_reuse
 	$(BIN)/python -m benchmarks.template_speed
+	$(BIN)/python -m benchmarks.header
 
 gpu-bundle: setup  ## Pack .gpu/, which measures a real graphics card without any network
 	@$(BIN)/python -m benchmarks.gpu.bundle

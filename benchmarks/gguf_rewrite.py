@@ -17,6 +17,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.files.gguf_rewrite import Rewriting, known_sha256, rewrite
 from ollama_tools.progress import Silence
 
@@ -24,6 +25,8 @@ _RUNS = 7
 _SIZE = 2 << 30
 _TOKENS = 131_072
 _MERGES = 269_443
+SHAPE = load_catalog().release("2507").architecture
+"""Devstral Small's own."""
 _REWRITING = Rewriting("{#- a template of usual length -#}" * 200)
 
 
@@ -36,10 +39,22 @@ def _texts(key: str, values: list[str]) -> bytes:
     return _text(key) + struct.pack("<IIQ", 9, 8, len(values)) + items
 
 
-def _write(path: Path, size: int) -> None:
+def _number(key: str, value: int) -> bytes:
+    return _text(f"llama.{key}") + struct.pack("<II", 4, value)
+
+
+def write_model(path: Path, size: int) -> None:
     """A file with as many tokens and merges as Devstral, and one tensor that fills the rest."""
     pairs = [
         _text("general.architecture") + struct.pack("<I", 8) + _text("llama"),
+        _number("block_count", SHAPE.layers),
+        _number("context_length", SHAPE.context),
+        _number("embedding_length", SHAPE.embedding),
+        _number("feed_forward_length", SHAPE.feed_forward),
+        _number("attention.head_count", SHAPE.heads),
+        _number("attention.head_count_kv", SHAPE.kv_heads),
+        _number("attention.key_length", SHAPE.head_dim),
+        _number("attention.value_length", SHAPE.head_dim),
         _texts("tokenizer.ggml.tokens", [f"token{n:06}" for n in range(_TOKENS)]),
         _texts("tokenizer.ggml.merges", [f"le{n:06} ri" for n in range(_MERGES)]),
         _text("tokenizer.chat_template") + struct.pack("<I", 8) + _text("theirs" * 1000),
@@ -86,7 +101,7 @@ def main() -> None:
         root = Path(temporary)
         os.environ["XDG_CACHE_HOME"] = str(root / "cache")
         path = root / "model.gguf"
-        _write(path, _SIZE)
+        write_model(path, _SIZE)
         ways = (_plain, _header, _rewritten, _again)
         _plain(path)
         times: dict[str, list[float]] = {way.__name__: [] for way in ways}

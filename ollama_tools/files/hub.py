@@ -190,6 +190,8 @@ def beginning(file: HubFile, count: int) -> tuple[bytes, int]:
                 # Who does not know of ranges sends the whole.
                 if len(content) >= count:
                     break
+            if not content:
+                raise ValueError("nothing")
             return content[:count], int(size)
 
     try:

@@ -99,6 +99,7 @@ class FaultProxy:
     Attributes:
         port: Its own port; 0 until it listens.
         connections: How many have come so far.
+        sent: Bytes that went to clients so far, heads included.
     """
 
     def __init__(self, port: int) -> None:
@@ -111,6 +112,7 @@ class FaultProxy:
         self._closing = False
         self.port = 0
         self.connections = 0
+        self.sent = 0
 
     def __enter__(self) -> Self:
         self._listen()
@@ -343,6 +345,7 @@ class _Exchange:
 
     def send(self, data: bytes) -> None:
         self._client.sendall(data)
+        self._proxy.sent += len(data)
 
     def reset(self) -> None:
         self.goes_on = False
