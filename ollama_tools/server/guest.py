@@ -18,6 +18,8 @@ from ollama_tools.errors import ServerError
 from ollama_tools.server.client import Server
 from ollama_tools.server.names import new_trial_name
 
+_FILE = "miniature.gguf"
+
 
 @contextmanager
 def guest(
@@ -46,8 +48,22 @@ def guest(
         ServerError: The server does not do its part.
     """
     name = new_trial_name(label)
+    content = _miniature(label, jinja, blocks, kv_heads)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    base = {"model": name, "files": {_FILE: digest}}
+    try:
+        server.upload_stream(lambda: (content,), len(content), digest, _silent, label=_FILE)
+        server.create({**base, **layers}, _silent)
+        yield {**base, **layers}
+    finally:
+        with _one_interrupt_later():
+            _put_away(server, name, digest, base)
+
+
+def _miniature(label: str, jinja: str | None, blocks: int, kv_heads: int) -> bytes:
+    """The file, of which nothing is left on this machine, however the process ends later."""
     with tempfile.TemporaryDirectory(prefix=f"{label}-") as directory:
-        path = Path(directory) / "miniature.gguf"
+        path = Path(directory) / _FILE
         write_miniature(
             path,
             layers=blocks,
@@ -57,15 +73,7 @@ def guest(
             # Weights of its own, so that nobody else's go with them.
             name=f"{label} {os.urandom(8).hex()}",
         )
-        digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-        base = {"model": name, "files": {path.name: digest}}
-        try:
-            server.upload(path, digest, _silent)
-            server.create({**base, **layers}, _silent)
-            yield {**base, **layers}
-        finally:
-            with _one_interrupt_later():
-                _put_away(server, name, digest, base)
+        return path.read_bytes()
 
 
 def _put_away(server: Server, name: str, digest: str, base: dict[str, Any]) -> None:
