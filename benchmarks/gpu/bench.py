@@ -244,9 +244,9 @@ class Running:
         return result
 
 
-def _json(text: str) -> Mapping[str, Any] | None:
+def _json(text: str) -> Mapping[str, Any] | list[Any] | None:
     try:
         found = json.loads(text)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict | list) else None

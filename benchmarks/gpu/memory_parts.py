@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from typing import Any
 
@@ -20,6 +21,8 @@ from ollama_tools.server.log import newest_load
 _TYPES = (KvType.Q8_0, KvType.F16, KvType.Q4_0)
 # The log has two decimals of a MiB, and rounds half of one to even.
 _LOGGED_TO = 0.00501 * (1 << 20)
+# Tokens with room for a prompt and an agent's first answer.
+_LEAST = 2560
 _NOWHERE = "/nonexistent/no-driver.json"
 
 
@@ -67,11 +70,18 @@ def slots(bench: Bench, data: dict[str, Any]) -> None:
 
 
 def checks(bench: Bench, data: dict[str, Any]) -> None:
-    """``create``, ``smoke`` and ``doctor`` as they are, on a server that sees the card."""
+    """The package's commands as they are, on a server that sees the card."""
     file = str(bench.home / "models" / bench.sizes.miniature)
     context, prompt = str(bench.sizes.check_context), str(bench.sizes.check_prompt)
     parameters = [f"--parameter={key}={value}" for key, value in bench.sizes.options.items()]
+    preflight_context = str(max(_LEAST, bench.sizes.load_context))
     with bench.server() as running:
+        data["fit"] = _fit(running)
+        data["preflight"] = running.command(
+            *("preflight", "--release", "2507", "--context", preflight_context),
+            *("--kv-cache-type", KvType.Q8_0.value, "--force"),
+        )
+        bench.document.save()
         data["create"] = running.command(
             *("create", file, "--name", CHECKED, "--release", "2507", "--system", "bundled"),
             *("--context", context, "--prompt-tokens", prompt, *parameters),
@@ -108,16 +118,37 @@ def not_on_the_card(bench: Bench, data: dict[str, Any]) -> None:
         running.client.delete(model)
 
 
+def _fit(running: Running) -> dict[str, Any]:
+    """What ``fit`` reckons of the model of zeros by its file, on this machine's own card."""
+    bench = running.bench
+    digest = bench.document.parts["true_shape"]["data"]["file"]["sha256"]
+    path = bench.work / f"{ZEROS}.gguf"
+    os.link(running.bed.models_dir / "blobs" / f"sha256-{digest}", path)
+    has_card = any(each["total_bytes"] for each in card.cards())
+    vram = () if has_card else ("--vram", "24GiB")
+    return running.command(
+        *("fit", str(path), "--context", str(bench.sizes.load_context)),
+        *("--kv-cache-type", KvType.Q8_0.value, *vram),
+    )
+
+
 def _judged(running: Running, model: str) -> dict[str, Any]:
     """What ``smoke``, log, ``/api/ps`` and ``doctor`` say of a model's place, in that order."""
     # A processor would take minutes for an agent's prompt, and the prompt is not the question.
     smoke = running.command("smoke", model, "--release", "2507", "--prompt-tokens", "300")
     return {
         "smoke": smoke,
+        "caught": "gpu" in _failed(smoke),
         "load": newest_load(running.log).as_json(),
         "ps": running.ps(),
         "doctor": running.command("doctor"),
     }
+
+
+def _failed(report: dict[str, Any]) -> set[str]:
+    """The checks of a command that failed."""
+    checks = (report["answer"] or {}).get("checks", ())
+    return {each["id"] for each in checks if each["status"] == "fail"}
 
 
 def _bring_zeros(running: Running, model: ZeroModel, data: dict[str, Any]) -> None:

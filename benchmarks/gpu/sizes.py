@@ -27,11 +27,9 @@ class Sizes:
         check_prompt: Tokens of the long prompt of the checks.
         few_layers: Layers that go to the card where only a few are to.
         depths: Tokens before the generation whose speed is taken.
-        warm_up: Tokens of a prompt that makes the card compile its programs.
+        runs: How often each prompt's figures are taken.
         predict: Tokens to generate.
         turns: Turns of an agent's session.
-        tools: Characters, so tokens, of its tools' descriptions.
-        result: Characters of each tool result.
         options: Options of every request.
     """
 
@@ -46,11 +44,9 @@ class Sizes:
     check_prompt: int
     few_layers: int
     depths: tuple[int, ...]
-    warm_up: int
+    runs: int
     predict: int
     turns: int
-    tools: int
-    result: int
     options: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
@@ -88,13 +84,10 @@ def full() -> Sizes:
         check_prompt=18500,
         few_layers=10,
         # The last leaves room for the answer in Devstral's whole context.
-        depths=(2048, 32768, 130048),
-        # More than the largest batch.
-        warm_up=2500,
+        depths=(2048, 32768, 129536),
+        runs=2,
         predict=64,
-        turns=10,
-        tools=12000,
-        result=1500,
+        turns=6,
         options={},
     )
 
@@ -114,11 +107,9 @@ def small() -> Sizes:
         check_prompt=300,
         few_layers=1,
         depths=(128, 512, 1024),
-        warm_up=64,
-        predict=4,
-        turns=4,
-        tools=600,
-        result=150,
+        runs=1,
+        predict=16,
+        turns=3,
         # Threads that wait for each other are far slower than one where cores are shared.
         options={"num_thread": 1},
     )

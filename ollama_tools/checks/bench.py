@@ -30,6 +30,7 @@ from ollama_tools.checks.bench_figures import (
     prompt_figures,
     session_figures,
     together_figures,
+    turn_rate,
 )
 from ollama_tools.checks.bench_prompts import Prompts, Scale, call_and_result, tools
 from ollama_tools.checks.evidence import kv_evidence
@@ -59,7 +60,7 @@ _WARM_UP = 2500
 _UNLOADED = 30.0
 _SLOWER = 2.0
 """Reading slows down as a prompt grows: what was measured before is too hopeful by this."""
-_ANSWER = 256
+_ANSWER = 64
 """Tokens of an answer in a session; more than a call of its tools has."""
 
 
@@ -173,14 +174,16 @@ class Bench:
         warm_up = self._warm_up(scale, context)
         self.document["load"] = {
             "seconds": round(seconds, 3),
-            "warm_up_seconds": None if warm_up is None else round(warm_up, 3),
+            "warm_up_seconds": round(warm_up, 3),
         }
-        for depth in self._depths(context):
-            self._prompt(depth, scale)
+        depths = self._depths(context)
+        # The dearest last: it is what there may be no time for.
         for count in sorted(set(self.choices.at_a_time)):
             self._together(count)
         if self.choices.turns:
             self._session(scale, context)
+        for depth in depths:
+            self._prompt(depth, scale)
 
     # Loading, and what is loaded
 
@@ -243,10 +246,11 @@ class Bench:
     def _scale(self) -> Scale:
         """How many tokens words become here."""
         self.progress.step("counting tokens")
-        none, some = (
-            self._ask(self.server, self._prompts.unknown(words), tokens=1).prompt_tokens
-            for words in (0, _SCALED)
-        )
+        asked = [
+            self._ask(self.server, self._prompts.unknown(words), tokens=1) for words in (0, _SCALED)
+        ]
+        self._rate = asked[-1].prompt_rate or 0.0
+        none, some = (each.prompt_tokens for each in asked)
         if some <= none:
             raise ServerError(
                 f"{_SCALED} words more make a prompt of {some} tokens out of one of {none}",
@@ -254,13 +258,14 @@ class Bench:
             )
         return Scale(none, (some - none) / _SCALED)
 
-    def _warm_up(self, scale: Scale, context: int) -> float | None:
+    def _warm_up(self, scale: Scale, context: int) -> float:
         """Seconds of a first long prompt, in which a card's programs are compiled."""
         self.progress.step("warming up")
-        tokens = min(_WARM_UP, self._longest(context))
+        # Where all is slow it is no more than a part of the time.
+        affordable = round(self._rate * self._left / 4) if self._rate else _WARM_UP
+        tokens = min(_WARM_UP, self._longest(context), affordable)
         asked = self._ask(self.server, self._prompts.unknown(scale.words(tokens)), tokens=8)
-        if asked.prompt_rate:
-            self._rate = asked.prompt_rate
+        self._rate = asked.prompt_rate or self._rate
         return asked.last - asked.began
 
     def _longest(self, context: int) -> int:
@@ -285,28 +290,24 @@ class Bench:
     def _prompt(self, depth: int, scale: Scale) -> None:
         """Read prompts of a length and write after them."""
         found: list[Asked] = []
+        if why := self._too_long(depth):
+            self._put_prompt(no_prompt(depth, why))
+            return
         for number in range(self.choices.runs):
-            # The first after a warm-up of other lengths is reckoned, the others are known.
-            expected = (
-                max(each.last - each.began for each in found)
-                if found
-                else _SLOWER * depth / self._rate
-                if self._rate
-                else 0.0
-            )
-            if expected > self._left:
-                if not found:
-                    why = (
-                        f"would take about {expected:.0f} s, and {max(0, self._left):.0f} are left"
-                    )
-                    self._put_prompt(no_prompt(depth, why))
-                    return
+            if found and max(each.last - each.began for each in found) > self._left:
                 break
             self.progress.step(f"a prompt of {depth} tokens, {number + 1} of {self.choices.runs}")
             messages = self._prompts.unknown(scale.words(depth))
             found.append(self._ask(self.server, messages, self.choices.tokens))
             self._put_prompt(prompt_figures(depth, found))
         self._rate = found[-1].prompt_rate or self._rate
+
+    def _too_long(self, tokens: int) -> str:
+        """Why there is no time for a prompt of so many tokens; empty where there is."""
+        expected = _SLOWER * tokens / self._rate if self._rate else 0.0
+        if expected <= self._left:
+            return ""
+        return f"would take about {expected:.0f} s, and {max(0, self._left):.0f} are left"
 
     def _put_prompt(self, figures: BenchPromptJson) -> None:
         others = [each for each in self.document["prompts"] if each["depth"] != figures["depth"]]
@@ -345,13 +346,17 @@ class Bench:
         turns = self.choices.turns
         # Less than half of the context, whatever it is, and no more than a session has.
         room = (context - self.choices.tokens) // 2
-        begin = max(1, round(min(4096, room // 2) / scale.per_word))
+        first = min(4096, room // 2)
+        begin = max(1, round(first / scale.per_word))
         result = max(1, round(min(1024, room // (2 * turns)) / scale.per_word))
         offered = tools(begin // 2)
         messages = self._prompts.session(begin // 2)
         found: list[BenchTurnJson] = []
         unknown, last = None, messages
         self.document["session"] = session_figures(found, unknown)
+        if why := self._too_long(first):
+            self.document["session"] = {**session_figures(found, unknown), "why": why}
+            return
         try:
             for number in range(turns):
                 if self._left <= 0:
@@ -359,6 +364,9 @@ class Bench:
                 self.progress.step(f"turn {number + 1} of {turns} of a session")
                 found.append(self._turn(messages, offered))
                 self.document["session"] = session_figures(found, unknown)
+                if not number:
+                    # A card's programs are compiled by now, which the warm-up waited for.
+                    self._rate = turn_rate(found[0]) or self._rate
                 last = list(messages)
                 messages += call_and_result(number, result)
             if self._left <= 0:

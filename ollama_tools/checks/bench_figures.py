@@ -46,7 +46,7 @@ class BenchLoadJson(TypedDict):
 
     seconds: Annotated[float, "Until it was loaded; its file may have been in memory already."]
     warm_up_seconds: Annotated[
-        float | None, "Of the first prompt after it, of 2500 tokens or what has room."
+        float, "Of a first long prompt: 2500 tokens, or what has room and time."
     ]
 
 
@@ -269,6 +269,12 @@ def session_figures(
         "reused": round(sum(cached) / prompts, 4) if len(cached) == len(further) > 0 else None,
         "why": why,
     }
+
+
+def turn_rate(turn: BenchTurnJson) -> float | None:
+    """Tokens a second of reading a turn's prompt; None where nothing was read."""
+    read = turn["prompt_tokens"] - (turn["cached_tokens"] or 0)
+    return read / turn["prompt_seconds"] if turn["prompt_seconds"] > 0 and read > 0 else None
 
 
 def no_prompt(depth: int, why: str | None) -> BenchPromptJson:

@@ -194,9 +194,8 @@ def _human(document: BenchJson, output: Output) -> None:
         where = "; ".join(filter(None, [*machine["cards"], machine["processor"]]))
         output.write(f"  {place['text']}{f'; {where}' if where else ''}")
     if load is not None:
-        warm = load["warm_up_seconds"]
-        first = "" if warm is None else f", its first prompt took {_seconds(warm)}"
-        output.write(f"  loaded in {_seconds(load['seconds'])}{first}")
+        warm = _seconds(load["warm_up_seconds"])
+        output.write(f"  loaded in {_seconds(load['seconds'])}, a first long prompt took {warm}")
     if memory is not None and memory["bytes_per_token"] is not None:
         whole = memory["kv_cache_bytes"]
         of = "" if whole is None else f", {size_text(whole)} in all"
@@ -206,7 +205,7 @@ def _human(document: BenchJson, output: Output) -> None:
         )
     _prompts(document, output)
     _together(document, output)
-    if (session := document["session"]) and session["turns"]:
+    if session := document["session"]:
         output.write("", *_session(session))
     if compared := document["compared"]:
         _compared(compared, output)
@@ -249,6 +248,8 @@ def _together(document: BenchJson, output: Output) -> None:
 
 def _session(session: BenchSessionJson) -> list[str]:
     turns = session["turns"]
+    if not turns:
+        return [f"The session was not measured: {session['why'] or 'no time was left'}."]
     further = session["further_seconds"]
     lines = [
         f"A session, turns: {len(turns)}, up to a prompt of {turns[-1]['prompt_tokens']} tokens: "

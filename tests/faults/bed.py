@@ -15,12 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 
-from tests.faults.commands import NAME, State, made
+from tests.faults.commands import NAME, OTHERS, State, made
 from tests.testbed.build import ollama_build
 from tests.testbed.cache import CACHE_VARIABLE, cache_root
 from tests.testbed.faults.proxy import FaultProxy
@@ -306,6 +306,7 @@ def fault_bed() -> Iterator[Bed]:
         signal.signal(signal.SIGHUP, lambda *_: None)
     os.environ[CACHE_VARIABLE] = str(cache_root())
     repositories = devstral_repositories(layers=1, heads=1, kv_heads=1, quants=QUANTS)
+    repositories.append(replace(repositories[0], name=OTHERS))
     with tempfile.TemporaryDirectory(prefix="devstral-faults-") as temporary:
         root = Path(temporary)
         with (

@@ -460,6 +460,10 @@ WRITES: _Table = (
     # What is made anew is the build that serves already, so that nothing is copied.
     (commands.FORCED, [CREATE, DELETE], (LOST, UNAVAILABLE, NOTHING, GONE)),
     (commands.PRUNE, [DELETE], _WRITES),
+    # Of what it puts on a server nothing may be left, whatever goes wrong.
+    (commands.PREFLIGHT, [BLOB, CREATE, DELETE], (RESET, LOST, UNAVAILABLE)),
+    (commands.PREFLIGHT, [SERVER], (REFUSED, PAGE)),
+    (commands.PREFLIGHT, [CHAT], (STALL, GONE)),
 )
 CHATS: _Table = (
     (commands.PULL_AUTO, [CHAT], (*_CHATS, BUSY, BAD_GATEWAY)),
@@ -467,6 +471,9 @@ CHATS: _Table = (
     (commands.CHECKED, [COMPLETIONS, MESSAGES], (RESET, UNAVAILABLE, TYPES, CUT)),
     (commands.SMOKE, [CHAT], (*_CHATS, ENDLESS)),
     (commands.SMOKE, [COMPLETIONS, MESSAGES], (RESET, STALL, PAGE, ENDLESS)),
+    (commands.TASK, [CHAT], (RESET, STALL, PAGE, NOTHING, CUT, GONE)),
+    (commands.BENCH, [CHAT], (*_CHATS, ENDLESS, *_at(4, RESET, PAGE))),
+    (commands.BENCH, [SERVER], (REFUSED, PAGE, TYPES)),
 )
 DOWNLOADS: _Table = (
     (commands.UPLOAD_GGUF, [BYTES], _DOWNLOADS),
@@ -475,6 +482,8 @@ DOWNLOADS: _Table = (
     (commands.DOWNLOAD_DIR, [BYTES], (RESET, CUTS, RESET_LATE, STALL, UNAUTHORIZED, PAGE, HUGE)),
     (commands.DOWNLOAD_DIR, [BYTES], _at(2, RESET, CUT, NO_PAGE)),
     (commands.DOWNLOAD_DIR, [TREE], (RESET, UNAVAILABLE, STALL, TYPES, PAGE, DEEP)),
+    (commands.FIT, [HUB], _WHOLE_SHORT),
+    (commands.FIT, [BYTES], (RESET, CUT, STALL, UNAVAILABLE, PAGE, NOTHING, HUGE)),
     (commands.UPLOAD_MODELFILE, [PROMPT], (RESET, STALL, UNAVAILABLE, PAGE, NOTHING, HUGE)),
     (commands.UPSTREAM, [PATHS], (RESET, BUSY, UNAVAILABLE, TYPES, SHAPE, PAGE, DEEP, STALL)),
     (commands.PULL_HUB, [MANIFEST], (RESET, BUSY, UNAVAILABLE, TYPES, PAGE, NOTHING, STALL, RUDE)),
@@ -496,6 +505,7 @@ _SIGNALLED = {
     commands.ROLLBACK: 3,
     commands.PRUNE: 3,
     commands.DOWNLOAD: 2,
+    commands.PREFLIGHT: 1,
 }
 _URL = "http://planted:planted-pass-word@"
 

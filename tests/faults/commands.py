@@ -90,6 +90,20 @@ ROLLBACK = Command("rollback", ("rollback", NAME), writes=True)
 PRUNE = Command("prune", ("prune", "--keep", "1"), writes=True)
 DOWNLOAD = Command("download", ("download", "2507:Q4_K_M"))
 DOWNLOAD_DIR = Command("download --dir", ("download", "2507:Q4_K_M", "--vision", "--dir", "d"))
+# Of a repository that the catalog does not know, so that the hub has to say what its file is.
+OTHERS = "somebody/Devstral-Small-2507-GGUF"
+FIT = Command("fit", ("fit", f"hf.co/{OTHERS}:Q4_K_M", "--vram", "24GiB", "--context", "8k"))
+# Forty layers take long to load where many share a machine.
+_PATIENT = ("--timeout", "20")
+# An engine whose name is gone counts as one that serves, and then less would be tried.
+_WHOLE = ("preflight", "--release", "2507", "--context", "2560", "--force", "--quiet", *_PATIENT)
+PREFLIGHT = Command("preflight", _WHOLE, judges=True, next=())
+TASK = Command(
+    "smoke --task", ("smoke", NAME, "--task", "flappy-bird", "--quiet"), judges=True, next=()
+)
+_ONCE = ("--depth", "300", "--runs", "1", "--parallel", "2", "--turns", "2", "--tokens", "16")
+# What it measures is otherwise each time; the name is not.
+BENCH = Command("bench", ("bench", NAME, *_ONCE, "--quiet"), next=())
 
 CREATES = (
     UPLOAD_GGUF,
@@ -103,5 +117,5 @@ CREATES = (
     UNCHANGED,
     FORCED,
 )
-READERS = (STATUS, UPSTREAM, LIST, DOCTOR, HISTORY, SMOKE)
+READERS = (STATUS, UPSTREAM, LIST, DOCTOR, HISTORY, SMOKE, FIT, PREFLIGHT, TASK, BENCH)
 COMMANDS = (*CREATES, *READERS, ROLLBACK, PRUNE, DOWNLOAD, DOWNLOAD_DIR)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,9 @@ import pytest
 
 from benchmarks import gpu
 from benchmarks.gpu.bundle import LARGEST, make_bundle
+from docs.outputs import faults
+from ollama_tools.checks.bench_compare import read_bench
+from ollama_tools.checks.bench_figures import BenchJson
 from ollama_tools.devstral.memory import KvType
 
 # In a network namespace of its own a program finds no route and a loopback that is down.
@@ -106,8 +108,7 @@ def test_a_run_without_a_network_does_every_part(run: tuple[dict[str, Any], Path
         "slots": "done",
         "checks": "done",
         "not_on_the_card": "done",
-        "speed": "done",
-        "prefix_reuse": "done",
+        "bench": "done",
     }
     assert report["ended"] == "done"
     assert report["seconds"] < report["sizes"]["seconds"]
@@ -126,6 +127,7 @@ def test_results_can_be_taken_away(run: tuple[dict[str, Any], Path, str]) -> Non
     files = list(out.iterdir())
     assert {each.name for each in files} == {
         "report.json",
+        "bench.json",
         "ollama.log",
         "devices.log",
         "commands.log",
@@ -151,22 +153,38 @@ def test_commands_are_those_of_the_package(run: tuple[dict[str, Any], Path, str]
     assert checks["create"]["answer"]["changed"] is True
     assert checks["create"]["answer"]["carrier"] == "gguf"
     assert checks["smoke"]["answer"]["passed"] is True
+    [estimate] = checks["fit"]["answer"]
+    zeros = run[0]["parts"]["true_shape"]["data"]["zeros"]["log"]
+    assert estimate["kv_cache_bytes"] == zeros["kv_bytes"]
+    preflight = checks["preflight"]["answer"]
+    assert {each["id"] for each in preflight["checks"]} >= {"load", "gpu", "memory"}
+    assert preflight["passed"], preflight
+    # Without a card nothing is wrong with a model on the processor.
+    assert not any(each["caught"] for each in _off_the_card(run[0]))
     assert {each["id"] for each in checks["doctor"]["answer"]["checks"]} >= {"engine", "kv-cache"}
 
 
-def test_every_depth_is_timed_and_a_session_reuses_its_prefix(
-    run: tuple[dict[str, Any], Path, str],
-) -> None:
-    parts = run[0]["parts"]
-    for each in parts["speed"]["data"]["cells"]:
-        # All of a prompt but the BOS that the slot knows is evaluated, and known afterwards.
-        prompts = each["depth"] * each["at_a_time"]
-        assert prompts - each["at_a_time"] <= each["prefill"]["tokens"] <= prompts
-        assert each["generation"]["cached_tokens"] == prompts - each["at_a_time"]
-    turns = parts["prefix_reuse"]["data"]["turns"]
-    for before, after in pairwise(turns):
-        assert after["cached_tokens"] >= before["prompt_tokens"] - 1
-    assert parts["prefix_reuse"]["data"]["cold_last_prompt"]["cached_tokens"] < 64
+def _off_the_card(report: dict[str, Any]) -> list[dict[str, Any]]:
+    data = report["parts"]["not_on_the_card"]["data"]
+    return [data["hidden"], data["few_layers"]]
+
+
+def test_bench_measures_each_length_and_a_session(run: tuple[dict[str, Any], Path, str]) -> None:
+    report, out, _ = run
+    command = report["parts"]["bench"]["data"]["bench"]
+    assert command["code"] == 0, command
+    found = command["answer"]
+    assert list(faults(found, BenchJson)) == []
+    assert read_bench(out / "bench.json") == found
+    assert found["complete"]
+    assert [each["depth"] for each in found["prompts"]] == report["sizes"]["depths"]
+    for each in found["prompts"]:
+        assert each["why"] is None
+        assert each["prompt_tokens"] == pytest.approx(each["depth"], abs=16)
+        assert each["cached_tokens"] <= 3
+        assert each["tokens_per_second"]
+    assert [each["why"] for each in found["together"]] == [None] * 3
+    assert found["session"]["reused"] > 0.5
 
 
 def test_without_a_card_a_full_run_ends_with_its_own_code(

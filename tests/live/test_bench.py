@@ -169,12 +169,12 @@ def test_ctrl_c_leaves_what_was_measured(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Bench, "_together", interrupt)
-    assert run(bed, "endless", "--depth", "512") == 130
+    monkeypatch.setattr(Bench, "_session", interrupt)
+    assert run(bed, "endless", "--depth", "512", "--parallel", "1") == 130
     found: BenchJson = printed(capsys)
     assert not found["complete"]
-    assert found["prompts"][0]["prompt_tokens_per_second"]
-    assert (found["together"], found["session"]) == ([], None)
+    assert found["together"][0]["tokens_per_second"]
+    assert (found["prompts"], found["session"]) == ([], None)
 
 
 def test_neither_the_cache_nor_the_clock_fools_it(

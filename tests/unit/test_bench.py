@@ -21,6 +21,7 @@ from ollama_tools.checks.bench_figures import (
     prompt_figures,
     session_figures,
     together_figures,
+    turn_rate,
 )
 from ollama_tools.checks.bench_prompts import Prompts, Scale
 from ollama_tools.cli.bench_plot import draw
@@ -133,6 +134,8 @@ def test_a_session_tells_what_reuse_saves() -> None:
     assert "1990 tokens" in str(known["why"])
     assert session_figures([turn(9, None, 1.0)] * 2, None)["reused"] is None
     assert session_figures([], None)["first_seconds"] is None
+    assert turn_rate(turns[1]) == 1000.0
+    assert turn_rate(turn(9, 9, 1.0)) is None
 
 
 def test_no_two_prompts_begin_alike() -> None:
