@@ -10,7 +10,7 @@ from http import HTTPStatus
 from ollama_tools.errors import MALFORMED
 from ollama_tools.gateway.asked import JsonObject, Problem
 from ollama_tools.gateway.surfaces.surface import Piece, calls_of, compact
-from ollama_tools.gateway.upstream import Answer
+from ollama_tools.gateway.upstream import MOST_BYTES, Answer, endless
 from ollama_tools.json_text import MalformedJson, parse_json
 
 TOO_LONG = "context_length_exceeded"
@@ -30,6 +30,8 @@ async def pieces(answer: Answer) -> AsyncIterator[list[Piece]]:
     rest, ended = b"", False
     async for came in answer.pieces():
         *lines, rest = (rest + came).split(b"\n")
+        if len(rest) > MOST_BYTES:
+            raise endless()
         found: list[Piece] = []
         for line in lines:
             if not line:

@@ -244,7 +244,9 @@ class Gateway:
         headers = [repaired] if whole.repairs else []
         content = prompt.request(whole.body)
         speech = None
-        if self._recalled is not None and whole.offered:
+        # A prompt that is only to be seen is no answer.
+        is_spoken = not asked.fields.get("_debug_render_only")
+        if self._recalled is not None and whole.offered and is_spoken:
             speech = Speech(whole.offered, self._recalled)
             seen.calls = speech.calls
         async with self._upstream.ask(

@@ -25,6 +25,9 @@ _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 _KNOWN_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 5.0
+MOST_BYTES: Final = 16 * 2**20
+"""Of an answer, or a line of one, that is read as a whole: the longest context makes some hundred
+thousand."""
 _OF_A_TARGET: Final = "!$%&'()*+,/:;<=>?@[\\]^`{|}~\""
 _NOT_SENT_UNASKED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
@@ -52,12 +55,15 @@ class Answer:
         """The whole of it.
 
         Raises:
-            Problem: It broke off.
+            Problem: It broke off, or has no end.
         """
-        try:
-            return await self._response.read()
-        except aiohttp.ClientError as error:
-            raise _problem(error) from error
+        pieces, size = [], 0
+        async for piece in self.pieces():
+            size += len(piece)
+            if size > MOST_BYTES:
+                raise endless()
+            pieces.append(piece)
+        return b"".join(pieces)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Its pieces, as they come.
@@ -204,6 +210,11 @@ def _problem(error: aiohttp.ClientError) -> Problem:
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
         return Problem("the server cannot be reached", HTTPStatus.BAD_GATEWAY)
     return Problem("the server hung up", HTTPStatus.BAD_GATEWAY)
+
+
+def endless() -> Problem:
+    """A server's answer is larger than any that means something."""
+    return Problem("the server's answer has no end", HTTPStatus.BAD_GATEWAY)
 
 
 def _no_json(path: str) -> Problem:

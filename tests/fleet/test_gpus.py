@@ -118,6 +118,9 @@ def test_a_driver_that_comes_after_the_role_is_let_in(fleet: Fleet, host: Host, 
     found = ", ".join(sorted(FILES))
     assert done.of("gpu1", REPORT).message == f"GPUs: {found}"
     assert done.of("gpu1", RESTART).message == (f"the running server lacks {found}")
+    # Behind these files there is no card.
+    computes = done.of("gpu1", f"{ROLE} : Report what it computes on").message
+    assert computes.startswith(f"no model will run on {found}: it computes on the processor alone")
     assert opened(host, *FILES) == {"ENXIO", "ENODEV"}
 
 

@@ -21,12 +21,12 @@ from ollama_tools.files.remembered import file_sha256
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
 from tests.live.test_create import Heard, run_cli
-from tests.live.test_gateway import ENDLESS, MODEL, gateway, upstream
+from tests.live.test_gateway import ENDLESS, MODEL, gateway, reading, upstream
 from tests.parity.places import Place
 from tests.testbed.gateway import GatewayServer, gateway_in_thread
 from tests.testbed.projector import write_projector
 
-__all__ = ["gateway", "upstream"]
+__all__ = ["gateway", "reading", "upstream"]
 
 PATHS = [each.path for each in SURFACES]
 HUB = Place(Carrier.HUB, TokenizerVersion.V13).model
@@ -37,9 +37,15 @@ def by_status(report: Report, status: Status) -> dict[str, str]:
     return {each.id: each.saw for each in report.checks if each.status is status}
 
 
-@pytest.mark.parametrize("version", TokenizerVersion)
-def test_a_gateway_passes_every_check(gateway: GatewayServer, version: TokenizerVersion) -> None:
-    report = smoke(Place(Carrier.GGUF, version).model, gateway=gateway.url)
+@pytest.mark.parametrize(
+    ("version", "reads_calls"),
+    [(TokenizerVersion.V13, False), (TokenizerVersion.V7, False), (TokenizerVersion.V13, True)],
+)
+def test_a_gateway_passes_every_check(
+    gateway: GatewayServer, reading: GatewayServer, version: TokenizerVersion, reads_calls: bool
+) -> None:
+    url = (reading if reads_calls else gateway).url
+    report = smoke(Place(Carrier.GGUF, version).model, gateway=url)
     assert not by_status(report, Status.FAIL)
     # The miniature says too little for anybody to go away meanwhile.
     assert by_status(report, Status.UNKNOWN).keys() == {"gone-client"}

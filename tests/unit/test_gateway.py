@@ -291,6 +291,26 @@ def said(*pieces: str) -> bytes:
     return b"".join(json.dumps(each).encode() + b"\n" for each in said)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_without_an_end_is_given_up(
+    gateway: httpx.Client, upstream: HTTPServer, stream: bool
+) -> None:
+    given: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        for piece in range(256):
+            given.append(piece)
+            yield b" " * 2**20
+
+    upstream.expect_request("/api/chat").respond_with_handler(lambda _: Response(endless()))
+    answer = gateway.post("/api/chat", json=ask(stream=stream))
+    assert (answer.status_code, answer.json()) == (
+        502,
+        {"error": "the server's answer has no end"},
+    )
+    assert len(given) < 64
+
+
 @pytest.mark.parametrize(
     ("parser", "piece"),
     [("server", said("Hi")), ("gateway", said("Hi", "[TOOL_CALLS]", "bash", "[ARGS]", '{"a'))],
