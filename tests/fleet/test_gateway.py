@@ -112,6 +112,8 @@ def test_a_gateway_is_promised_made_found_mended_and_removed(wanted: Fleet) -> N
     for host in hosts:
         verify(host)
     assert_nothing_told(done)
+    # The fleet's model is as its publisher made it.
+    assert done.output.count("requests for it pass the gateway as they are") == len(hosts)
     assert fleet.play("drift", *ONLY).code == 0
 
     # Clients wait while the server is started again.
