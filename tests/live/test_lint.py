@@ -261,7 +261,7 @@ def test_a_file_without_a_template_cannot_be_rendered(
         lint_file(path, live=True, host=unchanged.url)
 
 
-@pytest.mark.parametrize("moment", ["upload", "create", "rendered_prompt"])
+@pytest.mark.parametrize("moment", ["upload_stream", "create", "rendered_prompt"])
 @pytest.mark.parametrize("after", [False, True])
 def test_an_interrupt_at_any_moment_leaves_nothing(
     unchanged: OllamaServer, monkeypatch: pytest.MonkeyPatch, moment: str, after: bool
