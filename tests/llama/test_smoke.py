@@ -128,8 +128,10 @@ def test_where_none_listens_it_is_said_of_llama_server() -> None:
 
 
 def test_two_servers_or_none_are_refused() -> None:
-    with pytest.raises(UsageError, match="two servers"):
+    with pytest.raises(UsageError, match="names one server, and there is another"):
         smoke(host="gpu1", llama_server="gpu1:8080")
+    with pytest.raises(UsageError, match="names one server, and there is another"):
+        smoke(gateway="gpu1:11435", llama_server="gpu1:8080")
     with pytest.raises(UsageError, match="needs the name"):
         smoke()
 
