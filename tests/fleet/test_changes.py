@@ -88,3 +88,26 @@ def told() -> list[list[str]]:
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_a_change_is_said_in_words_whatever_is_absent(case: int, told: list[list[str]]) -> None:
     assert told[case] == CASES[case][1]
+
+
+_FAILURE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.devstral.ollama.plugins.filter.failures import FilterModule
+failure = FilterModule().filters()["failure"]
+print(json.dumps([failure(each, "Do it") for each in json.loads(sys.argv[2])]))
+"""
+
+
+def test_a_failed_loop_says_what_its_items_say() -> None:
+    item = {"failed": True, "msg": "The checksum did not match"}
+    loop = {"msg": "One or more items failed", "results": [{"failed": False, "msg": "ok"}, item]}
+    asked = json.dumps([loop, {"msg": "no"}, {"msg": ""}, {}, {"results": [], "msg": "none"}])
+    done = subprocess.run(
+        [sys.executable, "-c", _FAILURE, collections_path(), asked],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    nothing = "a task failed: Do it"
+    assert json.loads(done.stdout) == [item["msg"], "no", nothing, nothing, "none"]

@@ -160,4 +160,3 @@ def test_a_gateway_is_promised_made_found_mended_and_removed(wanted: Fleet) -> N
         with pytest.raises(httpx.ConnectError):
             asked(host, "/ready", KEY)
     hosts[1].run(f"rm -r {UNIT}.d")
-    fleet.settled = True

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
@@ -22,14 +21,6 @@ description: >-
 """
 
 _INTO_THE_TASK_SECONDS = 0.4
-
-
-def _messages(answer: Mapping[str, Any]) -> Iterator[str]:
-    """What a task says; of a loop, what those of its items say that failed."""
-    yield str(answer.get("msg") or "")
-    for each in answer.get("results", ()):
-        if isinstance(each, dict) and each.get("failed"):
-            yield str(each.get("msg") or "")
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -66,7 +57,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             "task": task.get_name(),
             "at": time.monotonic(),
             "changed": bool(answer.get("changed")),
-            "message": "; ".join(_messages(answer)),
+            "message": str(answer.get("msg") or ""),
         }
         with open(os.environ["DEVSTRAL_TASKS"], "a", encoding="utf-8") as file:  # noqa: PTH123
             file.write(json.dumps(line) + "\n")
