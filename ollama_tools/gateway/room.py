@@ -27,20 +27,25 @@ class Prompt:
     """
 
     def __init__(self, body: JsonObject) -> None:
-        self._told = compact([body.get("model"), body.get("tools")]).encode()
+        self._model = compact(body.get("model")).encode()
+        self._tools = compact(body["tools"]).encode() if "tools" in body else b""
         self._messages = [compact(each).encode() for each in body["messages"]]
         self.has_images = any("images" in each for each in body["messages"])
 
     def request(self, body: JsonObject) -> bytes:
-        """The body of a request for it; ``body`` says all but the messages."""
-        rest = {name: value for name, value in body.items() if name != "messages"}
-        return b'%b,"messages":[%b]}' % (compact(rest).encode()[:-1], b",".join(self._messages))
+        """The body of a request for it; ``body`` says all but messages and tools."""
+        written = ("messages", "tools")
+        rest = compact({name: each for name, each in body.items() if name not in written})
+        tools = b',"tools":%b' % self._tools if self._tools else b""
+        messages = b",".join(self._messages)
+        return b'%b%b,"messages":[%b]}' % (rest.encode()[:-1], tools, messages)
 
     @cached_property
     def beginnings(self) -> list[tuple[int, bytes]]:
         """Each message's bytes, and a key for all up to it; tools are counted with the first."""
-        digest = blake2b(self._told, digest_size=16)
-        size, found = len(self._told), []
+        told = b"%b,%b" % (self._model, self._tools)
+        digest = blake2b(told, digest_size=16)
+        size, found = len(told), []
         for text in self._messages:
             digest.update(b"%d:" % len(text))
             digest.update(text)
