@@ -17,7 +17,7 @@ from ollama_tools.checks import surfaces
 from ollama_tools.devstral.carriers import Carrier, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.contract import PREFIX_ROLE, VERBATIM
-from ollama_tools.devstral.miniature import Script, write_miniature, write_speaker
+from ollama_tools.devstral.miniature import write_speaker
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.server.client import Server
 from tests.parity.gateway import raw_conversation
@@ -25,7 +25,7 @@ from tests.parity.places import Place, parity_server
 from tests.parity.recorded import Recorded, recorded
 from tests.parity.reference import reference
 from tests.testbed.build import NEWEST
-from tests.testbed.gateway import GatewayServer
+from tests.testbed.gateway import GatewayServer, write_endless
 
 V13 = TokenizerVersion.V13
 PLACE = Place(Carrier.GGUF, V13)
@@ -69,14 +69,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         NEWEST, root, (Carrier.GGUF, Carrier.HUB), env={"LLAMA_SERVER_SLOTS_DEBUG": "1"}
     ) as server:
         path = root / "endless.gguf"
-        write_miniature(
-            path,
-            layers=1,
-            heads=1,
-            kv_heads=1,
-            chat_template=jinja_template(V13),
-            script=Script(endless=True),
-        )
+        write_endless(path)
         digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
         server.upload(path, digest, lambda *_: None)
         # A context that is full soon, and one that leaves time to go away.

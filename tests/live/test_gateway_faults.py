@@ -15,10 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ollama_tools.devstral.carriers import jinja_template
-from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.contract import PREFIX_ROLE
-from ollama_tools.devstral.miniature import Script, write_miniature
 from ollama_tools.files.remembered import file_sha256
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.server.client import Server
@@ -37,7 +34,7 @@ from tests.testbed.faults.kinds import (
     json_answer,
 )
 from tests.testbed.faults.proxy import ONCE, FaultProxy, When
-from tests.testbed.gateway import GatewayServer
+from tests.testbed.gateway import GatewayServer, write_endless
 from tests.testbed.server import OllamaServer
 
 MODEL = "endless"
@@ -63,14 +60,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OllamaServer]:
     """A server with a model that goes on and on."""
     root = tmp_path_factory.mktemp("gateway-faults")
     path = root / "endless.gguf"
-    write_miniature(
-        path,
-        layers=1,
-        heads=1,
-        kv_heads=1,
-        chat_template=jinja_template(TokenizerVersion.V13),
-        script=Script(endless=True),
-    )
+    write_endless(path)
     with OllamaServer(
         ollama_build(NEWEST), models_dir=root / "models", log_path=root / "ollama.log"
     ) as found:

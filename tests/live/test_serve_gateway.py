@@ -16,11 +16,9 @@ from typing import ClassVar
 import httpx
 import pytest
 
-from ollama_tools.devstral.carriers import jinja_template
-from ollama_tools.devstral.catalog import TokenizerVersion
-from ollama_tools.devstral.miniature import Script, write_miniature
 from ollama_tools.server.client import Server
 from tests.testbed.build import Build
+from tests.testbed.gateway import write_endless
 from tests.testbed.server import Served, ServerError
 
 MODEL = "endless"
@@ -90,14 +88,7 @@ def both(newest_build: Build, tmp_path: Path) -> Iterator[Both]:
 
 def make_model(address: str, path: Path) -> None:
     """A model that only ends where it is told to."""
-    write_miniature(
-        path,
-        layers=1,
-        heads=1,
-        kv_heads=1,
-        chat_template=jinja_template(TokenizerVersion.V13),
-        script=Script(endless=True),
-    )
+    write_endless(path)
     digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     with Server(address) as server:
         server.upload(path, digest, lambda *_: None)

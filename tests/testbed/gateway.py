@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 
 import uvicorn
 
+from ollama_tools.devstral.carriers import jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.devstral.miniature import Script, write_miniature
 from ollama_tools.gateway.app import Gateway
 from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.gateway.watch import Watch
@@ -55,6 +58,18 @@ class GatewayServer(Served):
             self.host,
             *self._options,
         ]
+
+
+def write_endless(path: Path) -> None:
+    """A model that only ends where it is told to, or nobody listens any more."""
+    write_miniature(
+        path,
+        layers=1,
+        heads=1,
+        kv_heads=1,
+        chat_template=jinja_template(TokenizerVersion.V13),
+        script=Script(endless=True),
+    )
 
 
 @contextmanager
