@@ -13,6 +13,8 @@ _KNOWN = 0.02
 """The part of a prompt that may have come out of the server's cache: what all templates begin
 with."""
 _FEW = 16
+_HELD, _HELD_SECONDS = 0.5, 0.25
+"""From which part of an answer's time, and from how many seconds, its text counts as late."""
 
 
 class BenchModelJson(TypedDict):
@@ -59,12 +61,14 @@ class BenchPromptJson(TypedDict):
     cached_tokens: Annotated[
         int | None, "Of those, out of the server's cache; null where it does not say."
     ]
-    first_token_seconds: Annotated[float | None, "Until the first token of the answer."]
+    first_token_seconds: Annotated[
+        float | None, "Until the first token of the answer, by the server."
+    ]
     prompt_tokens_per_second: Annotated[float | None, "Read; those out of the cache taken off."]
     answer_tokens: Annotated[int | None, "Tokens of the answer."]
     tokens_per_second: Annotated[float | None, "Of the answer; null where it was too short."]
     spread: Annotated[float | None, "Slowest by fastest time to the first token; null for one run."]
-    why: Annotated[str | None, "Why a figure is missing."]
+    why: Annotated[str | None, "Why a figure is missing, or the text late."]
 
 
 class BenchTogetherJson(TypedDict):
@@ -74,7 +78,7 @@ class BenchTogetherJson(TypedDict):
     answer_tokens: Annotated[list[int], "Tokens of each answer."]
     tokens_per_second: Annotated[float | None, "Of all together, waiting included."]
     each_tokens_per_second: Annotated[float | None, "Of one of them while it was written; median."]
-    why: Annotated[str | None, "Why a figure is missing."]
+    why: Annotated[str | None, "Why a figure is missing, or the text late."]
 
 
 class BenchTurnJson(TypedDict):
@@ -183,6 +187,20 @@ class Asked:
     answer_seconds: float
 
     @property
+    def wrote(self) -> float:
+        """When the server had the first token, by its own account of how long it wrote.
+
+        What a client sees of it can come far later: behind a proxy that gathers an answer, or of a
+        model that writes tokens without text.
+        """
+        return max(self.began, min(self.first, self.last - self.answer_seconds))
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether most of the answer was written before any of it came."""
+        return self.first - self.wrote > max(_HELD_SECONDS, _HELD * self.answer_seconds)
+
+    @property
     def is_known(self) -> bool:
         """Whether so much of the prompt was known to the server that it is no measure."""
         return (self.cached_tokens or 0) > max(_FEW, _KNOWN * self.prompt_tokens)
@@ -202,7 +220,7 @@ class Asked:
 
 def prompt_figures(depth: int, found: Sequence[Asked]) -> BenchPromptJson:
     """The figures of runs with prompts of one length."""
-    waits = [each.first - each.began for each in found]
+    waits = [each.wrote - each.began for each in found]
     figures = no_prompt(depth, None)
     figures["runs"] = len(found)
     figures["prompt_tokens"] = round(median(each.prompt_tokens for each in found))
@@ -220,7 +238,7 @@ def prompt_figures(depth: int, found: Sequence[Asked]) -> BenchPromptJson:
     figures["tokens_per_second"] = _median([each.answer_rate for each in found])
     if figures["tokens_per_second"] is None:
         why.append(_too_short(fewest))
-    figures["why"] = "; ".join(why) or None
+    figures["why"] = "; ".join([*why, *_held_back(found)]) or None
     return figures
 
 
@@ -232,14 +250,16 @@ def together_figures(found: Sequence[Asked], slots: int | None) -> BenchTogether
     """
     figures = none_together(len(found), None)
     figures["answer_tokens"] = sorted(each.answer_tokens for each in found)
-    span = max(each.last for each in found) - min(each.first for each in found)
+    span = max(each.last for each in found) - min(each.wrote for each in found)
     if figures["answer_tokens"][0] < FEWEST_TOKENS or span <= 0:
         figures["why"] = _too_short(figures["answer_tokens"][0])
         return figures
     figures["tokens_per_second"] = round((sum(figures["answer_tokens"]) - 1) / span, 2)
     figures["each_tokens_per_second"] = _median([each.answer_rate for each in found])
+    why = _held_back(found)
     if slots is not None and slots < len(found):
-        figures["why"] = f"the server answers {slots} at a time, the others wait"
+        why.insert(0, f"the server answers {slots} at a time, the others wait")
+    figures["why"] = "; ".join(why) or None
     return figures
 
 
@@ -306,6 +326,11 @@ def none_together(count: int, why: str | None) -> BenchTogetherJson:
 
 def _too_short(tokens: int) -> str:
     return f"an answer ended after {tokens} tokens, too few for a speed"
+
+
+def _held_back(found: Sequence[Asked]) -> list[str]:
+    late = [each.first - each.wrote for each in found if each.is_held_back]
+    return [f"the text of an answer came {max(late):.1f} s after its first token"] if late else []
 
 
 def _median(found: Sequence[float | None], digits: int = 2) -> float | None:

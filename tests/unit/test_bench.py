@@ -101,7 +101,7 @@ def test_a_prompt_that_the_server_knew_is_no_measure(
 
 
 def test_the_median_counts_and_the_spread_is_said() -> None:
-    runs = [replace(ASKED, first=10.0 + wait) for wait in (1.0, 4.0, 1.5)]
+    runs = [replace(ASKED, first=10.0 + wait, last=11.0 + wait) for wait in (1.0, 4.0, 1.5)]
     found = prompt_figures(2048, runs)
     assert (found["first_token_seconds"], found["spread"], found["runs"]) == (1.5, 4.0, 3)
 
@@ -122,6 +122,19 @@ def test_the_speed_of_several_is_that_of_all_tokens_after_the_first() -> None:
     assert found["each_tokens_per_second"] == 64.0
     assert found["why"] == "the server answers 1 at a time, the others wait"
     assert together_figures([ASKED, ASKED], 2)["why"] is None
+
+
+def test_text_that_comes_late_makes_no_answer_quick() -> None:
+    # As behind a proxy that gathers the answer, or of weights whose tokens have no text.
+    late = replace(ASKED, first=13.2499)
+    alone, both = prompt_figures(2048, [late]), together_figures([late, late], 2)
+    assert (alone["first_token_seconds"], alone["tokens_per_second"]) == (2.25, 64.0)
+    assert both["tokens_per_second"] == 127.0
+    for each in (alone, both):
+        assert each["why"] == "the text of an answer came 1.0 s after its first token"
+    # What a server says of its own time is never believed beyond what passed here.
+    assert replace(late, answer_seconds=99.0).wrote == late.began
+    assert replace(late, answer_seconds=0.0).wrote == late.first
 
 
 def test_a_session_tells_what_reuse_saves() -> None:
