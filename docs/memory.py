@@ -172,9 +172,13 @@ On the card, of one model:
   above 32768 in all slots, 1024 above 4096, else 512; and less where memory is short, by a guess of
   its own that takes the KV cache for f16. So a small card holds more than a large one's say.
 
-Beside it, the driver keeps 0.5 GiB, and the engine 1 GiB free (`LLAMA_ARG_FIT_TARGET`): what does
-not fit into the rest is computed by the processor, without a word. Several cards have compute
-buffers each; how layers are shared out between them was not measured.
+In main memory: the file's input matrix, buffers of *host* below, and the prompts of earlier
+sessions, which the engine puts there as they were in the KV cache, up to 8 GiB of them.
+
+On the card, beside it, the driver keeps 0.5 GiB, and the engine 1 GiB free
+(`LLAMA_ARG_FIT_TARGET`): what does not fit into the rest is computed by the processor, without a
+word. Several cards have compute buffers each; how layers are shared out between them was not
+measured.
 
 ## Reckoned and logged
 
