@@ -105,9 +105,8 @@ def field_option(dataclass: type[Any], name: str, *, panel: str | None = None) -
     told = choice(each)
     kind = str if told.written else _kind(get_type_hints(dataclass)[name])
     text = told.help
-    # What a help text of its own says already is not said twice.
-    if "variable" in each.metadata and not isinstance(each.default, bool):
-        text += f" ({each.default} if absent)" if each.default not in (None, ()) else ""
+    if isinstance(each.default, str | int | float) and not isinstance(each.default, bool):
+        text = _with_default(text, each.default)
     if kind == list[str]:
         text += " (repeatable)"
     option = typer.Option(
@@ -118,6 +117,14 @@ def field_option(dataclass: type[Any], name: str, *, panel: str | None = None) -
         rich_help_panel=told.panel or panel,
     )
     return Annotated[kind | None, option]
+
+
+def _with_default(text: str, default: str | float) -> str:
+    # What a help text of its own says already is not said twice.
+    if "absent" in text:
+        return text
+    said = f"{default:g}" if isinstance(default, float) else default
+    return f"{text.removesuffix('.')} ({said} if absent){'.' * text.endswith('.')}"
 
 
 def _kind(hint: Any) -> Any:
