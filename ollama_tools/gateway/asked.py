@@ -22,7 +22,11 @@ _KINDS: Final = {
     list: "a list",
     str: "a text",
     bool: "true or false",
+    int: "a whole number",
+    float: "a number",
 }
+_LARGEST = 2**63 - 1
+"""The server keeps whole numbers in so many bits."""
 
 
 class Problem(DevstralError):
@@ -122,9 +126,18 @@ def object_of(body: Mapping[str, Any], key: str, where: str = "") -> JsonObject:
     return _of(body, key, dict, {}, where)
 
 
-def flag_of(body: Mapping[str, Any], key: str) -> bool:
-    """Whether an object says yes to a thing; no where it says nothing."""
-    return _of(body, key, bool, False, "")
+def flag_of(body: Mapping[str, Any], key: str, default: bool = False) -> bool:
+    """Whether an object says yes to a thing."""
+    return _of(body, key, bool, default, "")
+
+
+def texts_of(body: Mapping[str, Any], key: str) -> list[str]:
+    """A list of texts; empty where there is none."""
+    found: list[Any] = _of(body, key, list, [], "")
+    for index, each in enumerate(found):
+        if not isinstance(each, str):
+            raise Problem(f"{key}[{index}] is not {_KINDS[str]}")
+    return found
 
 
 def objects_of(body: Mapping[str, Any], key: str, where: str = "") -> list[JsonObject]:
@@ -145,9 +158,30 @@ def _of(body: Mapping[str, Any], key: str, kind: type[_T], none: _T, where: str)
     return value
 
 
-def copied(body: Mapping[str, Any], names: Mapping[str, str]) -> JsonObject:
-    """The numbers and the like that a body sets, under the names that ``/api/chat`` has."""
-    return {ours: body[theirs] for theirs, ours in names.items() if body.get(theirs) is not None}
+def numbers_of(body: Mapping[str, Any], names: Mapping[str, tuple[str, type]]) -> JsonObject:
+    """The numbers that a body sets, under the names that options of ``/api/chat`` have.
+
+    Args:
+        body: The body.
+        names: For each name in it, that of the option, and ``int`` or ``float``.
+
+    Raises:
+        Problem: One of them is no such number. As an option it would be HTTP 500 to the server,
+            after which clients ask again, or be left out in silence.
+    """
+    found = {}
+    for theirs, (ours, kind) in names.items():
+        value = body.get(theirs)
+        if value is None:
+            continue
+        if isinstance(value, float) and kind is int and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, (int, kind)):
+            raise Problem(f"{theirs} is not {_KINDS[kind]}")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise Problem(f"{theirs} is too large")
+        found[ours] = value
+    return found
 
 
 def arguments_of(value: object) -> object:

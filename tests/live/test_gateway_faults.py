@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -331,6 +331,61 @@ def test_a_request_that_cannot_be_meant_is_refused(
     # Of what cannot even name a model the server judges itself.
     asked = [each.target for each in behind.asked[seen:]]
     assert asked in ([], ["/api/show"], [path])
+
+
+_NO_FLAG: Sequence[object] = ("yes", 1, [], {"a": 1})
+_NO_NUMBER: Sequence[object] = ("x", True, [], {"a": 1})
+_NO_WHOLE_NUMBER: Sequence[object] = (*_NO_NUMBER, 1.5, 1e300)
+_NO_TEXTS: Sequence[object] = (1, True, {"a": 1}, [1])
+_NO_OBJECT: Sequence[object] = ("x", 1, True, [1])
+WRONG_KIND: Mapping[str, Mapping[str, Sequence[object]]] = {
+    "/api/chat": {"stream": _NO_FLAG, "shift": _NO_FLAG, "think": (1, [1], {"a": 1})},
+    "/v1/chat/completions": {
+        "stream": _NO_FLAG,
+        "temperature": _NO_NUMBER,
+        "top_p": _NO_NUMBER,
+        "frequency_penalty": _NO_NUMBER,
+        "presence_penalty": _NO_NUMBER,
+        "seed": _NO_WHOLE_NUMBER,
+        "max_tokens": _NO_WHOLE_NUMBER,
+        "logprobs": _NO_FLAG,
+        "stream_options": _NO_OBJECT,
+    },
+    "/v1/responses": {
+        "stream": _NO_FLAG,
+        "temperature": _NO_NUMBER,
+        "top_p": _NO_NUMBER,
+        "max_output_tokens": _NO_WHOLE_NUMBER,
+        "truncation": (1, True, [], {"a": 1}),
+        "include": _NO_TEXTS,
+    },
+    "/v1/messages": {
+        "stream": _NO_FLAG,
+        "temperature": _NO_NUMBER,
+        "top_p": _NO_NUMBER,
+        "top_k": _NO_WHOLE_NUMBER,
+        "max_tokens": _NO_WHOLE_NUMBER,
+        "stop_sequences": _NO_TEXTS,
+        "metadata": _NO_OBJECT,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [(path, name) for path, names in WRONG_KIND.items() for name in names]
+)
+def test_a_setting_of_the_wrong_kind_is_refused_as_the_server_refuses_it(
+    client: httpx.Client, behind: FaultProxy, bed: OllamaServer, path: str, name: str
+) -> None:
+    for value in WRONG_KIND[path][name]:
+        body = {**asking(path, stream=False), name: value}
+        seen = len(behind.asked)
+        answer = client.post(path, json=body)
+        straight = httpx.post(f"{bed.url}{path}", json=body, timeout=30, trust_env=False)
+        assert (answer.status_code, straight.status_code) == (400, 400), f"{value}: {answer.text}"
+        error = answer.json()["error"]
+        assert name in (error if path == "/api/chat" else error["message"])
+        assert all(each.target == "/api/show" for each in behind.asked[seen:])
 
 
 @pytest.mark.parametrize("path", PATHS)

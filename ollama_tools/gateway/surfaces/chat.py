@@ -20,26 +20,27 @@ from ollama_tools.gateway.asked import (
     NotUnderstood,
     Problem,
     call,
-    copied,
     flag_of,
     joined,
+    numbers_of,
     object_of,
     objects_of,
     parts_of,
     require_base64,
     text_of,
+    texts_of,
 )
 from ollama_tools.gateway.surfaces.native import read_tool
 from ollama_tools.gateway.surfaces.surface import CallPart, Piece, Writer, count, event
 
 _OPTIONS: Final = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "seed": "seed",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-    "max_tokens": "num_predict",
-    "max_completion_tokens": "num_predict",
+    "temperature": ("temperature", float),
+    "top_p": ("top_p", float),
+    "seed": ("seed", int),
+    "frequency_penalty": ("frequency_penalty", float),
+    "presence_penalty": ("presence_penalty", float),
+    "max_tokens": ("num_predict", int),
+    "max_completion_tokens": ("num_predict", int),
 }
 _IMAGE = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,")
 _TYPES = {
@@ -63,8 +64,9 @@ class Chat:
         messages = objects_of(body, "messages")
         if not messages:
             raise Problem("messages is empty")
-        if body.get("logprobs"):
+        if flag_of(body, "logprobs") or body.get("top_logprobs"):
             raise NotUnderstood("logprobs")
+        object_of(body, "stream_options")
         fields: JsonObject = {}
         if (form := _format(object_of(body, "response_format"))) is not None:
             fields["format"] = form
@@ -73,9 +75,9 @@ class Chat:
         )
         if effort and effort != "none":
             fields["think"] = True
-        options = copied(body, _OPTIONS)
+        options = numbers_of(body, _OPTIONS)
         if (stop := body.get("stop")) is not None:
-            options["stop"] = [stop] if isinstance(stop, str) else stop
+            options["stop"] = [stop] if isinstance(stop, str) else texts_of(body, "stop")
         names = _names(messages)
         return Asked(
             model=text_of(body, "model"),

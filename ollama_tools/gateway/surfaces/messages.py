@@ -18,22 +18,22 @@ from ollama_tools.gateway.asked import (
     Problem,
     Tool,
     call,
-    copied,
     flag_of,
     joined,
+    numbers_of,
     object_of,
     objects_of,
     require_base64,
     text_of,
+    texts_of,
 )
 from ollama_tools.gateway.surfaces.surface import Piece, Writer, compact, count, event
 
 _OPTIONS: Final = {
-    "max_tokens": "num_predict",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "stop_sequences": "stop",
+    "max_tokens": ("num_predict", int),
+    "temperature": ("temperature", float),
+    "top_p": ("top_p", float),
+    "top_k": ("top_k", int),
 }
 _TYPES = {
     HTTPStatus.BAD_REQUEST: "invalid_request_error",
@@ -68,6 +68,11 @@ class Messages:
         fields: JsonObject = {}
         if text_of(object_of(body, "thinking"), "type") == "enabled":
             fields["think"] = True
+        for name in ("metadata", "output_config"):
+            object_of(body, name)
+        options = numbers_of(body, _OPTIONS)
+        if stop := texts_of(body, "stop_sequences"):
+            options["stop"] = stop
         tools = objects_of(body, "tools")
         own = [_is_web_search(each) for each in tools]
         return Asked(
@@ -79,7 +84,7 @@ class Messages:
                 if not own[index]
             ],
             web_search=any(own),
-            options={key: value for key, value in copied(body, _OPTIONS).items() if value != []},
+            options=options,
             fields=fields,
             stream=flag_of(body, "stream"),
             body=body,

@@ -11,6 +11,7 @@ from ollama_tools.gateway.asked import (
     Problem,
     Tool,
     arguments_of,
+    flag_of,
     object_of,
     objects_of,
     text_of,
@@ -35,6 +36,10 @@ class Native:
         if not messages:
             # Without messages it asks to load the model, or to unload it.
             raise NotUnderstood("no messages")
+        # Those that the server may never get to judge.
+        flag_of(body, "shift")
+        if not isinstance(body.get("think"), str):
+            flag_of(body, "think")
         return Asked(
             model=text_of(body, "model"),
             messages=messages,
@@ -43,7 +48,7 @@ class Native:
             ],
             options=dict(object_of(body, "options")),
             fields={key: value for key, value in body.items() if key not in _OURS},
-            stream=body.get("stream") is not False,
+            stream=flag_of(body, "stream", default=True),
             body=body,
         )
 

@@ -18,21 +18,22 @@ from ollama_tools.gateway.asked import (
     Problem,
     Tool,
     call,
-    copied,
     flag_of,
     joined,
+    numbers_of,
     object_of,
     objects_of,
     parts_of,
     text_of,
+    texts_of,
 )
 from ollama_tools.gateway.surfaces.chat import created, image_of, openai_problem
 from ollama_tools.gateway.surfaces.surface import CallPart, Piece, Writer, count, event
 
 _OPTIONS: Final = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "max_output_tokens": "num_predict",
+    "temperature": ("temperature", float),
+    "top_p": ("top_p", float),
+    "max_output_tokens": ("num_predict", int),
 }
 _TEXTS: Final = ("input_text", "output_text", "text")
 
@@ -48,6 +49,8 @@ class Responses:
         for name in ("previous_response_id", "conversation", "prompt"):
             if body.get(name):
                 raise NotUnderstood(name)
+        text_of(body, "truncation")
+        texts_of(body, "include")
         fields: JsonObject = {}
         form = object_of(object_of(body, "text"), "format", "text.")
         if form.get("type") == "json_schema":
@@ -59,7 +62,7 @@ class Responses:
             model=text_of(body, "model"),
             messages=_read_messages(body),
             tools=[tool for _, _, tool in tools_of(body)],
-            options=copied(body, _OPTIONS),
+            options=numbers_of(body, _OPTIONS),
             fields=fields,
             defaults={"temperature": 1.0},
             stream=flag_of(body, "stream"),
