@@ -31,6 +31,9 @@ os.execv(sys.argv[1], sys.argv[1:])
 # As on a machine that has a driver and Python, and nothing of what the tests have.
 _BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
 
+# With far more time than it takes where nothing else runs.
+_SMALL = ("--small", "--seconds", "560")
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -68,9 +71,7 @@ def run(
 ) -> tuple[dict[str, Any], Path, str]:
     """The report of a small run, its folder, and what it printed."""
     root = tmp_path_factory.mktemp("run")
-    # Far more than it takes where nothing else runs.
-    more = ("--small", "--seconds", "560")
-    process = start(bundle, python, root / "scratch", *more, str(root / "out"))
+    process = start(bundle, python, root / "scratch", *_SMALL, str(root / "out"))
     try:
         printed, _ = process.communicate(timeout=650)
     finally:
@@ -208,7 +209,7 @@ def test_without_a_card_a_full_run_ends_with_its_own_code(
 def test_a_stopped_run_leaves_its_report_and_no_server(
     bundle: Path, python: Path, tmp_path: Path
 ) -> None:
-    process = start(bundle, python, tmp_path / "scratch", "--small", str(tmp_path / "out"))
+    process = start(bundle, python, tmp_path / "scratch", *_SMALL, str(tmp_path / "out"))
     report = tmp_path / "out" / "report.json"
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and not (
