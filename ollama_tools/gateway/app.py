@@ -23,6 +23,7 @@ from ollama_tools.gateway.request import Sealed, sealed
 from ollama_tools.gateway.room import Counted, Prompt
 from ollama_tools.gateway.settings import GatewaySettings, ToolCallParser
 from ollama_tools.gateway.speech import Speech
+from ollama_tools.gateway.strangers import is_name_of_this_machine
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.gateway.surfaces.surface import Piece, Surface, calls_of, compact, count
 from ollama_tools.gateway.upstream import Answer, Upstream
@@ -103,6 +104,7 @@ class Gateway:
 
         exchange.begins = begins
         try:
+            await self._keep_strangers_out(exchange)
             with ExitStack() as stack:
                 self._admit(exchange, seen)
                 if seen.key:
@@ -123,6 +125,30 @@ class Gateway:
             seen.outcome = "gone"
         finally:
             self._watch.ends(seen)
+
+    async def _keep_strangers_out(self, exchange: Exchange) -> None:
+        """Serve no page in a browser that the server itself would not serve."""
+        host = exchange.headers.get("host", "")
+        if (
+            self._settings.is_for_this_machine
+            and not self._keyring.is_asked_for
+            and not is_name_of_this_machine(host)
+        ):
+            raise Problem(
+                f"the gateway serves this machine alone, of which {host[:200]} is no name: a proxy "
+                "before it has to send Host: localhost, or the gateway to ask for --keys",
+                HTTPStatus.FORBIDDEN,
+            )
+        origin = exchange.headers.get("origin")
+        # The server itself answers a browser that only asks whether it may ask.
+        if origin and exchange.method != "OPTIONS":
+            shared = await self._upstream.shared_with(origin)
+            if shared is None:
+                raise Problem(
+                    f"the server serves no pages of {origin[:200]}: its OLLAMA_ORIGINS says which",
+                    HTTPStatus.FORBIDDEN,
+                )
+            exchange.shared = shared
 
     def _admit(self, exchange: Exchange, seen: Seen) -> None:
         """Let pass what asks; what changes the server has no business here, however written."""
@@ -222,6 +248,8 @@ class Gateway:
                 for name, value in answer.headers
                 if name.decode("latin-1").lower() not in _HOP_BY_HOP - {"content-length"}
             ]
+            # The server has said by itself what a browser shares.
+            exchange.shared = []
             await exchange.start(answer.status, kept)
             try:
                 async for piece in answer.pieces():

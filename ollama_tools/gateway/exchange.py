@@ -36,6 +36,8 @@ class Exchange:
         target: Path and query as they came.
         headers: The headers, by their names in small letters.
         content: The body; empty until it has been read.
+        shared: Headers of every answer that is the gateway's own: what a browser shares with the
+            page that asked.
         begins: Called when the answer begins, with its status.
     """
 
@@ -53,6 +55,7 @@ class Exchange:
             for name, value in scope["headers"]
         }
         self.content = b""
+        self.shared: Headers = []
         self.begins: Callable[[int], None] = lambda _: None
         self.has_begun = False
 
@@ -105,6 +108,7 @@ class Exchange:
         """Begin the answer."""
         self.has_begun = True
         self.begins(status)
+        headers = [*headers, *self.shared]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send(self, piece: bytes) -> None:

@@ -23,6 +23,7 @@ from ollama_tools.server.shown import Shown
 
 _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 _KNOWN_SECONDS: Final = 2.0
+_MOST_ORIGINS: Final = 1000
 _CONNECT_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 5.0
 MOST_BYTES: Final = 16 * 2**20
@@ -35,6 +36,12 @@ _NOT_SENT_UNASKED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-A
 @dataclass(frozen=True)
 class _Kept:
     known: Known | None
+    until: float
+
+
+@dataclass(frozen=True)
+class _Shared:
+    headers: list[tuple[bytes, bytes]] | None
     until: float
 
 
@@ -96,6 +103,7 @@ class Upstream:
         self.url = url
         self._wait = wait
         self._known: dict[str, _Kept] = {}
+        self._shared: dict[str, _Shared] = {}
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence
         )
@@ -172,6 +180,27 @@ class Upstream:
                 raise _no_json("/api/show") from error
         self._known[model] = _Kept(found, time.monotonic() + _KNOWN_SECONDS)
         return found
+
+    async def shared_with(self, origin: str) -> list[tuple[bytes, bytes]] | None:
+        """The headers by which a browser shares answers with pages of an origin.
+
+        Returns:
+            What the server itself says (``OLLAMA_ORIGINS``); None where it serves no such page.
+        """
+        kept = self._shared.get(origin)
+        if kept is not None and time.monotonic() < kept.until:
+            return kept.headers
+        async with self.ask("GET", "/api/version", headers={"origin": origin}) as answer:
+            found = [
+                (name, value)
+                for name, value in answer.headers
+                if name.lower() == b"vary" or name.lower().startswith(b"access-control-")
+            ]
+            headers = None if answer.status == HTTPStatus.FORBIDDEN else found
+        if len(self._shared) >= _MOST_ORIGINS:
+            self._shared.clear()
+        self._shared[origin] = _Shared(headers, time.monotonic() + _KNOWN_SECONDS)
+        return headers
 
     async def _answered(
         self, method: str, path: str, content: bytes, headers: Mapping[str, str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -395,6 +396,51 @@ def test_ready_is_about_the_model(upstream: Server, tmp_path: Path) -> None:
 
 
 # --- calls that the gateway reads
+
+
+# --- pages in a browser
+
+SHARED = ("access-control-allow-origin", "access-control-allow-credentials", "vary")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "LOCALHOST:11434", "127.0.0.1", "[::1]:1", "192.168.1.7:80", "8.8.8.8"),
+        *("box.local", "host.docker.internal", "a.localhost", socket.gethostname()),
+        *("example.com", "example.com:11434", "localhost.example.com", "127.0.0.1.example.com"),
+        *("notlocal", "local", "[::1"),
+    ],
+)
+def test_a_name_that_was_made_to_lead_here_is_refused_as_the_server_refuses_it(
+    client: httpx.Client, upstream: Server, host: str
+) -> None:
+    straight = httpx.get(f"{upstream.url}/api/version", headers={"host": host}, trust_env=False)
+    # An address cannot be made to lead elsewhere, and the server knows those of its networks alone.
+    expected = 200 if host == "8.8.8.8" else straight.status_code
+    for path in ("/api/version", "/ready", "/metrics"):
+        assert client.get(path, headers={"host": host}).status_code == expected, path
+    body = asking("/api/chat", "Hello")
+    assert client.post("/api/chat", json=body, headers={"host": host}).status_code == expected
+
+
+@pytest.mark.parametrize("path", list(SURFACES))
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "app://obsidian", "https://evil.com"])
+def test_a_page_gets_what_the_server_would_let_it_have(
+    client: httpx.Client, upstream: Server, path: str, origin: str
+) -> None:
+    headers = {"origin": origin, "content-type": "text/plain"}
+    good = asking(path, "Hello")
+    bad = {**good, "model": MODEL, "tools": {}}
+    for body in (good, {**good, "stream": True}, bad):
+        straight = httpx.post(
+            f"{upstream.url}{path}", json=body, headers=headers, timeout=120, trust_env=False
+        )
+        found = client.post(path, json=body, headers=headers)
+        assert found.status_code == straight.status_code, found.text
+        said = {name: straight.headers.get_list(name) for name in SHARED}
+        assert {name: found.headers.get_list(name) for name in SHARED} == said
+    assert (found.status_code == 403) is (origin == "https://evil.com")
 
 
 @pytest.fixture(scope="module")

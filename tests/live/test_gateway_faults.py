@@ -228,7 +228,7 @@ def test_a_stream_that_breaks_off_behind_it_ends_with_an_error(
 def test_a_request_that_never_ends_holds_nobody_up(
     client: httpx.Client, gateway: GatewayServer
 ) -> None:
-    head = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"
     with socket.create_connection(("127.0.0.1", gateway.port)) as stalled:
         stalled.sendall(head)
         answer = client.post("/api/chat", json=asking("/api/chat", stream=False))
@@ -241,7 +241,7 @@ def test_a_request_that_never_ends_holds_nobody_up(
 
 def test_a_head_that_never_ends_is_not_taken_for_ever(gateway: GatewayServer) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
         with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
             connection.sendall(b"a" * 32 * 2**20)
 
@@ -251,11 +251,11 @@ def test_a_head_that_never_ends_is_not_taken_for_ever(gateway: GatewayServer) ->
     [
         b"GET / HTTP/9.9\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"POST /api/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{}",
-        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /api/chat HTTP/1.1\r\nHost: ::1\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{}",
+        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"a" * 200_000 + b"\r\n\r\n",
     ],
     ids=["version", "tls", "chunks", "negative", "two lengths", "long path", "long header"],
 )

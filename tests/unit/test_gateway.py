@@ -149,7 +149,7 @@ def test_what_changes_the_server_is_refused_however_it_is_written(
     host, _, port = str(gateway.base_url).rstrip("/").removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(
-            f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
             "Connection: close\r\n\r\n{}".encode()
         )
         answer = connection.makefile("rb").read()
