@@ -120,6 +120,14 @@ def test_lint_finds_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_sanity_knows_the_license_of_every_module() -> None:
+    """``ansible-test sanity`` takes minutes, and pip for each of its tests: it is run by hand."""
+    for path in (COLLECTION / "tests" / "sanity").glob("ignore-*.txt"):
+        told = {line.partition(" ")[0] for line in path.read_text("utf-8").splitlines()}
+        modules = (COLLECTION / "plugins" / "modules").glob("devstral_*.*")
+        assert told == {f"plugins/modules/{each.name}" for each in modules}, path
+
+
 @pytest.mark.parametrize(
     ("machine", "first", "more"),
     [
