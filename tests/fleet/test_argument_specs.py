@@ -111,7 +111,8 @@ def test_the_role_hands_every_option_to_its_module(arguments: dict[str, dict[str
     # A role is for a model that shall be there, and to force is nothing for every run.
     assert set(task) == set(arguments["devstral_model"]) - {"state", "force"}
     for name, value in task.items():
-        assert f"devstral_model_{name}" in value or f"devstral_model.{name}" in value
+        ways = (f"devstral_model_{name}", f"devstral_model.{name}", f"devstral.ollama.{name}(")
+        assert any(each in value for each in ways), name
 
 
 @pytest.mark.parametrize("role", ROLE_NAMES)

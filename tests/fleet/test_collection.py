@@ -241,6 +241,25 @@ def test_a_model_is_read_as_yaml_has_it(model: str, tmp_path: Path) -> None:
     assert "devstral-small-2507:UD-Q4_K_XL" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("said", "has_gateway", "carrier"),
+    [
+        ("{}", "'yes'", "exact"),
+        ("{'keep_template': none}", "true", "exact"),
+        ("{'keep_template': 'false'}", "true", "exact"),
+        ("{'keep_template': true}", "true", ""),
+        ("{}", "'no'", ""),
+        ("{'carrier': 'auto'}", "true", "auto"),
+        ("{'carrier': none}", "true", "exact"),
+    ],
+)
+def test_a_host_with_a_gateway_gets_a_template_that_it_knows_unless_another_shall_stay(
+    said: str, has_gateway: str, carrier: str, tmp_path: Path
+) -> None:
+    done = template(f"{said} | devstral.ollama.carrier({has_gateway}) | to_json", tmp_path)
+    assert json.loads(done.stdout.partition("=>")[2])["msg"] in (carrier, f'"{carrier}"')
+
+
 @pytest.mark.parametrize("playbook", ["site", "upgrade_server"])
 @pytest.mark.parametrize(
     ("wrong", "why"),
