@@ -121,7 +121,7 @@ def install(host: Host, pair: Pair, *, key: Pair | None = None) -> None:
         (TLS_KEY, (key or pair).key, "600"),
     ):
         # As with what copies a file together with its time: it is not newer than the gateway.
-        command = f"cat >{path}; chmod {mode} {path}; touch -d 2020-01-01 {path}"
+        command = f"rm -f {path}; cat >{path}; chmod {mode} {path}; touch -d 2020-01-01 {path}"
         host.run(command, stdin=source.read_text())
 
 
@@ -429,16 +429,24 @@ def test_clients_wait_while_the_server_is_upgraded_and_while_it_goes_back(
     report = smoke(MODEL, gateway=clients.url, api_key=KEY)
     assert report.passed, report
 
-    # Its own restart waits for a server that is away, as long as was said, and goes back then.
-    def changed(wait: int, comes_back: str) -> Run:
+    # Its start brings the server up and waits for it, as long as was said; then it goes back.
+    slow = "/run/systemd/system/ollama.service.d/slow.conf"
+
+    def changed(wait: int, before: str) -> Run:
         fleet.variables["devstral_gateway_settings"] = SETTINGS | {"wait": wait}
-        host.run(f"systemctl stop ollama; {comes_back}")
+        host.run(
+            f"systemctl stop ollama; mkdir -p {Path(slow).parent}; "
+            f"printf '[Service]\\nExecStartPre={before}\\n' >{slow}; systemctl daemon-reload"
+        )
         return fleet.play("site", *only, "--tags", "gateway")
 
-    done = changed(1, "systemd-run --quiet --on-active=12 systemctl start ollama")
+    done = changed(1, "/bin/sleep 12")
     assert done.code == 0, done.output
     verify(clients)
-    failed = changed(2, "true")
+    failed = changed(2, "/bin/false")
     assert failed.failures()["gpu1"].startswith("gpu1 went back to the gateway that it had: ")
-    host.run("systemctl start ollama")
+    host.run(
+        f"rm {slow}; systemctl daemon-reload; systemctl reset-failed ollama; "
+        "systemctl restart ollama"
+    )
     verify(clients)
