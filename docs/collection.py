@@ -32,6 +32,11 @@ Written by `make docs` out of the roles' argument specs; a test holds it to them
 _GENERATED = "Written by make docs out of the package's {of}; a test holds it to that."
 # A host that runs the role ollama_server has said already where its server listens.
 _ELSEWHERE = {"host": "(ollama_server_settings | default({})).host, true"}
+_HANDED = {
+    # A gateway is turned on for exact prompts; a person's own word wins.
+    "carrier": "devstral_model | devstral.ollama.carrier(devstral_gateway_enabled | default(false))"
+    " | default(omit, true)"
+}
 
 
 class _Indented(yaml.SafeDumper):
@@ -118,7 +123,8 @@ def generated() -> dict[Path, str]:
     role = ROLES / "devstral_model"
     spec = _yaml(_described(Wish))
     handed = [
-        f'{name}: "{{{{ devstral_model.{name} | default(omit) }}}}"' for name in arguments(Wish)
+        f'{name}: "{{{{ {_HANDED.get(name) or f"devstral_model.{name} | default(omit)"} }}}}"'
+        for name in arguments(Wish)
     ]
     blocks: dict[Path, dict[type[Any], list[str]]] = {
         role / "meta" / "argument_specs.yml": {

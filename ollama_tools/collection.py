@@ -9,9 +9,11 @@ from __future__ import annotations
 from ollama_tools.checks.fleet import fleet_report, fleet_text, unlike_peers
 from ollama_tools.checks.junit import junit
 from ollama_tools.devstral.catalog_file import load_catalog
+from ollama_tools.devstral.contract import understands
 from ollama_tools.devstral.reference import parse_reference
 from ollama_tools.errors import DevstralError
 from ollama_tools.gateway.fleet import gateway_of_host
+from ollama_tools.gateway.tls import certificate_fault
 from ollama_tools.lint import lint_models
 from ollama_tools.model.apply import apply
 from ollama_tools.model.builds import rollback
@@ -41,6 +43,7 @@ __all__ = [
     "Target",
     "Wish",
     "apply",
+    "certificate_fault",
     "environment",
     "find_server_process",
     "fleet_report",
@@ -66,5 +69,6 @@ __all__ = [
     "settings_differences",
     "smoke",
     "template_file",
+    "understands",
     "unlike_peers",
 ]

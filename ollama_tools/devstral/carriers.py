@@ -60,6 +60,9 @@ class Carrier(StrEnum):
 AUTO = "auto"
 """The choice of a carrier that is left to the server's version and to a live check."""
 
+EXACT = "exact"
+"""The same choice among those with a template of this package's, which the gateway understands."""
+
 
 @dataclass(frozen=True, slots=True)
 class PromptLayers:

@@ -35,7 +35,7 @@ def serve(
         beside: What runs beside it: begun once the address is taken, ended after the gateway.
 
     Raises:
-        UsageError: What it needs is not installed.
+        UsageError: What it needs is not installed, or its certificate and key are no pair.
         DevstralError: It cannot listen there.
     """
     try:
@@ -49,7 +49,10 @@ def serve(
         ) from None
     from ollama_tools.gateway.app import Gateway
     from ollama_tools.gateway.heads import BoundedHead
+    from ollama_tools.gateway.tls import require_pair
 
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        require_pair(settings.tls_certificate, settings.tls_key)
     # What is there for good is not looked through again for what is not needed any more.
     gc.collect()
     gc.freeze()

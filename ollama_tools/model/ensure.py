@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ollama_tools.devstral.carriers import (
     AUTO,
+    EXACT,
     Carrier,
     earlier_jinja_templates,
     go_template,
@@ -481,7 +482,7 @@ def compare_with(
     require_parameters(offline.parameters, version)
     models = server.models_with(offline.name)
     keeps, jinja = bool(wish.keep_template), None
-    if wish.carrier in (AUTO, Carrier.GGUF) and version >= NATIVE_JINJA and not keeps:
+    if wish.carrier in (AUTO, EXACT, Carrier.GGUF) and version >= NATIVE_JINJA and not keeps:
         jinja = jinja_template(offline.release.tokenizer)
     sent = rewriting(jinja, keeps_template=keeps)
     source = named.found(server, models, progress, sent)

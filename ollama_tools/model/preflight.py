@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ollama_tools.checks.doctor import examine_server
 from ollama_tools.checks.result import CheckResult, Report, Status
 from ollama_tools.checks.smoke import LOAD, TOOL_CALLS, smoke_server
-from ollama_tools.devstral.carriers import AUTO, Carrier, prompt_layers
+from ollama_tools.devstral.carriers import AUTO, EXACT, Carrier, prompt_layers
 from ollama_tools.devstral.context import AGENT_PROMPT, AGENT_ROOM
 from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import CheckFailed, ServerError
@@ -191,7 +191,7 @@ class Preflight:
 
     def _carriers(self, server: Server) -> tuple[Carrier, ...]:
         version = require_supported(server.version())
-        if self.carrier != AUTO:
+        if self.carrier not in (AUTO, EXACT):
             return (Carrier(self.carrier),)
         # What the hub's own template is worth shows with the file alone.
         possible = carriers(version, rewritable=self.rewritable)

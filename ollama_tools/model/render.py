@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
-from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.devstral.carriers import AUTO, EXACT, Carrier
 from ollama_tools.devstral.catalog import Catalog, Quant, Release
 from ollama_tools.devstral.catalog_file import load_catalog
 from ollama_tools.devstral.header import faults_of, require_sound
@@ -83,7 +83,8 @@ def render_wish(wish: Wish, catalog: Catalog, filename: str | None = None) -> st
             read_header(first), facts.release, keeps_template=bool(wish.keep_template)
         )
         require_sound(str(first), faults, f"use create: devstral-ollama create {source.path}")
-    carrier = Carrier.MODELFILE if wish.carrier == AUTO else parse_carrier(wish.carrier)
+    is_left = wish.carrier in (AUTO, EXACT)
+    carrier = Carrier.MODELFILE if is_left else parse_carrier(wish.carrier)
     if wish.keep_template:
         carrier = Carrier.HUB
     if carrier is Carrier.GGUF:

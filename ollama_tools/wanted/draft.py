@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_tools.devstral import system_prompt as system
-from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.devstral.carriers import AUTO, EXACT, Carrier
 from ollama_tools.devstral.catalog import Catalog, Release
 from ollama_tools.devstral.context import is_auto, parse_context
 from ollama_tools.devstral.header import (
@@ -258,7 +258,7 @@ def candidates(
     possible = carriers(version, rewritable=source.passes_here(via))
     if wish.keep_template:
         possible = (_own_carrier(wish.carrier, version),)
-    elif wish.keep_template is False and wish.carrier == AUTO:
+    elif wish.carrier == EXACT or (wish.keep_template is False and wish.carrier == AUTO):
         possible = tuple(each for each in possible if each is not Carrier.HUB)
     elif wish.keep_template is False and wish.carrier == Carrier.HUB:
         raise UsageError(
@@ -297,14 +297,15 @@ def parse_carrier(word: str) -> Carrier:
         return Carrier(word)
     except ValueError:
         raise UsageError(
-            f"{word!r} is no carrier of a template", f"use auto, {', '.join(Carrier)}"
+            f"{word!r} is no carrier of a template", f"use {', '.join((AUTO, EXACT, *Carrier))}"
         ) from None
 
 
 def _own_carrier(word: str, version: Version) -> Carrier:
     """The carrier of a template that is the file's own."""
     if word not in (AUTO, Carrier.HUB):
-        parse_carrier(word)
+        if word != EXACT:
+            parse_carrier(word)
         raise UsageError(
             f"with the carrier {word!r} a file's own template is not used",
             "leave out --carrier or --keep-template",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 from ollama_tools.declared import said
-from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.devstral.carriers import AUTO, EXACT, Carrier
 
 Scalar: TypeAlias = int | float | bool | str
 Parameters: TypeAlias = Mapping[str, Scalar | tuple[str, ...]]
@@ -93,9 +93,12 @@ class Wish:
         metadata=said(
             help="Where the chat template lives: auto, gguf, hub, modelfile, or server, which has "
             "to run with --dedicated-to.",
+            more=(
+                "exact is auto without hub: a template that the gateway keeps requests whole for.",
+            ),
             formerly=("--template-in",),
             metavar="CARRIER",
-            choices=(AUTO, *sorted(Carrier)),
+            choices=(AUTO, EXACT, *sorted(Carrier)),
         ),
     )
     keep_template: bool | None = field(

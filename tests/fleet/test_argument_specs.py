@@ -15,7 +15,7 @@ import yaml
 
 from docs.collection import ROLES, TARGET, argument_spec, markdown
 from ollama_tools import __version__
-from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.devstral.carriers import AUTO, EXACT, Carrier
 from ollama_tools.model.builds import rollback
 from ollama_tools.model.ensure import ensure_model, smoke
 from ollama_tools.settings.targets import DROP_IN
@@ -88,7 +88,7 @@ def test_the_info_module_takes_every_wish(arguments: dict[str, dict[str, Any]]) 
 def test_choices_are_those_of_the_package(arguments: dict[str, dict[str, Any]]) -> None:
     role = argument_spec("devstral_model")["options"]["devstral_model"]["options"]
     for options in (arguments["devstral_model"], arguments["devstral_model_info"], role):
-        assert options["carrier"]["choices"] == [AUTO, *sorted(Carrier)]
+        assert options["carrier"]["choices"] == [AUTO, EXACT, *sorted(Carrier)]
         assert sorted(options["via"]["choices"]) == sorted(Via)
 
 
@@ -111,7 +111,8 @@ def test_the_role_hands_every_option_to_its_module(arguments: dict[str, dict[str
     # A role is for a model that shall be there, and to force is nothing for every run.
     assert set(task) == set(arguments["devstral_model"]) - {"state", "force"}
     for name, value in task.items():
-        assert f"devstral_model_{name}" in value or f"devstral_model.{name}" in value
+        ways = (f"devstral_model_{name}", f"devstral_model.{name}", f"devstral.ollama.{name}(")
+        assert any(each in value for each in ways), name
 
 
 @pytest.mark.parametrize("role", ROLE_NAMES)

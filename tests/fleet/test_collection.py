@@ -120,6 +120,14 @@ def test_lint_finds_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_sanity_knows_the_license_of_every_module() -> None:
+    """``ansible-test sanity`` takes minutes, and pip for each of its tests: it is run by hand."""
+    for path in (COLLECTION / "tests" / "sanity").glob("ignore-*.txt"):
+        told = {line.partition(" ")[0] for line in path.read_text("utf-8").splitlines()}
+        modules = (COLLECTION / "plugins" / "modules").glob("devstral_*.*")
+        assert told == {f"plugins/modules/{each.name}" for each in modules}, path
+
+
 @pytest.mark.parametrize(
     ("machine", "first", "more"),
     [
@@ -231,6 +239,25 @@ def test_every_playbook_refuses_the_variables_of_before(playbook: str, tmp_path:
 def test_a_model_is_read_as_yaml_has_it(model: str, tmp_path: Path) -> None:
     done = template(f"{model} | devstral.ollama.public_name", tmp_path)
     assert "devstral-small-2507:UD-Q4_K_XL" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "has_gateway", "carrier"),
+    [
+        ("{}", "'yes'", "exact"),
+        ("{'keep_template': none}", "true", "exact"),
+        ("{'keep_template': 'false'}", "true", "exact"),
+        ("{'keep_template': true}", "true", ""),
+        ("{}", "'no'", ""),
+        ("{'carrier': 'auto'}", "true", "auto"),
+        ("{'carrier': none}", "true", "exact"),
+    ],
+)
+def test_a_host_with_a_gateway_gets_a_template_that_it_knows_unless_another_shall_stay(
+    said: str, has_gateway: str, carrier: str, tmp_path: Path
+) -> None:
+    done = template(f"{said} | devstral.ollama.carrier({has_gateway}) | to_json", tmp_path)
+    assert json.loads(done.stdout.partition("=>")[2])["msg"] in (carrier, f'"{carrier}"')
 
 
 @pytest.mark.parametrize("playbook", ["site", "upgrade_server"])

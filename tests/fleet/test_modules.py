@@ -41,7 +41,7 @@ PROMISED = {
     "removed",
     "changed",
 }
-AFTERWARDS = {"build", "digest", "weights", "origin", "carrier", "vision", "report"}
+AFTERWARDS = {"build", "digest", "weights", "origin", "carrier", "verbatim", "vision", "report"}
 
 Module = Callable[..., dict[str, Any]]
 Make = Callable[..., Outcome]

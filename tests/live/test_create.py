@@ -20,6 +20,7 @@ import pytest
 from docs import outputs
 from ollama_tools import Outcome, ensure_model, smoke
 from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.contract import understands
 from ollama_tools.errors import CheckFailed, ModelNotFound, UsageError
 from ollama_tools.files.packaged import data_path
 from ollama_tools.lint import cases
@@ -516,6 +517,22 @@ def test_carriers_follow_one_another_on_one_blob_and_each_passes_its_checks(
         assert made.report.passed
         # Loaded, so that the next carrier finds an engine that this one started.
         assert tool_calls(server, NAME) == [cases.TOOL]
+
+
+@pytest.mark.parametrize(("via", "carrier"), [("server", "modelfile"), ("upload", "gguf")])
+def test_exact_takes_a_template_that_the_gateway_understands_whatever_way_it_came(
+    create: Create, server: Server, hub: Hub, via: str, carrier: str
+) -> None:
+    way = {"via": via, "registry": hub.registry} if via == "server" else {"via": via}
+    published = create(carrier="hub", **way)
+    assert not understands(server.show(NAME).template)
+    made = create(carrier="exact", **way)
+    assert (made.carrier, made.changed, made.previous) == (carrier, True, published.build)
+    assert understands(server.show(NAME).template)
+    assert tool_calls(server, NAME) == [cases.TOOL]
+    assert not create(carrier="exact", **way).changed
+    with pytest.raises(UsageError, match="a file's own template is not used"):
+        create(carrier="exact", keep_template=True, **way)
 
 
 def test_an_engine_of_a_model_that_was_removed_does_not_harm_the_next_build(

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.testbed.certificates import PrivateAuthority
 from tests.testbed.listening import each_client
 
 _PIECE = 65536
@@ -41,26 +42,16 @@ def new_authority(folder: Path, *names: str) -> Authority:
         folder: An empty directory for its files.
         *names: More names that the certificate is for.
     """
-    here = ("IP:127.0.0.1", "DNS:localhost", *(f"DNS:{each}" for each in names))
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Private")
-    openssl(
-        *("req", "-x509", *key, "-keyout", "own.key", "-out", "own.pem", "-subj", "/CN=here"),
-        *("-CA", "ca.pem", "-CAkey", "ca.key"),
-        *("-addext", f"subjectAltName={','.join(here)}"),
-        *("-addext", "basicConstraints=critical,CA:FALSE"),
-    )
+    names = ("IP:127.0.0.1", "DNS:localhost", *(f"DNS:{each}" for each in names))
+    authority = PrivateAuthority(folder)
+    own = authority.pair("own", san=",".join(names))
     directory = folder / "authorities"
     directory.mkdir()
-    (directory / "ca.pem").write_bytes((folder / "ca.pem").read_bytes())
-    openssl("rehash", str(directory))
+    (directory / "ca.pem").write_bytes(authority.file.read_bytes())
+    subprocess.run(["openssl", "rehash", str(directory)], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "own.pem", folder / "own.key")
-    return Authority(folder / "ca.pem", directory, context)
+    context.load_cert_chain(own.certificate, own.key)
+    return Authority(authority.file, directory, context)
 
 
 @contextmanager

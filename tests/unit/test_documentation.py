@@ -15,7 +15,7 @@ from docs import gateway
 from docs.generate import QUANTS_TARGET, TARGET, markdown, quants_markdown
 from docs.memory import card_rows
 from ollama_tools.cli.app import app
-from ollama_tools.devstral.carriers import AUTO, Carrier
+from ollama_tools.devstral.carriers import AUTO, EXACT, Carrier
 from ollama_tools.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def test_the_help_lists_every_exit_code() -> None:
 
 def test_the_readme_lists_every_carrier() -> None:
     table = README.split("### Where the chat template lives")[1].split("###")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == {AUTO, *Carrier}
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == {AUTO, EXACT, *Carrier}
 
 
 def code_blocks(text: str) -> list[list[str]]:

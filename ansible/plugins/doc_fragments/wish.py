@@ -53,9 +53,11 @@ options:
     description:
       - 'Where the chat template lives: auto, gguf, hub, modelfile, or server, which has to
         run with --dedicated-to.'
+      - 'exact is auto without hub: a template that the gateway keeps requests whole for.'
     type: str
     choices:
       - auto
+      - exact
       - gguf
       - hub
       - modelfile

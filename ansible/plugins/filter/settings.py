@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.devstral.ollama.plugins.module_utils.wish import WISH
 
 try:
@@ -140,6 +141,16 @@ def release_of(model):
 def public_name_of(model):
     """The name under which ``devstral_model`` is served; an error where that cannot be."""
     return _facts(model).name
+
+
+def carrier(model, has_gateway):
+    """The carrier that is said; else that of a host with a gateway, or nothing.
+
+    Who turns a gateway on wants exact prompts; a template that shall stay is none that it knows.
+    """
+    keeps = boolean(model.get("keep_template") or False, strict=False)
+    own = "exact" if boolean(has_gateway, strict=False) and not keeps else ""
+    return model.get("carrier") or own
 
 
 @_answering
@@ -295,6 +306,7 @@ class FilterModule:
         """Their names."""
         return {
             "absent_names": absent_names,
+            "carrier": carrier,
             "changes": changes,
             "difference": difference,
             "drop_in": drop_in,

@@ -82,6 +82,16 @@ def wish_of(module: AnsibleModule) -> Wish:
     return Wish(**{key: value for key, value in said.items() if value is not None})
 
 
+def is_verbatim(server: Server, name: str) -> bool | None:
+    """Whether requests reach a model whole through a gateway; None where nobody can tell."""
+    try:
+        from ollama_tools.collection import understands
+
+        return understands(server.show(name).template)
+    except (DevstralError, ImportError):
+        return None
+
+
 def as_diff(differences, name: str) -> dict[str, object]:
     """Differences as Ansible shows them, field by field."""
     return {

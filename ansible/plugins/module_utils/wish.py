@@ -13,7 +13,7 @@ WISH = {
     "vram": {"type": "str"},
     "parameters": {"type": "dict"},
     "system": {"type": "str"},
-    "carrier": {"type": "str", "choices": ["auto", "gguf", "hub", "modelfile", "server"]},
+    "carrier": {"type": "str", "choices": ["auto", "exact", "gguf", "hub", "modelfile", "server"]},
     "keep_template": {"type": "bool"},
     "vision": {"type": "bool"},
     "projector": {"type": "str"},

@@ -147,6 +147,12 @@ carrier:
   description: Where the chat template lives.
   returned: when O(state=present) and not in check mode
   type: str
+verbatim:
+  description:
+    - Whether its template has the gateway's mark, so that requests through a gateway reach it
+      whole; null where the server does not tell.
+  returned: when O(state=present) and not in check mode
+  type: bool
 context:
   description: The context in tokens, which with V(auto) is the one that fits.
   returned: when O(state=present)
@@ -203,6 +209,7 @@ from ansible_collections.devstral.ollama.plugins.module_utils.core import (
     Log,
     answering,
     as_diff,
+    is_verbatim,
     make_module,
     wish_of,
 )
@@ -255,6 +262,7 @@ def present(module, server):
         steps = {"steps": [str(each) for each in plan.steps]}
         return result | {key: planned[key] for key in PROMISED} | steps
     outcome = apply(plan, server, log).as_json()
+    result["verbatim"] = is_verbatim(server, plan.name)
     return result | {key: outcome[key] for key in (*PROMISED, "steps", *KNOWN_AFTERWARDS)}
 
 

@@ -62,12 +62,19 @@ previous:
   description: The build that it stood for before.
   returned: success
   type: str
+verbatim:
+  description:
+    - Whether its template has the gateway's mark, so that requests through a gateway reach it
+      whole; null where the server does not tell.
+  returned: success
+  type: bool
 """
 
 from ansible_collections.devstral.ollama.plugins.module_utils.access import ACCESS
 from ansible_collections.devstral.ollama.plugins.module_utils.core import (
     Log,
     answering,
+    is_verbatim,
     make_module,
 )
 
@@ -87,8 +94,9 @@ def main():
             Log(module),
             dry_run=module.check_mode,
         )
+        verbatim = is_verbatim(server, done.build)
     diff = {"before": f"{done.previous or ''}\n", "after": f"{done.build}\n"}
-    module.exit_json(**done.as_json(), diff=diff)
+    module.exit_json(**done.as_json(), verbatim=verbatim, diff=diff)
 
 
 if __name__ == "__main__":
