@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.testbed.build import NEWEST, Build, ollama_build
 from tests.testbed.cache import CACHE_VARIABLE, cache_root
 from tests.testbed.hub import Hub
 from tests.testbed.models import devstral_repositories
-from tests.testbed.server import OllamaServer
+from tests.testbed.server import THREADS, OllamaServer
 
 # How long an example takes says something of the machine alone.
 settings.register_profile(
@@ -24,9 +25,12 @@ settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
-    """What the tests start shall be there for signals, whoever started the tests in background."""
+    """What the tests start hears signals, whoever started the tests, and leaves others a core."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A miniature's layers are over before a second thread has begun: on a machine whose cores are
+    # all busy, threads that spin until the other is there take many times what the work takes.
+    os.environ.setdefault(THREADS, "1")
 
 
 @pytest.fixture(autouse=True)

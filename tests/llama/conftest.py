@@ -14,6 +14,7 @@ import pytest
 
 from tests.testbed.hub import Hub
 from tests.testbed.programs import llama_programs
+from tests.testbed.server import THREADS
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120
@@ -84,6 +85,7 @@ def shell(session_hub: Hub, tmp_path: Path) -> Shell:
         "HOME": str(tmp_path / "home"),
         "HF_HOME": str(tmp_path / "hub"),
         "HF_ENDPOINT": session_hub.endpoint,
+        THREADS: os.environ[THREADS],
     }
     return Shell(tmp_path, env)
 

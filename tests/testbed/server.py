@@ -19,7 +19,9 @@ from tests.testbed.build import Build
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _PORT_ATTEMPTS = 8
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ")
+THREADS = "LLAMA_ARG_THREADS"
+"""How many threads each llama-server computes with; where it is not set, one for each core."""
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", THREADS)
 
 
 class ServerError(RuntimeError):
