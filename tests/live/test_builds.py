@@ -24,7 +24,7 @@ from ollama_tools.model.status import model_status
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
 from ollama_tools.wanted.wish import Wish
-from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli
+from tests.live.test_create import NAME, QUANT, hub, model_names, run_here
 from tests.testbed.build import OLDEST, ollama_build
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer
@@ -252,7 +252,7 @@ def test_a_build_whose_run_was_stopped_before_its_switch_never_served(
         make(server, hub, 16384, progress=Stopper("switch"))
     (stopped,) = unserved(server)
     assert [each.name for each in history(server, NAME)] == [second, first, stopped]
-    listed = run_cli("history", NAME, server=bed.url).stdout.splitlines()
+    listed = run_here("history", NAME, server=bed.url).stdout.splitlines()
     assert [line.endswith("never served") for line in listed][-1]
 
     assert rollback(server, NAME).build == first
@@ -318,24 +318,24 @@ def test_status_tells_drift_field_by_field(server: Server, bed: OllamaServer, hu
         "--registry",
         hub.registry,
     ]
-    shown = run_cli(*arguments, "--json", server=bed.url)
+    shown = run_here(*arguments, "--json", server=bed.url)
     assert shown.returncode == ExitCode.DRIFT
     assert json.loads(shown.stdout)["drifted"]
     assert model_names(server) == before
     make(server, hub, 8192)
-    assert run_cli(*arguments, server=bed.url).returncode == ExitCode.OK
+    assert run_here(*arguments, server=bed.url).returncode == ExitCode.OK
 
 
 def test_the_commands(server: Server, bed: OllamaServer, hub: Hub) -> None:
     builds = [make(server, hub, context).build for context in (4096, 8192)]
-    kept = json.loads(run_cli("history", NAME, "--json", server=bed.url).stdout)["builds"]
+    kept = json.loads(run_here("history", NAME, "--json", server=bed.url).stdout)["builds"]
     assert [each["name"] for each in kept] == builds[::-1]
-    assert json.loads(run_cli("doctor", "--json", server=bed.url).stdout)["subject"] == bed.url
-    done = json.loads(run_cli("rollback", NAME, "--json", server=bed.url).stdout)
+    assert json.loads(run_here("doctor", "--json", server=bed.url).stdout)["subject"] == bed.url
+    done = json.loads(run_here("rollback", NAME, "--json", server=bed.url).stdout)
     assert (done["build"], done["previous"]) == tuple(builds)
-    gone = run_cli("prune", NAME, "--keep", "1", "--quiet", server=bed.url)
+    gone = run_here("prune", NAME, "--keep", "1", "--quiet", server=bed.url)
     assert gone.stdout.split() == [builds[1]]
-    assert run_cli("rollback", NAME, server=bed.url).returncode == ExitCode.FAILED
+    assert run_here("rollback", NAME, server=bed.url).returncode == ExitCode.FAILED
 
 
 def test_a_model_with_an_earlier_template_is_ours_and_updated_like_any_other(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -10,15 +11,18 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
 
 from docs import outputs
 from ollama_tools import Outcome, ensure_model, smoke
+from ollama_tools import __main__ as entry
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.contract import understands
 from ollama_tools.errors import CheckFailed, ModelNotFound, UsageError
@@ -88,18 +92,48 @@ def run_cli(
     *arguments: str, server: str, hub: Hub | None = None, cwd: Path = ROOT, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line against a server and a hub, as a person would."""
-    mine = {"OLLAMA_HOST": server, "PYTHONPATH": str(ROOT), "HF_HOME": os.environ["XDG_CACHE_HOME"]}
-    if hub is not None:
-        mine["HF_ENDPOINT"] = hub.endpoint
     done = subprocess.run(
         [sys.executable, "-m", "ollama_tools", *arguments],
         cwd=cwd,
-        env={**os.environ, **mine, **env},
+        env={**os.environ, **_mine(server, hub), **env},
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
+    return _documented(done, arguments)
+
+
+def run_here(
+    *arguments: str, server: str, hub: Hub | None = None, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """The same without a process: where it is said and how it ends is all that is asked.
+
+    To start a process takes a second, mostly of imports.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, _mine(server, hub)),
+        # What the command line sets for its process.
+        mock.patch("warnings.showwarning", warnings.showwarning),
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = entry.run([*arguments])
+    done = subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+    return _documented(done, arguments)
+
+
+def _mine(server: str, hub: Hub | None) -> dict[str, str]:
+    mine = {"OLLAMA_HOST": server, "PYTHONPATH": str(ROOT), "HF_HOME": os.environ["XDG_CACHE_HOME"]}
+    return mine if hub is None else mine | {"HF_ENDPOINT": hub.endpoint}
+
+
+def _documented(
+    done: subprocess.CompletedProcess[str], arguments: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """The same; what it says as JSON has the form that is documented."""
     if "--json" in arguments and done.stdout:
         document = json.loads(done.stdout)
         assert list(outputs.faults(document, outputs.form_of(arguments, document))) == []

@@ -38,6 +38,7 @@ from tests.live.test_create import (
     hub,
     model_names,
     run_cli,
+    run_here,
     tool_calls,
     unloaded,
 )
@@ -134,7 +135,7 @@ def served(create: Create, server: Server) -> Iterator[Outcome]:
 def test_a_wish_that_cannot_be_is_refused_with_exit_code_2(
     bed: OllamaServer, hub: Hub, server: Server, arguments: list[str], error: str, fix: str
 ) -> None:
-    code, what, how = refusal(run_cli("create", *arguments, server=bed.url, hub=hub))
+    code, what, how = refusal(run_here("create", *arguments, server=bed.url, hub=hub))
     assert error.casefold() in what.casefold()
     assert fix in how
     assert code in (1, 2)
@@ -169,7 +170,7 @@ def test_a_system_prompt_that_no_model_can_carry_is_refused(
     path = tmp_path / "prompt.txt"
     path.write_bytes(content)
     code, what, how = refusal(
-        run_cli("create", QUANT, "--system", str(path), server=bed.url, hub=hub)
+        run_here("create", QUANT, "--system", str(path), server=bed.url, hub=hub)
     )
     assert (code, what.startswith("the system prompt ")) == (2, True)
     assert error in what
@@ -236,7 +237,7 @@ def test_no_server_is_said_with_how_to_start_one(silent_port: int) -> None:
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.9\r\n", b""])
 def test_what_speaks_no_http_is_no_ollama(talker: Callable[[bytes], str], answer: bytes) -> None:
-    code, what, how = refusal(run_cli("create", QUANT, server=talker(answer)))
+    code, what, how = refusal(run_here("create", QUANT, server=talker(answer)))
     assert (code, "OLLAMA_HOST" in how) == (1, True)
     assert "broke" in what
 
@@ -257,7 +258,7 @@ def test_what_speaks_http_otherwise_is_no_ollama(
 ) -> None:
     httpserver.expect_request("/api/version").respond_with_data(body, status=status)
     url = httpserver.url_for("").rstrip("/")
-    code, what, how = refusal(run_cli("create", QUANT, server=url))
+    code, what, how = refusal(run_here("create", QUANT, server=url))
     assert (code, how) == (1, "check --host or OLLAMA_HOST")
     assert "/api/version" in what or "not as an Ollama server" in what
     assert "start it" not in how
@@ -268,7 +269,7 @@ def test_a_server_that_is_too_old_is_asked_nothing_else(
     httpserver: HTTPServer, version: str
 ) -> None:
     httpserver.expect_request("/api/version").respond_with_json({"version": version})
-    code, what, how = refusal(run_cli("create", QUANT, server=httpserver.url_for("")))
+    code, what, how = refusal(run_here("create", QUANT, server=httpserver.url_for("")))
     assert code == 1
     assert what.startswith(f"the server is Ollama {version}; Devstral needs 0.15.3 or newer")
     assert how.startswith("upgrade the server")

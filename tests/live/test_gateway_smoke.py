@@ -20,7 +20,7 @@ from ollama_tools.errors import ExitCode, ServerUnreachable
 from ollama_tools.files.remembered import file_sha256
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
-from tests.live.test_create import Heard, run_cli
+from tests.live.test_create import Heard, run_here
 from tests.live.test_gateway import ENDLESS, MODEL, gateway, reading, upstream
 from tests.parity.places import Place
 from tests.testbed.gateway import GatewayServer, gateway_in_thread
@@ -123,11 +123,11 @@ def test_nobody_at_the_address_is_said_of_a_gateway() -> None:
 
 def test_the_command_ends_as_every_smoke_does(upstream: Server) -> None:
     said = ("smoke", MODEL, "--gateway", upstream.url)
-    done = run_cli(*said, "--json", server="127.0.0.1:9")
+    done = run_here(*said, "--json", server="127.0.0.1:9")
     assert done.returncode == ExitCode.CHECK_FAILED
     found = json.loads(done.stdout)
     assert (found["passed"], found["checks"][0]["id"]) == (False, "gateway")
-    done = run_cli(*said, "--log", "ollama.log", server="127.0.0.1:9")
+    done = run_here(*said, "--log", "ollama.log", server="127.0.0.1:9")
     assert done.returncode == ExitCode.USAGE
     assert "leave out" in done.stderr
 

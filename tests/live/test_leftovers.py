@@ -29,7 +29,7 @@ from ollama_tools.server.names import (
     new_trial_name,
     new_unserved_name,
 )
-from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli, unloaded
+from tests.live.test_create import NAME, QUANT, hub, model_names, run_cli, run_here, unloaded
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer
 
@@ -270,7 +270,7 @@ def test_removing_a_model_leaves_nothing(
 
 
 def test_removing_what_is_not_there_is_said(bed: OllamaServer) -> None:
-    done = run_cli("remove", "nosuch:model", "--json", server=bed.url)
+    done = run_here("remove", "nosuch:model", "--json", server=bed.url)
     assert (done.returncode, json.loads(done.stdout)["removed"]) == (ExitCode.OK, [])
 
 

@@ -14,7 +14,7 @@ from ollama_tools.errors import ExitCode, HubError, UsageError
 from ollama_tools.model.status import model_status
 from ollama_tools.server.client import Server
 from ollama_tools.wanted.wish import Wish
-from tests.live.test_create import QUANT, REPOSITORY, hub, model_names, run_cli, unloaded
+from tests.live.test_create import QUANT, REPOSITORY, hub, model_names, run_here, unloaded
 from tests.live.test_weights import published
 from tests.testbed.hub import Hub
 from tests.testbed.models import changed
@@ -74,7 +74,7 @@ def test_status_asks_the_mirror(make: Make, hub: Hub, server: Server, bed: Ollam
     assert str(found).startswith(f"the mirror {hub.registry} has another file")
     assert asked_of_the_hub(hub) == []
     arguments = ["--context", "4096", "--system", "bundled", "--registry", hub.registry]
-    done = run_cli("status", QUANT, *arguments, "--upstream", "--json", server=bed.url)
+    done = run_here("status", QUANT, *arguments, "--upstream", "--json", server=bed.url)
     assert done.returncode == ExitCode.OK
     assert json.loads(done.stdout)["upstream"]["publisher"] == f"the mirror {hub.registry}"
 

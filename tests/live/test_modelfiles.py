@@ -21,7 +21,7 @@ from ollama_tools.server.client import Server
 from ollama_tools.wanted.source import FileSource, HubSource
 from ollama_tools.wanted.spec import Spec, merge_parameters
 from ollama_tools.wanted.wish import Parameters
-from tests.live.test_create import ROOT, run_cli
+from tests.live.test_create import ROOT, run_cli, run_here
 from tests.testbed.build import Build
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer
@@ -189,7 +189,7 @@ def test_2505_has_a_template_and_no_parser() -> None:
 def test_options_of_render_show_in_its_text(
     tmp_path: Path, options: list[str], present: str, absent: str
 ) -> None:
-    done = run_cli("render", "UD-Q4_K_XL", *options, server="", cwd=tmp_path)
+    done = run_here("render", "UD-Q4_K_XL", *options, server="", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert present in done.stdout
     assert absent not in done.stdout
@@ -235,13 +235,13 @@ def test_which_file_of_a_name_is_meant_cannot_stand_in_a_modelfile(reference: st
 
 
 def test_the_releases_modelfiles_are_what_the_catalog_says() -> None:
-    done = run_cli("render", "--check", server="", cwd=ROOT)
+    done = run_here("render", "--check", server="", cwd=ROOT)
     assert done.returncode == 0, done.stdout[:2_000]
 
 
 def test_a_stale_modelfile_fails_the_check_with_a_diff_and_all_mends_it(tmp_path: Path) -> None:
     directory = tmp_path / "rendered"
-    run_cli("render", "--all", "--directory", str(directory), server="")
+    run_here("render", "--all", "--directory", str(directory), server="")
     stranger = directory / "mine" / "own.Modelfile"
     stranger.parent.mkdir()
     stranger.write_text("FROM scratch\n")
@@ -253,16 +253,16 @@ def test_a_stale_modelfile_fails_the_check_with_a_diff_and_all_mends_it(tmp_path
     extra.write_text("FROM scratch\n")
 
     check = ("render", "--check", "--all", "--directory", str(directory))
-    done = run_cli(*check, server="")
+    done = run_here(*check, server="")
     assert done.returncode == 1
     assert "\n-PARAMETER num_ctx 4096\n+PARAMETER num_ctx 32768\n" in done.stdout
     for path in (changed, gone, extra):
         assert f"--- {path}" in done.stdout
     assert done.stderr == f"hint: run: devstral-ollama render --all --directory {directory}\n"
 
-    made = run_cli("render", "--all", "--directory", str(directory), "-q", server="")
+    made = run_here("render", "--all", "--directory", str(directory), "-q", server="")
     assert sorted(made.stdout.split()) == sorted(map(str, (changed, gone, extra)))
-    assert run_cli(*check, server="").returncode == 0
+    assert run_here(*check, server="").returncode == 0
     assert stranger.is_file(), "only what lies beside the catalog's own is held to it"
 
 
@@ -272,7 +272,7 @@ def test_a_release_whose_modelfile_is_stale_fails_the_check(tmp_path: Path) -> N
     changed = directory / "devstral-small-2507.Modelfile"
     changed.write_text(changed.read_text(encoding="utf-8").replace("top_k 64", "top_k 40"))
     (directory / "devstral-small-2505.Modelfile").unlink()
-    done = run_cli("render", "--check", server="", cwd=tmp_path)
+    done = run_here("render", "--check", server="", cwd=tmp_path)
     assert done.returncode == 1
     assert "\n-PARAMETER top_k 40\n+PARAMETER top_k 64\n" in done.stdout
     assert "--- modelfiles/devstral-small-2505.Modelfile" in done.stdout
@@ -280,7 +280,7 @@ def test_a_release_whose_modelfile_is_stale_fails_the_check(tmp_path: Path) -> N
 
 
 def test_where_all_modelfiles_go_has_to_be_said(tmp_path: Path) -> None:
-    done = run_cli("render", "--all", server="", cwd=tmp_path)
+    done = run_here("render", "--all", server="", cwd=tmp_path)
     assert done.returncode == 2
     assert "--directory" in done.stderr
     assert list(tmp_path.iterdir()) == []

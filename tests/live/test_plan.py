@@ -27,7 +27,7 @@ from tests.live.test_create import (
     broken_hub,
     hub,
     model_names,
-    run_cli,
+    run_here,
     unloaded,
 )
 from tests.testbed.hub import Hub
@@ -232,7 +232,7 @@ def test_a_dry_run_speaks_of_no_download_where_a_build_stands(
     with_a_standing_build(server)
     hub.forget()
     arguments = ["--context", "4096", "--via", "upload", "--system", "bundled", "--dry-run"]
-    done = run_cli("create", QUANT, *arguments, server=bed.url, hub=hub)
+    done = run_here("create", QUANT, *arguments, server=bed.url, hub=hub)
     assert done.returncode == 0
     assert "GiB" not in done.stdout
     assert "= use the build" in done.stdout

@@ -14,7 +14,7 @@ from ollama_tools.model.status import model_status
 from ollama_tools.model.steps import Policy
 from ollama_tools.server.client import Server
 from ollama_tools.wanted.wish import Wish
-from tests.live.test_create import NAME, QUANT, Heard, hub, run_cli
+from tests.live.test_create import NAME, QUANT, Heard, hub, run_here
 from tests.testbed.hub import Hub
 
 __all__ = ["hub"]
@@ -64,19 +64,19 @@ def test_what_cannot_fit_is_refused_before_anything_is_brought(server: Server) -
 
 def test_the_command_line_says_what_a_build_takes(server: Server, hub: Hub) -> None:
     command = ("create", QUANT, "--context", "auto", "--vram", "24GiB", "--dry-run")
-    document = json.loads(run_cli(*command, "--json", server=server.url, hub=hub).stdout)
+    document = json.loads(run_here(*command, "--json", server=server.url, hub=hub).stdout)
     needs = document["needs"]
     assert (document["context"], needs["memory"]["context"]) == (58368, 58368)
     assert needs["memory"]["total_bytes"] <= needs["room_bytes"]
-    done = run_cli(*command, server=server.url, hub=hub)
+    done = run_here(*command, server=server.url, hub=hub)
     assert "of the 22.5 GiB that a card of 24.0 GiB leaves for it" in done.stdout
     assert "a context of 58368 for" in done.stderr
-    done = run_cli(*command, "--vram", "2", server=server.url, hub=hub)
+    done = run_here(*command, "--vram", "2", server=server.url, hub=hub)
     assert done.returncode == 2
     assert "does not fit" in done.stderr
 
 
 def test_nothing_is_left_to_what_fits_where_no_server_is_asked() -> None:
-    done = run_cli("render", QUANT, "--context", "auto", server="127.0.0.1:9")
+    done = run_here("render", QUANT, "--context", "auto", server="127.0.0.1:9")
     assert done.returncode == 2
     assert "no server is asked here" in done.stderr

@@ -35,6 +35,7 @@ from tests.live.test_create import (
     create,
     hub,
     run_cli,
+    run_here,
     unloaded,
 )
 from tests.testbed.hub import Hub
@@ -152,7 +153,7 @@ def test_a_card_that_the_server_does_not_use_fails(
         meant = model_status(asked, Wish(reference=QUANT), require_gpu=False)
         assert meant.placement is not None
         assert meant.placement.status is Status.PASS
-    done = run_cli("status", QUANT, server=bed.url)
+    done = run_here("status", QUANT, server=bed.url)
     assert done.returncode == 3
     assert f"~ {seen}; fix: {fix}" in done.stdout
 
@@ -189,7 +190,7 @@ def test_json_junit_and_the_exit_code_of_the_command_line(
 
 def test_the_table_shows_every_check(create: Create, bed: OllamaServer) -> None:
     create(check=False)
-    done = run_cli("smoke", NAME, "--prompt-tokens", "300", server=bed.url)
+    done = run_here("smoke", NAME, "--prompt-tokens", "300", server=bed.url)
     assert done.returncode == 0
     for identifier in MODEL_CHECKS | ROUND_TRIPS:
         assert identifier in done.stdout
@@ -325,7 +326,7 @@ def test_a_name_that_is_not_on_the_server(bed: OllamaServer) -> None:
         smoke(QUANT, host=bed.url)
     with pytest.raises(ModelNotFound, match="has no model 'nosuch'"):
         smoke("nosuch", host=bed.url)
-    assert run_cli("smoke", "nosuch", server=bed.url).returncode == 1
+    assert run_here("smoke", "nosuch", server=bed.url).returncode == 1
 
 
 def test_a_name_that_does_not_tell_its_release(
@@ -333,7 +334,7 @@ def test_a_name_that_does_not_tell_its_release(
 ) -> None:
     with pytest.raises(UsageError, match="nothing tells which Devstral"):
         smoke(weights, host=bed.url)
-    assert run_cli("smoke", weights, server=bed.url).returncode == 2
+    assert run_here("smoke", weights, server=bed.url).returncode == 2
 
 
 def test_a_prompt_too_short_to_prove_anything(create: Create, bed: OllamaServer) -> None:

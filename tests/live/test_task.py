@@ -12,7 +12,7 @@ from ollama_tools import Outcome
 from ollama_tools import __main__ as entry
 from ollama_tools.devstral.miniature import Script, write_miniature
 from tests.games import GAME, answer
-from tests.live.test_create import create, hub, run_cli, unloaded
+from tests.live.test_create import create, hub, run_cli, run_here, unloaded
 from tests.testbed.server import OllamaServer
 
 __all__ = ["create", "hub", "unloaded"]
@@ -81,12 +81,12 @@ def test_a_model_that_writes_no_game_fails_and_the_other_prompt_is_asked(
     assert (kept / "answer.md").read_text() == "I would rather not."
     assert not (kept / "game.py").exists()
     task = ("smoke", name, "--task", "flappy-bird", "--task-dir")
-    done = run_cli(*task, "/proc/x", "-q", server=bed.url)
+    done = run_here(*task, "/proc/x", "-q", server=bed.url)
     assert done.returncode == 2
     assert "cannot write into /proc/x" in done.stderr
     assert "another folder by --task-dir" in done.stderr
     (tmp_path / "game.py").write_text("mine")
-    done = run_cli(*task, str(tmp_path), "-q", server=bed.url)
+    done = run_here(*task, str(tmp_path), "-q", server=bed.url)
     assert done.returncode == 2
     assert "a game.py that no earlier run has kept" in done.stderr
     assert (tmp_path / "game.py").read_text() == "mine"

@@ -26,7 +26,7 @@ from ollama_tools.server.client import Server
 from ollama_tools.server.names import build_name
 from ollama_tools.wanted.draft import RegistryAddress
 from ollama_tools.wanted.wish import Wish
-from tests.live.test_create import NAME, QUANT, REPOSITORY, hub, model_names, run_cli, unloaded
+from tests.live.test_create import NAME, QUANT, REPOSITORY, hub, model_names, run_here, unloaded
 from tests.testbed.hub import Hub
 from tests.testbed.models import changed, with_readme
 from tests.testbed.server import OllamaServer
@@ -151,7 +151,7 @@ def test_every_carrier_keeps_where_its_weights_came_from(
         status(server, hub, via, carrier=carrier).as_json(),
     ):
         assert (shown["weights"], shown["origin"]) == (made.weights, origin)
-    listed = json.loads(run_cli("list", "--json", server=bed.url).stdout)
+    listed = json.loads(run_here("list", "--json", server=bed.url).stdout)
     assert listed["models"][0]["origin"] == origin
 
 
@@ -366,7 +366,7 @@ def test_a_name_in_other_letters_is_refused(make: Make, server: Server) -> None:
 
 def test_one_wish_is_one_build_however_it_is_said(make: Make, bed: OllamaServer, hub: Hub) -> None:
     options = ["--context", "4096", "--no-check", "--via", "upload", "--json"]
-    said = run_cli("create", QUANT, "-p", "temperature=1", *options, server=bed.url, hub=hub)
+    said = run_here("create", QUANT, "-p", "temperature=1", *options, server=bed.url, hub=hub)
     build = json.loads(said.stdout)["build"]
     for temperature in (1, 1.0, "1", "1.0"):
         again = make(parameters={"temperature": temperature})
@@ -378,7 +378,7 @@ def test_one_wish_is_one_build_however_it_is_said(make: Make, bed: OllamaServer,
 
 def test_the_json_of_status_has_weights_and_build(make: Make, bed: OllamaServer, hub: Hub) -> None:
     made = make()
-    done = run_cli(
+    done = run_here(
         "status", QUANT, "--context", "4096", "--via", "upload", "--json", server=bed.url, hub=hub
     )
     assert done.returncode == ExitCode.OK
