@@ -140,12 +140,18 @@ def _documented(
     return done
 
 
-def use_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let huggingface_hub ask a hub; it reads its environment once, when it is imported."""
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+def use_hub(hub: Hub | str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let huggingface_hub ask a hub; it reads its environment once, when it is imported.
+
+    Args:
+        hub: The hub, or the URL of something else.
+        monkeypatch: What takes it back.
+    """
+    endpoint = hub if isinstance(hub, str) else hub.endpoint
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
     monkeypatch.setattr(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-        f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
     )
 
 
