@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ollama_tools.devstral.contract import reads_tools_as_text, understands
+from ollama_tools.devstral.contract import lists_calls, reads_tools_as_text, understands
 from ollama_tools.server.shown import Shown
 
 
@@ -19,6 +19,7 @@ class Known:
         thinks: Whether it can be asked to think.
         system: Its own system prompt.
         reads_tools_as_text: Whether its template takes tools that the server is not given.
+        lists_calls: Whether it writes its calls as one list of JSON.
     """
 
     understands: bool
@@ -27,6 +28,7 @@ class Known:
     thinks: bool
     system: str = ""
     reads_tools_as_text: bool = False
+    lists_calls: bool = False
 
 
 def known(shown: Shown) -> Known:
@@ -38,4 +40,5 @@ def known(shown: Shown) -> Known:
         thinks="thinking" in shown.capabilities,
         system=shown.system,
         reads_tools_as_text=reads_tools_as_text(shown.template),
+        lists_calls=lists_calls(shown.template),
     )
