@@ -96,7 +96,12 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, watch: Watch | None = None) -> None:
         self._settings = settings
-        self._upstream = Upstream(settings.upstream, wait=settings.wait, silence=settings.silence)
+        self._upstream = Upstream(
+            settings.upstream,
+            wait=settings.wait,
+            silence=settings.silence,
+            template=settings.dedicated_template,
+        )
         self._counted = Counted()
         reads_calls = settings.tool_call_parser == ToolCallParser.GATEWAY
         self._recalled = Recalled() if reads_calls else None

@@ -31,14 +31,22 @@ class Known:
     lists_calls: bool = False
 
 
-def known(shown: Shown) -> Known:
-    """What a server's own words say."""
+def known(shown: Shown, dedicated: str = "") -> Known:
+    """What a server's own words say.
+
+    Args:
+        shown: Its words.
+        dedicated: The template that it has for all models without a TEMPLATE of their own, which
+            it does not show; empty where it has none.
+    """
+    by_server = bool(dedicated) and (shown.is_jinja or not shown.template)
+    template = dedicated if by_server else shown.template
     return Known(
-        understands=understands(shown.template),
-        is_jinja=shown.is_jinja,
+        understands=understands(template),
+        is_jinja=by_server or shown.is_jinja,
         context=shown.context,
         thinks="thinking" in shown.capabilities,
         system=shown.system,
-        reads_tools_as_text=reads_tools_as_text(shown.template),
-        lists_calls=lists_calls(shown.template),
+        reads_tools_as_text=reads_tools_as_text(template),
+        lists_calls=lists_calls(template),
     )
