@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from ollama_tools.declared import choice
-from ollama_tools.gateway.repairs import Repair
+from ollama_tools.gateway.repairs import Repair, Unmet
 from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.gateway.watch import Watch
 
@@ -34,6 +34,15 @@ answer. `--without NAME` leaves one out.
 | name | what is done |
 |---|---|
 """
+_UNMET = """
+## What it cannot do
+
+What a client asks for and does not get is named in the header `x-devstral-ollama-unmet` of the
+answer, and counted.
+
+| name | what a client does not get |
+|---|---|
+"""
 _METRICS = """
 ## Metrics
 
@@ -47,7 +56,8 @@ _HELP = re.compile(r"^# HELP (\S+) (.+)$", re.MULTILINE)
 
 def markdown() -> str:
     """The page."""
-    return "".join((_HEAD, *_settings(), _REPAIRS, *_repairs(), _METRICS, *_metrics()))
+    repairs, unmet = _told(Repair), _told(Unmet)
+    return "".join((_HEAD, *_settings(), _REPAIRS, *repairs, _UNMET, *unmet, _METRICS, *_metrics()))
 
 
 def _settings() -> Iterator[str]:
@@ -59,8 +69,8 @@ def _settings() -> Iterator[str]:
         yield f"| `{each.name.replace('_', '-')}` | {written} | {meaning} |\n"
 
 
-def _repairs() -> Iterator[str]:
-    for each in Repair:
+def _told(words: Iterable[Repair | Unmet]) -> Iterator[str]:
+    for each in words:
         yield f"| `{each}` | {each.what} |\n"
 
 

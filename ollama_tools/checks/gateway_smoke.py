@@ -125,10 +125,15 @@ def _check_gateway(subject: _Subject) -> Answer:
 def _check_template(subject: _Subject) -> Answer:
     if understands(subject.shown.template):
         return ok("the model's template understands the gateway")
+    # A dedicated server shows a model's own template, and not the one that it applies.
+    found = subject.server.rendered_prompt({"model": subject.name, **session("/api/chat")})
+    if not cases.compare_prompts(expected_session(subject.tokenizer), found):
+        return ok("the server's own template, for a model without one, understands the gateway")
     return fail(
         "the model's template does not understand the gateway, which hands requests for it on as "
         "they are",
-        "run devstral-ollama create on the server behind the gateway, or name a model of it",
+        "run devstral-ollama create on the server behind the gateway, or name a model of it; "
+        "where that server runs with --dedicated-to, the gateway has to as well",
     )
 
 

@@ -37,7 +37,9 @@ def render(
     output: Output,
     said: _ModelfileWish,
     settings: Annotated[dict[str, Any], FieldsOf(ServerSettings, _SETTINGS, without=("context",))],
-    before: Annotated[dict[str, Any], FieldsOf(GatewaySettings, _GATEWAY, without=("listen",))],
+    before: Annotated[
+        dict[str, Any], FieldsOf(GatewaySettings, _GATEWAY, without=("listen", "dedicated_to"))
+    ],
     reference: Annotated[
         str | None,
         typer.Argument(metavar="REFERENCE", help="UD-Q4_K_XL and the like; see create."),

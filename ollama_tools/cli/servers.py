@@ -91,7 +91,9 @@ def env(
 def serve(
     output: Output,
     settings: SettingsOptions,
-    said: Annotated[dict[str, Any], FieldsOf(GatewaySettings, _GATEWAY, without=("listen",))],
+    said: Annotated[
+        dict[str, Any], FieldsOf(GatewaySettings, _GATEWAY, without=("listen", "dedicated_to"))
+    ],
     ollama: Annotated[
         str, typer.Option(metavar="PATH", help="The ollama program; else that of PATH.")
     ] = "ollama",

@@ -38,6 +38,26 @@ def reads_tools_as_text(template: str) -> bool:
     return TOOLS_ROLE in template
 
 
+def lists_calls(template: str) -> bool:
+    """Whether a model writes its calls as one list of JSON (v7), and not each by itself (v13)."""
+    return "[ARGS]" not in template
+
+
+def opened_call(name: str, *, in_list: bool) -> tuple[str, ...]:
+    """How an answer begins that begins with a call, in the pieces in which a model writes it.
+
+    Args:
+        name: The tool; empty where the model is to name it.
+        in_list: Whether it writes calls as one list.
+    """
+    if not name:
+        return ("[TOOL_CALLS]",)
+    if in_list:
+        # Where a token ends: the space belongs to the one that follows.
+        return ("[TOOL_CALLS]", f'[{{"name": {written(name)}, "arguments":')
+    return ("[TOOL_CALLS]", name, "[ARGS]")
+
+
 def written(value: object) -> str:
     """JSON as mistral-common writes it."""
     return json.dumps(value, ensure_ascii=False)

@@ -100,14 +100,20 @@ def is_cut_call(problem: Problem) -> bool:
 
 def cut(model: str) -> Piece:
     """The end of an answer that ended in the midst of a call."""
-    content: JsonObject = {
+    content = end(model, "length")
+    return Piece(content, compact(content).encode())
+
+
+def end(model: str, reason: str, **counts: int) -> JsonObject:
+    """The last words of an answer for which the server has none."""
+    return {
         "model": model,
         "created_at": datetime.now(UTC).isoformat(),
         "message": {"role": "assistant", "content": ""},
         "done": True,
-        "done_reason": "length",
+        "done_reason": reason,
+        **counts,
     }
-    return Piece(content, compact(content).encode())
 
 
 def too_long(tokens: int, context: int) -> Problem:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final
 
@@ -14,6 +14,7 @@ from ollama_tools.gateway import answers
 from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, parsed
 from ollama_tools.gateway.encodings import decoded
 from ollama_tools.gateway.exchange import BrokenOff, Exchange, Gone, Receive, Scope, Send
+from ollama_tools.gateway.first_calls import FirstCalls
 from ollama_tools.gateway.keys import Keyring
 from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.limits import Limits
@@ -62,12 +63,45 @@ _METRICS: Final = "/metrics"
 _READY: Final = "/ready"
 
 
+@dataclass
+class _Turn:
+    """A request of one model, and its answer.
+
+    Attributes:
+        answer: The server's.
+        speech: Reads the calls in it; None where the server has done so.
+        again: Whether the model was asked before, and said nothing but what it must not.
+        first: The calls of it that its client takes.
+    """
+
+    answer: Answer
+    asked: Asked
+    whole: Sealed
+    prompt: Prompt
+    speech: Speech | None
+    again: bool
+    first: FirstCalls = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first = FirstCalls(self.asked.choice.most)
+
+    @property
+    def is_vain(self) -> bool:
+        """Whether nothing but a call has come that the model must not make."""
+        return self.first.is_over and not self.first.has_said and not self.again
+
+
 class Gateway:
     """An ASGI application."""
 
     def __init__(self, settings: GatewaySettings, watch: Watch | None = None) -> None:
         self._settings = settings
-        self._upstream = Upstream(settings.upstream, wait=settings.wait, silence=settings.silence)
+        self._upstream = Upstream(
+            settings.upstream,
+            wait=settings.wait,
+            silence=settings.silence,
+            template=settings.dedicated_template,
+        )
         self._counted = Counted()
         reads_calls = settings.tool_call_parser == ToolCallParser.GATEWAY
         self._recalled = Recalled() if reads_calls else None
@@ -224,10 +258,14 @@ class Gateway:
         except NotUnderstood:
             await self._untouched(exchange, seen, "not_understood")
             return
-        prompt = Prompt(whole.body)
-        whole = await self._with_room(whole, prompt, known)
-        seen.repairs = whole.repairs
-        await self._exactly(exchange, seen, surface, asked, whole, prompt)
+        seen.unmet = whole.unmet
+        if await self._exactly(exchange, seen, surface, asked, whole, known):
+            return
+        # All that it would say is a call, and it must not call: so it is offered none.
+        bare = sealed(replace(asked, tools=[]), known, self._off, self._recalled)
+        body = {**bare.body, "stream": whole.body["stream"]}
+        whole = replace(bare, body=body, offered=whole.offered)
+        await self._exactly(exchange, seen, surface, asked, whole, known, again=True)
 
     async def _untouched(self, exchange: Exchange, seen: Seen, reason: str) -> None:
         seen.untouched = reason
@@ -265,30 +303,49 @@ class Gateway:
         surface: Surface,
         asked: Asked,
         whole: Sealed,
-        prompt: Prompt,
-    ) -> None:
-        """Ask the server for what the client asked for, and answer in the client's own words."""
-        repaired = (b"x-devstral-ollama-repairs", ", ".join(whole.repairs).encode())
-        headers = [repaired] if whole.repairs else []
+        known: Known,
+        *,
+        again: bool = False,
+    ) -> bool:
+        """Ask the server for what the client asked for, and answer in the client's own words.
+
+        Returns:
+            Whether there is an answer. There is none where the model says nothing but calls that
+            it must not make, unless it is asked ``again``.
+        """
+        prompt = Prompt(whole.body)
+        whole = await self._with_room(whole, prompt, known)
+        seen.repairs = whole.repairs
+        headers = [
+            (name, ", ".join(words).encode())
+            for name, words in (
+                (b"x-devstral-ollama-repairs", whole.repairs),
+                (b"x-devstral-ollama-unmet", whole.unmet),
+            )
+            if words
+        ]
         content = prompt.request(whole.body)
         speech = None
         # A prompt that is only to be seen is no answer.
-        is_spoken = not asked.fields.get("_debug_render_only")
-        if self._recalled is not None and whole.offered and is_spoken:
-            speech = Speech(whole.offered, self._recalled)
+        if whole.offered and not asked.fields.get("_debug_render_only"):
+            recalled = Recalled(0) if self._recalled is None else self._recalled
+            speech = Speech(whole.offered, recalled, whole.opening)
             seen.calls = speech.calls
         async with self._upstream.ask(
             "POST", "/api/chat", content, {"content-type": "application/json"}
         ) as answer:
+            turn = _Turn(answer, asked, whole, prompt, speech, again=again)
             if not asked.stream:
-                said = await self._whole(answer, asked, speech)
+                said = await self._whole(turn)
+                if turn.is_vain:
+                    return False
                 seen.last = self._counts(prompt, said.content)
                 await exchange.json(HTTPStatus.OK, surface.whole(asked, said), *headers)
-                return
+                return True
             kind = (b"content-type", surface.media_type.encode())
             writer = surface.writer(asked)
             try:
-                async for pieces in self._pieces(answer, asked, speech):
+                async for pieces in self._pieces(turn):
                     if not exchange.has_begun:
                         cache = (b"cache-control", b"no-cache")
                         await exchange.start(HTTPStatus.OK, [kind, cache, *headers])
@@ -302,34 +359,60 @@ class Gateway:
                     raise
                 seen.outcome, seen.error = "cut", "broken_off"
                 await exchange.send(writer.broken(problem))
+        if turn.is_vain:
+            return False
         await exchange.end()
+        return True
 
-    async def _whole(self, answer: Answer, asked: Asked, speech: Speech | None) -> Piece:
-        if speech is not None:
-            parts = self._pieces(answer, asked, speech)
-            return speech.whole([each async for pieces in parts for each in pieces])
+    async def _whole(self, turn: _Turn) -> Piece:
+        answer = turn.answer
+        if turn.speech is not None:
+            parts = self._pieces(turn)
+            return turn.speech.whole([each async for pieces in parts for each in pieces])
         if answer.status == HTTPStatus.OK:
             content = await answers.whole(answer)
-            return Piece(content, calls=calls_of(content))
+            (found,) = turn.first.kept([Piece(content, calls=calls_of(content))])
+            return found
         problem = await answers.refusal(answer)
         if answers.is_cut_call(problem):
-            return answers.cut(asked.model)
+            return answers.cut(turn.asked.model)
         raise problem
 
-    @staticmethod
-    async def _pieces(
-        answer: Answer, asked: Asked, speech: Speech | None
-    ) -> AsyncIterator[list[Piece]]:
+    async def _pieces(self, turn: _Turn) -> AsyncIterator[list[Piece]]:
+        answer, speech, heard = turn.answer, turn.speech, 0
         try:
             if answer.status != HTTPStatus.OK:
                 raise await answers.refusal(answer)
             async for pieces in answers.pieces(answer):
-                if found := pieces if speech is None else speech.heard(pieces):
+                heard += len(pieces)
+                found = turn.first.kept(pieces if speech is None else speech.heard(pieces))
+                if speech is not None and turn.first.most is not None:
+                    # Long before its arguments are there.
+                    turn.first.is_over |= speech.is_beyond(turn.first.most)
+                if found and not turn.is_vain:
                     yield found
+                if turn.first.is_over and not pieces[-1].content.get("done"):
+                    answer.close()
+                    if not turn.is_vain:
+                        yield [await self._ended(turn, heard)]
+                    return
         except Problem as problem:
             if not answers.is_cut_call(problem):
                 raise
-            yield [answers.cut(asked.model)]
+            yield [answers.cut(turn.asked.model)]
+
+    async def _ended(self, turn: _Turn, heard: int) -> Piece:
+        """The end of an answer of which no more is wanted, with the counts that nobody told."""
+        counts = {"eval_count": heard}
+        # The answer is whole; that it cannot be counted takes nothing from it.
+        with suppress(Problem):
+            counts["prompt_eval_count"] = await self._tokens(turn.whole, turn.prompt)
+        content = answers.end(turn.asked.model, "stop", **counts)
+        if turn.speech is not None:
+            piece = turn.speech.ended(content)
+        else:
+            piece = Piece(content, compact(content).encode())
+        return turn.first.kept([piece])[0]
 
     async def _with_room(self, whole: Sealed, prompt: Prompt, known: Known) -> Sealed:
         """The request with an end to its answer where the context ends.

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -73,6 +73,29 @@ class Tool:
     parameters: JsonObject
 
 
+@dataclass(frozen=True)
+class ToolChoice:
+    """What a client says of the calls that the model may make.
+
+    Attributes:
+        is_forced: Whether it has to call.
+        name: The tool that it then has to call; empty where that is left to it.
+        most: How many calls the client takes; None where it does not say.
+    """
+
+    is_forced: bool = False
+    name: str = ""
+    most: int | None = None
+
+    def at_most(self, most: int) -> ToolChoice:
+        """The same, with no more calls than these."""
+        return replace(self, most=most if self.most is None else min(self.most, most))
+
+    def of(self, name: str) -> ToolChoice:
+        """The same, with a call of this tool."""
+        return replace(self, name=name)
+
+
 @dataclass
 class Asked:
     """What a client asked for.
@@ -87,6 +110,7 @@ class Asked:
         defaults: Options that the server's surface sets where the client does not.
         stream: Whether the answer comes in pieces.
         web_search: Whether the server itself is to search the web.
+        choice: What it says of calls.
         body: The request as it came.
     """
 
@@ -98,6 +122,7 @@ class Asked:
     defaults: JsonObject = field(default_factory=dict)
     stream: bool = False
     web_search: bool = False
+    choice: ToolChoice = field(default_factory=ToolChoice)
     body: Mapping[str, Any] = field(default_factory=dict)
 
 

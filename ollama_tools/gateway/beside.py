@@ -48,7 +48,7 @@ def plan_behind(
         UsageError: One of both cannot be so.
     """
     listen = given.get("host") or asked.get("listen") or surroundings.get("OLLAMA_HOST")
-    settings = before(listen or ServerSettings().host, asked)
+    settings = before(listen or ServerSettings().host, with_release(given, asked))
     behind = {**given, "host": host_of(settings.upstream)}
     return plan_server(behind, program, surroundings), settings
 
@@ -74,6 +74,16 @@ def before(listen: str, asked: Mapping[str, Any]) -> GatewaySettings:
             "give an address of loopback by --upstream, as in 127.0.0.1:11435",
         )
     return GatewaySettings(**{**asked, "listen": listen, "upstream": behind})
+
+
+def with_release(given: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked of a gateway, with the release that its server is dedicated to.
+
+    Args:
+        given: Fields of :class:`ServerSettings` that a person asked for.
+        asked: Fields of :class:`GatewaySettings` that a person asked for.
+    """
+    return {"dedicated_to": given.get("dedicated_to"), **asked}
 
 
 def host_of(url: str) -> str:

@@ -87,6 +87,11 @@ class CallText:
         self._extent = _Extent()
         self._has_called = False
 
+    @property
+    def is_in_call(self) -> bool:
+        """Whether what comes next belongs to a call, as far as anybody can tell."""
+        return self._state != self._in_text
+
     def feed(self, piece: str) -> Iterator[Event]:
         """What the next piece of the model's words means."""
         if piece == _TOOL_CALLS:

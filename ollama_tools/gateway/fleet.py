@@ -70,7 +70,8 @@ def gateway_of_host(
             "leave it out, and give devstral_gateway_settings a listen, as 0.0.0.0:11435",
         )
     known = parse_keys(keys)
-    settings = GatewaySettings(**said, upstream=server.host, keys=keys_file if known else None)
+    told = {"dedicated_to": server.dedicated_to, **said}
+    settings = GatewaySettings(**told, upstream=server.host, keys=keys_file if known else None)
     asked = parse_address(settings.listen).url
     tls = settings.tls_certificate, settings.tls_key
     return HostGateway(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ollama_tools.devstral.contract import reads_tools_as_text, understands
+from ollama_tools.devstral.contract import lists_calls, reads_tools_as_text, understands
 from ollama_tools.server.shown import Shown
 
 
@@ -19,6 +19,7 @@ class Known:
         thinks: Whether it can be asked to think.
         system: Its own system prompt.
         reads_tools_as_text: Whether its template takes tools that the server is not given.
+        lists_calls: Whether it writes its calls as one list of JSON.
     """
 
     understands: bool
@@ -27,15 +28,25 @@ class Known:
     thinks: bool
     system: str = ""
     reads_tools_as_text: bool = False
+    lists_calls: bool = False
 
 
-def known(shown: Shown) -> Known:
-    """What a server's own words say."""
+def known(shown: Shown, dedicated: str = "") -> Known:
+    """What a server's own words say.
+
+    Args:
+        shown: Its words.
+        dedicated: The template that it has for all models without a TEMPLATE of their own, which
+            it does not show; empty where it has none.
+    """
+    by_server = bool(dedicated) and (shown.is_jinja or not shown.template)
+    template = dedicated if by_server else shown.template
     return Known(
-        understands=understands(shown.template),
-        is_jinja=shown.is_jinja,
+        understands=understands(template),
+        is_jinja=by_server or shown.is_jinja,
         context=shown.context,
         thinks="thinking" in shown.capabilities,
         system=shown.system,
-        reads_tools_as_text=reads_tools_as_text(shown.template),
+        reads_tools_as_text=reads_tools_as_text(template),
+        lists_calls=lists_calls(template),
     )

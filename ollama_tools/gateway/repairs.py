@@ -1,4 +1,7 @@
-"""What the gateway does to a request that its client did not ask for; each can be switched off."""
+"""What the gateway does to a request that its client did not ask for, and what it cannot do.
+
+Each repair can be switched off.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,25 @@ from enum import StrEnum
 from typing import Self
 
 
-class Repair(StrEnum):
-    """A repair, by the word that names it in options, headers and metrics.
+class _Told(StrEnum):
+    """A word for headers and metrics, and what it stands for.
 
     Attributes:
-        what: What is done.
+        what: What it stands for.
     """
+
+    what: str
+
+    def __new__(cls, word: str, what: str) -> Self:
+        """A word with what it stands for; as a text it is the word alone."""
+        found = str.__new__(cls, word)
+        found._value_ = word
+        found.what = what
+        return found
+
+
+class Repair(_Told):
+    """A repair, by the word that names it in options, headers and metrics."""
 
     TEMPERATURE = (
         "temperature",
@@ -47,11 +63,13 @@ class Repair(StrEnum):
         "Ollama's own web search, which asks a service elsewhere, is not offered",
     )
 
-    what: str
 
-    def __new__(cls, word: str, what: str) -> Self:
-        """A repair with what it does; as a text it is its word alone."""
-        found = str.__new__(cls, word)
-        found._value_ = word
-        found.what = what
-        return found
+class Unmet(_Told):
+    """What a client asks for and does not get, by the word that names it in headers and metrics."""
+
+    TOOL_CHOICE = (
+        "tool_choice",
+        "a call that `tool_choice` forces: of a model whose calls only the server can read "
+        "(carrier `modelfile`), or where no tools are offered for another reason; the model is "
+        "free to answer otherwise",
+    )

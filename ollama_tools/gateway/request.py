@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ollama_tools.devstral.contract import (
     PREFIX_ROLE,
     ROLES,
+    opened_call,
     sealed_arguments,
     sealed_description,
     sealed_speech,
@@ -14,11 +15,19 @@ from ollama_tools.devstral.contract import (
     tool_text,
     written,
 )
-from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, Tool, joined
+from ollama_tools.gateway.asked import (
+    Asked,
+    JsonObject,
+    NotUnderstood,
+    Problem,
+    Tool,
+    ToolChoice,
+    joined,
+)
 from ollama_tools.gateway.grammar import loosened
 from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.recalled import Recalled
-from ollama_tools.gateway.repairs import Repair
+from ollama_tools.gateway.repairs import Repair, Unmet
 
 _SYSTEM = {"system": "developer", "developer": "system"}
 _NOT_USERS = ("system", "developer", "assistant", "tool")
@@ -33,11 +42,15 @@ class Sealed:
         repairs: What was done to it.
         offered: The tools whose calls stand in the text of the answer; none where the server
             reads them.
+        opening: What the prompt has of the answer already, in the pieces of a model.
+        unmet: What its client asks for and does not get.
     """
 
     body: JsonObject
     repairs: tuple[Repair, ...]
     offered: frozenset[str] = frozenset()
+    opening: tuple[str, ...] = ()
+    unmet: tuple[Unmet, ...] = ()
 
 
 def sealed(
@@ -55,7 +68,8 @@ def sealed(
         recalled: What models wrote, where the gateway reads their calls and not the server.
 
     Raises:
-        Problem: A message claims to be the gateway's own.
+        Problem: A message claims to be the gateway's own, or it wants two things of which one
+            excludes the other.
         NotUnderstood: It has what only the server can do, and the repair of that is off.
     """
     for index, message in enumerate(asked.messages):
@@ -90,25 +104,43 @@ def sealed(
     body: JsonObject = {"truncate": False, **fields, "model": asked.model, "messages": messages}
     if options:
         body["options"] = options
-    if tools and recalled is not None and known.reads_tools_as_text and _leaves_text_alone(body):
-        body["messages"] = _with_tools(messages, tools)
+    choice = asked.choice
+    if choice.is_forced and body.get("format"):
+        raise Problem("a format leaves no room for the call that tool_choice asks for")
+    # A call that is forced or forbidden is nothing that the server could be told of.
+    is_ours = recalled is not None or choice.is_forced or choice.most == 0
+    if tools and is_ours and known.reads_tools_as_text and _leaves_text_alone(body, choice):
+        opening = opened_call(choice.name, in_list=known.lists_calls) if choice.is_forced else ()
+        body["messages"] = _opened(_with_tools(messages, tools), opening)
         # Only in a stream control tokens stand apart.
         offered = frozenset(each.name for each in tools)
-        return Sealed({**body, "stream": True}, tuple(made), offered)
+        return Sealed({**body, "stream": True}, tuple(made), offered, opening)
     schemas = [loosened(each.parameters) for each in tools]
     if not makes(Repair.SCHEMA, schemas != [each.parameters for each in tools]):
         schemas = [each.parameters for each in tools]
     if tools:
         body["tools"] = [_tool(*each) for each in zip(tools, schemas, strict=True)]
-    return Sealed({**body, "stream": asked.stream}, tuple(made))
+    unmet = (Unmet.TOOL_CHOICE,) if choice.is_forced else ()
+    return Sealed({**body, "stream": asked.stream}, tuple(made), unmet=unmet)
 
 
-def _leaves_text_alone(body: JsonObject) -> bool:
+def _leaves_text_alone(body: JsonObject, choice: ToolChoice) -> bool:
     """Whether a server lets a model write calls as text, and all of the tools reach it.
 
     A format is a grammar that no call fits; and what is truncated may be the message of the tools.
     """
-    return not body.get("format") and body["truncate"] is False
+    return (choice.most == 0 or not body.get("format")) and body["truncate"] is False
+
+
+def _opened(messages: list[JsonObject], opening: tuple[str, ...]) -> list[JsonObject]:
+    """The messages, with an answer that has begun."""
+    if not opening:
+        return messages
+    text, said = "".join(opening), ""
+    if messages[-1].get("role") == PREFIX_ROLE:
+        *messages, prefix = messages
+        said = prefix["content"].rstrip(" ")
+    return [*messages, {"role": PREFIX_ROLE, "content": said + text}]
 
 
 def _with_tools(messages: list[JsonObject], tools: list[Tool]) -> list[JsonObject]:

@@ -11,6 +11,7 @@ from ollama_tools.errors import UsageError
 from ollama_tools.gateway.repairs import Repair
 from ollama_tools.network.hosts import is_loopback
 from ollama_tools.server.address import parse_address, resolve_host
+from ollama_tools.settings.environment import template_file
 
 
 class ToolCallParser(StrEnum):
@@ -79,6 +80,14 @@ class GatewaySettings:
             choices=tuple(sorted(ToolCallParser)),
         ),
     )
+    dedicated_to: str | None = field(
+        default=None,
+        metadata=said(
+            help="The one release, as 2507, that the server behind it is dedicated to: it has the "
+            "template of that for every model without a TEMPLATE of its own (carrier server).",
+            metavar="RELEASE",
+        ),
+    )
     without: tuple[str, ...] = field(
         default=(),
         metadata=said(
@@ -103,6 +112,8 @@ class GatewaySettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "upstream", resolve_host(self.upstream))
+        if self.dedicated_to is not None:
+            template_file(self.dedicated_to)
         unknown = [each for each in self.without if each not in set(Repair)]
         if unknown:
             raise UsageError(f"there is no repair {unknown[0]!r}", f"one of {', '.join(Repair)}")
@@ -133,6 +144,13 @@ class GatewaySettings:
         """Whether nobody else can reach it."""
         address = parse_address(self.listen)
         return not address.is_everywhere and is_loopback(address.url)
+
+    @property
+    def dedicated_template(self) -> str:
+        """The template of the release that the server is dedicated to; empty where it is not."""
+        if self.dedicated_to is None:
+            return ""
+        return template_file(self.dedicated_to).read_text(encoding="utf-8")
 
     @property
     def off(self) -> frozenset[Repair]:

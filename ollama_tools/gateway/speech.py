@@ -12,7 +12,7 @@ import re
 import secrets
 import string
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -62,13 +62,16 @@ class Speech:
     Args:
         offered: The names of the tools that the model may call.
         recalled: Keeps what it writes.
+        opening: What the prompt has of the answer already.
 
     Attributes:
         calls: How many calls it made, by what became of them: ``read``, ``mended``,
             ``unknown_tool``, ``no_json``, ``cut``.
     """
 
-    def __init__(self, offered: Collection[str], recalled: Recalled) -> None:
+    def __init__(
+        self, offered: Collection[str], recalled: Recalled, opening: Sequence[str] = ()
+    ) -> None:
         self.calls: Counter[str] = Counter()
         self._offered = offered
         self._recalled = recalled
@@ -76,10 +79,32 @@ class Speech:
         self._call = _Call("", "")
         self._ids: set[str] = set()
         self._made: list[JsonObject] = []
+        # Where no call comes of it, it is nothing that the model has said.
+        _, *begun = opening or ("",)
+        self._begun_by_us = "".join(begun)
+        for piece in opening:
+            for event in self._text.feed(piece):
+                # A call that has only begun is nothing to tell of yet.
+                for _ in self._parts(event, cut=False):
+                    pass
 
     def heard(self, pieces: Iterable[Piece]) -> list[Piece]:
         """What pieces of the server's become; those that say nothing yet are left out."""
         return [found for piece in pieces for found in self._heard(piece)]
+
+    def is_beyond(self, most: int) -> bool:
+        """Whether a call has begun behind as many as these."""
+        return len(self._made) >= most and self._text.is_in_call
+
+    def ended(self, content: JsonObject) -> Piece:
+        """The last piece of an answer that is not heard to its end.
+
+        Args:
+            content: What it says, but for the calls.
+        """
+        if self._made:
+            content = {**content, "message": {**content["message"], "tool_calls": self._made}}
+        return Piece(content, compact(content).encode())
 
     def whole(self, pieces: Iterable[Piece]) -> Piece:
         """All of an answer's pieces as one."""
@@ -113,7 +138,7 @@ class Speech:
         cut = content.get("done_reason") == "length"
         if is_last:
             events += self._text.end(cut=cut)
-        if events == [Said(said)] and not (is_last and self._made):
+        if events == [Said(said)] and not self._begun_by_us and not (is_last and self._made):
             yield piece
             return
         texts: list[str] = []
@@ -123,7 +148,8 @@ class Speech:
                 if parts:
                     yield _part_of(content, texts, parts)
                     texts, parts = [], []
-                texts.append(event.text)
+                texts.append(event.text.removeprefix(self._begun_by_us))
+                self._begun_by_us = ""
             else:
                 parts += self._parts(event, cut=cut and is_last)
         if is_last:

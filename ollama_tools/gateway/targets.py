@@ -12,7 +12,7 @@ from typing import Any, Final
 from ollama_tools import __version__
 from ollama_tools.declared import choice
 from ollama_tools.errors import UsageError
-from ollama_tools.gateway.beside import before, host_of
+from ollama_tools.gateway.beside import before, host_of, with_release
 from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.server.address import parse_address
 from ollama_tools.server.versions import TESTED_SERVER, Version
@@ -75,7 +75,7 @@ def render_both(
         UsageError: They cannot be so, or this starter starts no gateway.
     """
     listen = server.get("host") or asked.get("listen") or ServerSettings().host
-    settings = before(listen, asked)
+    settings = before(listen, with_release(server, asked))
     wanted = ServerSettings(**{**server, "host": host_of(settings.upstream)})
     match target:
         case Target.SYSTEMD:

@@ -58,6 +58,10 @@ class Answer:
         self.status: int = response.status
         self.headers = response.raw_headers
 
+    def close(self) -> None:
+        """Listen no more, which ends what the server does for it."""
+        self._response.close()
+
     async def read(self) -> bytes:
         """The whole of it.
 
@@ -92,15 +96,17 @@ class Upstream:
         url: Its base URL.
     """
 
-    def __init__(self, url: str, *, wait: float, silence: float) -> None:
+    def __init__(self, url: str, *, wait: float, silence: float, template: str = "") -> None:
         """Make what will ask it; nothing is sent yet.
 
         Args:
             url: Its base URL.
             wait: Seconds to wait for a server that is full or being started again.
             silence: Seconds after which a server that says nothing is given up.
+            template: What it has for all models without one of their own; empty for nothing.
         """
         self.url = url
+        self._template = template
         self._wait = wait
         self._known: dict[str, _Kept] = {}
         self._shared: dict[str, _Shared] = {}
@@ -175,7 +181,7 @@ class Upstream:
         found: Known | None = None
         if status == HTTPStatus.OK:
             try:
-                found = known(Shown(model, answer))
+                found = known(Shown(model, answer), self._template)
             except MALFORMED as error:
                 raise _no_json("/api/show") from error
         self._known[model] = _Kept(found, time.monotonic() + _KNOWN_SECONDS)

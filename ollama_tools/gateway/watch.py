@@ -14,7 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ollama_tools.gateway.asked import JsonObject
-from ollama_tools.gateway.repairs import Repair
+from ollama_tools.gateway.repairs import Repair, Unmet
 from ollama_tools.gateway.surfaces.surface import count
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,6 +37,7 @@ class Seen:
         error: What went wrong, in a word; empty where nothing did.
         untouched: Why it went on as it came; empty where it did not.
         repairs: What was done to it.
+        unmet: What it asks for and does not get.
         calls: The calls that the gateway has read in its answer, by what became of them.
         last: The server's last words of it, with its counts.
         first_byte: Seconds until its answer began; None where it never did.
@@ -51,6 +52,7 @@ class Seen:
     error: str = ""
     untouched: str = ""
     repairs: tuple[Repair, ...] = ()
+    unmet: tuple[Unmet, ...] = ()
     calls: Mapping[str, int] = field(default_factory=dict)
     last: JsonObject = field(default_factory=dict)
     first_byte: float | None = None
@@ -98,6 +100,7 @@ class Watch:
         self._cached = counter("cached_tokens", "Tokens of prompts that were not evaluated again.")
         self._answer = counter("answer_tokens", "Tokens of answers.")
         self._repairs = counter("repairs", "What was done to requests.", ("repair",))
+        self._unmet = counter("unmet", "What requests ask for and do not get.", ("wish",))
         self._calls = counter(
             "calls",
             "Calls that the gateway has read: as they should be (read), with control characters "
@@ -158,6 +161,8 @@ class Watch:
             self._untouched.labels(seen.untouched).inc()
         for repair in seen.repairs:
             self._repairs.labels(repair).inc()
+        for wish in seen.unmet:
+            self._unmet.labels(wish).inc()
         for outcome, number in seen.calls.items():
             self._calls.labels(outcome).inc(number)
         if seen.last:
@@ -184,6 +189,7 @@ class Watch:
             "cached_tokens": cached or None,
             "answer_tokens": answer or None,
             "repairs": list(seen.repairs) or None,
+            "unmet": list(seen.unmet) or None,
         }
         self._log(json.dumps({key: value for key, value in line.items() if value is not None}))
 

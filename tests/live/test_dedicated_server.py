@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ollama_tools import Outcome, ensure_model
+from ollama_tools import Outcome, ensure_model, smoke
 from ollama_tools.checks.doctor import doctor
 from ollama_tools.checks.result import Status
 from ollama_tools.checks.surfaces import SURFACES_OF_IMAGES
 from ollama_tools.checks.talk import Advice, asks_on, picture_checks
 from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import CheckFailed, UsageError
+from ollama_tools.gateway.settings import ToolCallParser
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
 from ollama_tools.settings.environment import ServerSettings, environment
 from tests.live.test_create import QUANT, hub, tool_calls
+from tests.parity.canonical import CASES
+from tests.parity.conversation import from_openai, to_native
+from tests.parity.gateway import exact
+from tests.parity.places import Place
 from tests.testbed.build import Build
+from tests.testbed.gateway import GatewayServer
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer
 
 __all__ = ["hub"]
 
 Create = Callable[..., Outcome]
+PLACES = {"2507": TokenizerVersion.V13, "2505": TokenizerVersion.V7}
 
 
 @pytest.fixture(scope="module", params=["2507", "2505"])
@@ -74,6 +83,41 @@ def test_a_dedicated_server_applies_our_template_to_a_model_without_one(
         asks = asks_on(SURFACES_OF_IMAGES, server, name)
         looked = list(picture_checks(asks, Advice("", ()), Silence()))
     assert {each.status for each in looked} == {Status.PASS}
+
+
+@pytest.mark.parametrize("parser", ToolCallParser)
+def test_a_gateway_that_is_told_of_it_keeps_every_prompt_exact(
+    dedicated: tuple[OllamaServer, str], hub: Hub, tmp_path: Path, parser: ToolCallParser
+) -> None:
+    bed, release = dedicated
+    reference = QUANT if release == "2507" else "2505:Q4_K_M"
+    place = Place(Carrier.SERVER, PLACES[release])
+    name = ensure_model(
+        reference,
+        host=bed.url,
+        name="behind",
+        carrier="server",
+        via="server",
+        registry=hub.registry,
+        check=False,
+    ).name
+    options = ("--dedicated-to", release, "--tool-call-parser", parser)
+    with (
+        GatewayServer(bed.url, *options, log_path=tmp_path / "told.log") as gateway,
+        Server(gateway.url) as server,
+    ):
+        for case, body in CASES.items():
+            conversation = from_openai(body)
+            request = {**to_native(conversation), "model": name, "stream": False}
+            rendered = server.rendered_prompt(request).removeprefix("<s>")
+            # The model's own system prompt stands before a conversation without one.
+            assert rendered.endswith(exact(place, conversation).text), case
+        report = smoke(name, gateway=gateway.url)
+    assert not [each for each in report.checks if each.status is Status.FAIL]
+    with GatewayServer(bed.url, log_path=tmp_path / "untold.log") as gateway:
+        report = smoke(name, gateway=gateway.url)
+    assert [each.id for each in report.failures] == ["template"]
+    assert "--dedicated-to" in report.failures[0].fix
 
 
 def test_another_family_on_a_dedicated_server_is_refused(

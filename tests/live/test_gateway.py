@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from ollama_tools.checks import surfaces
-from ollama_tools.devstral.carriers import Carrier, jinja_template
+from ollama_tools.devstral.carriers import Carrier, go_template, jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
-from ollama_tools.devstral.contract import PREFIX_ROLE, VERBATIM
+from ollama_tools.devstral.contract import PREFIX_ROLE, VERBATIM, opened_call
 from ollama_tools.devstral.miniature import write_speaker
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.server.client import Server
@@ -47,10 +47,11 @@ PATHS = list(SURFACES)
 # No client writes them so: no space, a key out of order, a number with a fraction of nothing.
 WRITTEN = '{"city":"Paris","at": 12.0}'
 PIECES = re.findall("..?", WRITTEN)
-_LIST = re.findall(
-    "..?",
-    '[{"name": "get_current_weather", "arguments": ' + WRITTEN + ', "id": "abcdEF123"}]',
-)
+# A token ends where the gateway begins a call.
+_LIST = [
+    '[{"name": "get_current_weather", "arguments":',
+    *re.findall("..?", f' {WRITTEN}, "id": "abcdEF123"}}]'),
+]
 SPOKEN = {
     "v13": ["Look.", "[TOOL_CALLS]", "get_current_weather", "[ARGS]", *PIECES],
     "v7": ["Look.", "[TOOL_CALLS]", *_LIST],
@@ -67,7 +68,10 @@ ENDS = {
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("gateway-upstream")
     with parity_server(
-        NEWEST, root, (Carrier.GGUF, Carrier.HUB), env={"LLAMA_SERVER_SLOTS_DEBUG": "1"}
+        NEWEST,
+        root,
+        (Carrier.GGUF, Carrier.HUB, Carrier.MODELFILE),
+        env={"LLAMA_SERVER_SLOTS_DEBUG": "1", "OLLAMA_MAX_LOADED_MODELS": "12"},
     ) as server:
         path = root / "endless.gguf"
         write_endless(path)
@@ -78,14 +82,20 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             request = {"model": name, "files": {"model.gguf": digest}}
             parameters = {"num_ctx": context, "temperature": 0.15}
             server.create({**request, "parameters": parameters}, lambda *_: None)
-        for version in TokenizerVersion:
-            write_speaker(
-                path, SPOKEN[version], chat_template=jinja_template(version), name=version
-            )
-            digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-            server.upload(path, digest, lambda *_: None)
-            request = {"model": f"caller-{version}", "files": {"model.gguf": digest}}
-            server.create({**request, "parameters": {"num_ctx": 4096}}, lambda *_: None)
+        for name, said in (("caller", SPOKEN), ("twice", TWICE)):
+            for version in TokenizerVersion:
+                write_speaker(
+                    path, said[version], chat_template=jinja_template(version), name=version
+                )
+                digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+                server.upload(path, digest, lambda *_: None)
+                request = {"model": f"{name}-{version}", "files": {"model.gguf": digest}}
+                request |= {"parameters": {"num_ctx": 4096}}
+                server.create(request, lambda *_: None)
+                if version is V13:
+                    by_server = {"template": go_template(version), "parser": "ministral"}
+                    request |= {"model": f"{name}-modelfile", **by_server}
+                    server.create(request, lambda *_: None)
         yield server
 
 
@@ -529,3 +539,197 @@ def test_a_format_is_the_servers_to_hold_to_and_calls_are_counted(reading: Gatew
     before = calls()
     assert calls(format="json") == before
     assert calls() == before + 1
+
+
+# --- what a client says of calls
+
+
+TWICE = {
+    "v13": [
+        *("[TOOL_CALLS]", "get_current_weather", "[ARGS]", WRITTEN),
+        *("[TOOL_CALLS]", "look", "[ARGS]", '{"at": "x"}', "Seen."),
+    ],
+    "v7": [
+        "[TOOL_CALLS]",
+        '[{"name": "get_current_weather", "arguments": ' + WRITTEN + ', "id": "abcdEF123"}, ',
+        '{"name": "look", "arguments": {"at": "x"}, "id": "abcdEF124"}]',
+    ],
+}
+CALLED = "get_current_weather"
+V1_PATHS = [each for each in PATHS if each != "/api/chat"]
+VERSIONS = list(TokenizerVersion)
+# Both roads are one behind the surfaces.
+each_way = pytest.mark.parametrize(
+    ("road", "path"),
+    [*(("server", path) for path in V1_PATHS), ("gateway", V1_PATHS[0])],
+    indirect=["road"],
+)
+
+
+def saying(path: str, what: str) -> dict[str, Any]:
+    """What a client says of calls, in the words of a surface."""
+    name = CALLED
+    match path, what:
+        case "/v1/messages", "named":
+            return {"tool_choice": {"type": "tool", "name": name}}
+        case "/v1/messages", "one":
+            return {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
+        case "/v1/messages", word:
+            return {"tool_choice": {"type": "any" if word == "required" else word}}
+        case _, "one":
+            return {"parallel_tool_calls": False}
+        case "/v1/responses", "named":
+            return {"tool_choice": {"type": "function", "name": name}}
+        case _, "named":
+            return {"tool_choice": {"type": "function", "function": {"name": name}}}
+        case _, word:
+            return {"tool_choice": word}
+
+
+def two_tools(path: str, text: str, model: str) -> dict[str, Any]:
+    body = asking(path, text, tools=True, model=model)
+    body["tools"].append(json.loads(json.dumps(body["tools"][0]).replace(CALLED, "look")))
+    return body
+
+
+def told(path: str, answer: httpx.Response) -> tuple[str, list[tuple[str, Any]], int]:
+    """What an answer says, the calls in it, and how many tokens it has taken; plain or streamed."""
+    assert answer.status_code == 200, answer.text
+    if "event-stream" not in answer.headers["content-type"]:
+        return _told_whole(path, answer.json())
+    events = [
+        json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")
+    ]
+    if path == "/v1/responses":
+        return _told_whole(path, events[-1]["response"])
+    text, calls, tokens = "", [], 0
+    for each in events:
+        if path == "/v1/messages":
+            delta = each.get("delta", {})
+            text += delta.get("text", "")
+            if each.get("content_block", {}).get("type") == "tool_use":
+                calls.append([each["content_block"]["name"], ""])
+            if "partial_json" in delta:
+                calls[-1][1] += delta["partial_json"]
+            tokens = each.get("usage", {}).get("output_tokens", tokens)
+            continue
+        tokens = (each.get("usage") or {}).get("completion_tokens", tokens)
+        for choice in each["choices"]:
+            text += choice["delta"].get("content") or ""
+            for call in choice["delta"].get("tool_calls", ()):
+                if call["index"] == len(calls):
+                    calls.append([call["function"]["name"], ""])
+                calls[call["index"]][1] += call["function"]["arguments"]
+    return text, [(name, json.loads(arguments)) for name, arguments in calls], tokens
+
+
+def _told_whole(path: str, found: dict[str, Any]) -> tuple[str, list[tuple[str, Any]], int]:
+    if path == "/v1/responses":
+        parts = [part for each in found["output"] for part in each.get("content", ())]
+        calls = [each for each in found["output"] if each["type"] == "function_call"]
+        named = [(each["name"], json.loads(each["arguments"])) for each in calls]
+        return "".join(each["text"] for each in parts), named, found["usage"]["output_tokens"]
+    if path == "/v1/messages":
+        texts = [each["text"] for each in found["content"] if each["type"] == "text"]
+        uses = [each for each in found["content"] if each["type"] == "tool_use"]
+        named = [(each["name"], each["input"]) for each in uses]
+        return "".join(texts), named, found["usage"]["output_tokens"]
+    message = found["choices"][0]["message"]
+    calls = [each["function"] for each in message.get("tool_calls", ())]
+    named = [(each["name"], json.loads(each["arguments"])) for each in calls]
+    return message["content"], named, found["usage"]["completion_tokens"]
+
+
+@pytest.fixture
+def road(request: pytest.FixtureRequest) -> str:
+    """Where clients ask: what they say of calls holds, whoever reads those of other requests."""
+    found: GatewayServer = request.getfixturevalue(
+        {"server": "gateway", "gateway": "reading"}[request.param]
+    )
+    return found.url
+
+
+def post(road: str, path: str, body: dict[str, Any], *, stream: bool) -> httpx.Response:
+    body = {**body, "stream": stream}
+    if path == "/v1/chat/completions" and stream:
+        body["stream_options"] = {"include_usage": True}
+    return httpx.post(f"{road}{path}", json=body, timeout=60)
+
+
+@pytest.mark.parametrize("what", ["named", "required"])
+@pytest.mark.parametrize("stream", [False, True])
+@each_way
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_call_that_is_asked_for_is_what_the_answer_begins_with(
+    road: str, upstream: Server, path: str, stream: bool, what: str, version: TokenizerVersion
+) -> None:
+    body = two_tools(path, f"{what} {stream} {road}", f"caller-{version}") | saying(path, what)
+    answer = post(road, path, body, stream=stream)
+    text, calls, _ = told(path, answer)
+    # By itself the model says something first.
+    assert (text, calls) == ("", [(CALLED, json.loads(WRITTEN))])
+    assert "x-devstral-ollama-unmet" not in answer.headers
+    opening = "".join(opened_call(CALLED if what == "named" else "", in_list=version != V13))
+    wanted = reference(version, raw_conversation(path, body)).text + opening
+    assert wanted in engine_prompts(upstream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@each_way
+@pytest.mark.parametrize("version", VERSIONS)
+def test_where_no_call_is_wanted_none_comes_and_the_prompt_is_the_same(
+    road: str, upstream: Server, path: str, stream: bool, version: TokenizerVersion
+) -> None:
+    body = two_tools(path, f"No calls {stream} {road}", f"caller-{version}") | saying(path, "none")
+    text, calls, tokens = told(path, post(road, path, body, stream=stream))
+    assert (text, calls) == ("Look.", [])
+    assert 0 < tokens < len(SPOKEN[version])
+    assert reference(version, raw_conversation(path, body)).text in engine_prompts(upstream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@each_way
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("carrier", [Carrier.GGUF, Carrier.MODELFILE])
+def test_a_model_that_would_do_nothing_but_call_is_asked_without_tools(
+    road: str, path: str, stream: bool, version: TokenizerVersion, carrier: Carrier
+) -> None:
+    model = Place(carrier, version).model
+    body = asking(path, "The weather?", tools=True, model=model)
+    _, calls, _ = told(path, post(road, path, body, stream=stream))
+    assert [name for name, _ in calls] == [CALLED]
+    text, calls, _ = told(path, post(road, path, body | saying(path, "none"), stream=stream))
+    assert (text, calls) == (HELLO, [])
+
+
+# Where the server reads, these arguments fit no grammar of carrier `gguf`.
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", V1_PATHS)
+@pytest.mark.parametrize("model", ["twice-v13", "twice-v7", "twice-modelfile"])
+def test_who_takes_one_call_gets_the_first(
+    reading: GatewayServer, path: str, stream: bool, model: str
+) -> None:
+    body = two_tools(path, "Both.", model)
+    text, calls, most = told(path, post(reading.url, path, body, stream=stream))
+    assert [name for name, _ in calls] == [CALLED, "look"], text
+    one = body | saying(path, "one")
+    text, calls, tokens = told(path, post(reading.url, path, one, stream=stream))
+    assert calls == [(CALLED, json.loads(WRITTEN))]
+    # A server's answer in one piece does not say what stood behind the second call.
+    assert text == "" or (model, stream) == ("twice-modelfile", False)
+    # How much more has come before anybody could stop it is a matter of time.
+    assert 0 < tokens <= most
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_call_that_cannot_be_forced_is_said_not_to_be(
+    reading: GatewayServer, version: TokenizerVersion
+) -> None:
+    path = "/v1/chat/completions"
+    model = Place(Carrier.MODELFILE, version).model
+    body = asking(path, "Hi", tools=True, model=model) | saying(path, "named")
+    answer = post(reading.url, path, body, stream=False)
+    assert answer.headers["x-devstral-ollama-unmet"] == "tool_choice"
+    assert told(path, answer)[1]
+    metrics = httpx.get(f"{reading.url}/metrics").text
+    assert re.search(r'devstral_gateway_unmet_total{wish="tool_choice"} \d', metrics)

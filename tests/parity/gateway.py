@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ollama_tools.devstral.carriers import Carrier
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.recalled import Recalled
 from ollama_tools.gateway.request import sealed
@@ -27,7 +28,10 @@ def render_through(
     body: Mapping[str, Any],
     parser: ToolCallParser = ToolCallParser.SERVER,
 ) -> str:
-    """The prompt that a live server builds of a request that came to the gateway."""
+    """The prompt that a live server builds of a request that came to the gateway.
+
+    A call that the request forces has begun at its end, which is left out.
+    """
     is_jinja = place.carrier is Carrier.GGUF
     known = Known(
         understands=True,
@@ -35,12 +39,16 @@ def render_through(
         context=None,
         thinks=False,
         reads_tools_as_text=is_jinja,
+        lists_calls=place.version is TokenizerVersion.V7,
     )
     recalled = Recalled() if parser is ToolCallParser.GATEWAY else None
-    whole = sealed(SURFACES[path].read(dict(body)), known, recalled=recalled).body
+    found = sealed(SURFACES[path].read(dict(body)), known, recalled=recalled)
+    whole, begun = found.body, "".join(found.opening)
     assert (recalled is None or not is_jinja) or "tools" not in whole
     assert place.surface is Surface.NATIVE
-    return render_body(server, place, {key: whole[key] for key in _KEPT if key in whole})
+    prompt = render_body(server, place, {key: whole[key] for key in _KEPT if key in whole})
+    assert prompt.endswith(begun)
+    return prompt.removesuffix(begun)
 
 
 def exact(place: Place, conversation: Conversation) -> Reference:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ollama_tools import __main__ as entry
-from ollama_tools.errors import UsageError
+from ollama_tools.errors import DevstralError, UsageError
 from ollama_tools.gateway.beside import plan_behind
+from ollama_tools.gateway.fleet import gateway_of_host
+from ollama_tools.gateway.known import known
+from ollama_tools.gateway.settings import GatewaySettings
+from ollama_tools.gateway.targets import render_both
+from ollama_tools.server.shown import Shown
+from ollama_tools.settings.environment import ServerSettings
+from ollama_tools.settings.targets import Target
 
 
 @pytest.mark.parametrize(
@@ -35,6 +43,43 @@ def test_clients_keep_the_address_and_the_server_moves_behind_it(
     assert settings.listen == listen
     assert plan.changes["OLLAMA_HOST"] == behind
     assert settings.upstream == f"http://{behind}"
+
+
+def test_the_gateway_knows_what_its_server_is_dedicated_to() -> None:
+    given: dict[str, Any] = {"dedicated_to": "2507"}
+    _, settings = plan_behind(given, sys.executable, {}, {})
+    assert settings.dedicated_to == "2507"
+    (unit, drop_in) = sorted(render_both(given, {}, Target.SYSTEMD).values(), key=len)[::-1]
+    assert ("--dedicated-to 2507" in unit) != ("--dedicated-to 2507" in drop_in)
+    [compose] = render_both(given, {}, Target.COMPOSE).values()
+    assert "--dedicated-to" in compose
+    host = gateway_of_host(
+        {}, [], ServerSettings(**given), program=Path("/x"), keys_file=Path("/k")
+    )
+    assert host.arguments[-2:] == ["--dedicated-to", "2507"]
+    with pytest.raises(DevstralError, match="9999"):
+        GatewaySettings(dedicated_to="9999")
+
+
+@pytest.mark.parametrize(
+    ("template", "is_ours"),
+    [
+        # Whatever a file brings, the server puts its own in that place.
+        ("", True),
+        ("{% if messages %}{% endif %}", True),
+        # A TEMPLATE of the model's own holds.
+        ("{{ .Prompt }}", False),
+    ],
+)
+def test_a_dedicated_server_shows_no_template_of_its_own(template: str, is_ours: bool) -> None:
+    shown = Shown("m", {"template": template})
+    assert not known(shown).understands
+    for release, lists_calls in (("2507", False), ("2505", True)):
+        dedicated = GatewaySettings(dedicated_to=release).dedicated_template
+        found = known(shown, dedicated)
+        assert found.understands == found.is_jinja == found.reads_tools_as_text == is_ours
+        if is_ours:
+            assert found.lists_calls == lists_calls
 
 
 @pytest.mark.parametrize(

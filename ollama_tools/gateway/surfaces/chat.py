@@ -32,6 +32,7 @@ from ollama_tools.gateway.asked import (
 )
 from ollama_tools.gateway.surfaces.native import read_tool
 from ollama_tools.gateway.surfaces.surface import CallPart, Piece, Writer, count, event
+from ollama_tools.gateway.tool_choice import openai_choice
 
 _OPTIONS: Final = {
     "temperature": ("temperature", float),
@@ -79,14 +80,17 @@ class Chat:
         if (stop := body.get("stop")) is not None:
             options["stop"] = [stop] if isinstance(stop, str) else texts_of(body, "stop")
         names = _names(messages)
+        given = [
+            read_tool(each, f"tools[{i}].") for i, each in enumerate(objects_of(body, "tools"))
+        ]
+        tools, choice = openai_choice(body, [(each.name, each) for each in given])
         return Asked(
             model=text_of(body, "model"),
             messages=[
                 _message(each, f"messages[{index}].", names) for index, each in enumerate(messages)
             ],
-            tools=[
-                read_tool(each, f"tools[{i}].") for i, each in enumerate(objects_of(body, "tools"))
-            ],
+            tools=tools,
+            choice=choice,
             options=options,
             fields=fields,
             defaults={"temperature": 1.0, "top_p": 1.0},

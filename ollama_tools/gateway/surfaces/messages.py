@@ -28,6 +28,7 @@ from ollama_tools.gateway.asked import (
     texts_of,
 )
 from ollama_tools.gateway.surfaces.surface import Piece, Writer, compact, count, event
+from ollama_tools.gateway.tool_choice import anthropic_choice
 
 _OPTIONS: Final = {
     "max_tokens": ("num_predict", int),
@@ -75,14 +76,17 @@ class Messages:
             options["stop"] = stop
         tools = objects_of(body, "tools")
         own = [_is_web_search(each) for each in tools]
+        offered = [
+            _tool(each, f"tools[{index}].") for index, each in enumerate(tools) if not own[index]
+        ]
+        searches = [
+            str(each.get("name")) for each, is_own in zip(tools, own, strict=True) if is_own
+        ]
         return Asked(
             model=text_of(body, "model"),
             messages=messages,
-            tools=[
-                _tool(each, f"tools[{index}].")
-                for index, each in enumerate(tools)
-                if not own[index]
-            ],
+            tools=offered,
+            choice=anthropic_choice(body, offered, own=searches),
             web_search=any(own),
             options=options,
             fields=fields,

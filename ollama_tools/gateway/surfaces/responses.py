@@ -29,6 +29,7 @@ from ollama_tools.gateway.asked import (
 )
 from ollama_tools.gateway.surfaces.chat import created, image_of, openai_problem
 from ollama_tools.gateway.surfaces.surface import CallPart, Piece, Writer, count, event
+from ollama_tools.gateway.tool_choice import openai_choice
 
 _OPTIONS: Final = {
     "temperature": ("temperature", float),
@@ -58,15 +59,19 @@ class Responses:
         effort = text_of(object_of(body, "reasoning"), "effort", "reasoning.")
         if effort and effort != "none":
             fields["think"] = True
+        searches = any(each.get("type") == "web_search" for each in objects_of(body, "tools"))
+        given = [(name, tool) for _, name, tool in tools_of(body)]
+        tools, choice = openai_choice(body, given, searches=searches)
         return Asked(
             model=text_of(body, "model"),
             messages=_read_messages(body),
-            tools=[tool for _, _, tool in tools_of(body)],
+            tools=tools,
+            choice=choice,
             options=numbers_of(body, _OPTIONS),
             fields=fields,
             defaults={"temperature": 1.0},
             stream=flag_of(body, "stream"),
-            web_search=any(each.get("type") == "web_search" for each in objects_of(body, "tools")),
+            web_search=searches,
             body=body,
         )
 
@@ -279,7 +284,7 @@ class _Items:
             "tools": body.get("tools") or [],
             "tool_choice": body.get("tool_choice") or "auto",
             "truncation": body.get("truncation") or "disabled",
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": body.get("parallel_tool_calls") is not False,
             "text": body.get("text") or {"format": {"type": "text"}},
             "top_p": body.get("top_p"),
             "temperature": body.get("temperature"),
