@@ -24,6 +24,8 @@ llama.cpp lets an assistant's last message begin with a thought, which the forma
 TOOLS_ROLE: Final = "devstral-ollama/tools/1"
 """Role of a message that is the text of all tools, for requests that give the server none."""
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
+
 ROLES: Final = (PREFIX_ROLE, TOOLS_ROLE)
 """Roles that no client may use."""
 
@@ -60,7 +62,7 @@ def opened_call(name: str, *, in_list: bool) -> tuple[str, ...]:
 
 def written(value: object) -> str:
     """JSON as mistral-common writes it."""
-    return json.dumps(value, ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def tool_text(name: str, description: str, parameters: object) -> str:

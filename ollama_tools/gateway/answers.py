@@ -9,9 +9,10 @@ from http import HTTPStatus
 
 from ollama_tools.errors import MALFORMED
 from ollama_tools.gateway.asked import JsonObject, Problem
-from ollama_tools.gateway.surfaces.surface import Piece, calls_of, compact
+from ollama_tools.gateway.exact import compact, read_json
+from ollama_tools.gateway.surfaces.surface import Piece, calls_of
 from ollama_tools.gateway.upstream import MOST_BYTES, Answer, endless
-from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.json_text import MalformedJson
 
 TOO_LONG = "context_length_exceeded"
 """The word for a prompt that does not fit, which agents compact their history upon."""
@@ -78,7 +79,7 @@ def problem_of(status: int, answer: JsonObject) -> Problem:
     said = answer.get("error")
     message = said if isinstance(said, str) else ""
     try:
-        inner = parse_json(message)["error"]
+        inner = read_json(message)["error"]
         if inner["type"] == "exceed_context_size_error":
             return too_long(int(inner["n_prompt_tokens"]), int(inner["n_ctx"]))
         message = str(inner["message"])
@@ -101,7 +102,7 @@ def is_cut_call(problem: Problem) -> bool:
 def cut(model: str) -> Piece:
     """The end of an answer that ended in the midst of a call."""
     content = end(model, "length")
-    return Piece(content, compact(content).encode())
+    return Piece(content, compact(content))
 
 
 def end(model: str, reason: str, **counts: int) -> JsonObject:
@@ -125,7 +126,7 @@ def too_long(tokens: int, context: int) -> Problem:
 
 def _object(text: str | bytes) -> JsonObject:
     try:
-        found = parse_json(text)
+        found = read_json(text)
     except MalformedJson:
         found = None
     if not isinstance(found, dict):

@@ -13,11 +13,13 @@ from ollama_tools.errors import MALFORMED, FileProblem
 from ollama_tools.gateway import answers
 from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, parsed
 from ollama_tools.gateway.encodings import decoded
+from ollama_tools.gateway.exact import compact, read_json
 from ollama_tools.gateway.exchange import BrokenOff, Exchange, Gone, Receive, Scope, Send
 from ollama_tools.gateway.first_calls import FirstCalls
 from ollama_tools.gateway.keys import Keyring
 from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.limits import Limits
+from ollama_tools.gateway.offered import Offered
 from ollama_tools.gateway.recalled import Recalled
 from ollama_tools.gateway.repairs import Repair
 from ollama_tools.gateway.request import Sealed, sealed
@@ -26,10 +28,10 @@ from ollama_tools.gateway.settings import GatewaySettings, ToolCallParser
 from ollama_tools.gateway.speech import Speech
 from ollama_tools.gateway.strangers import is_name_of_this_machine
 from ollama_tools.gateway.surfaces import SURFACES
-from ollama_tools.gateway.surfaces.surface import Piece, Surface, calls_of, compact, count
+from ollama_tools.gateway.surfaces.surface import Piece, Surface, calls_of, count
 from ollama_tools.gateway.upstream import Answer, Upstream
 from ollama_tools.gateway.watch import METRICS_TYPE, Seen, Watch
-from ollama_tools.json_text import TOO_DEEP, TOO_MANY_DIGITS, MalformedJson, parse_json
+from ollama_tools.json_text import TOO_DEEP, TOO_MANY_DIGITS, MalformedJson
 
 _HOP_BY_HOP: Final = frozenset(
     (
@@ -105,6 +107,7 @@ class Gateway:
         self._counted = Counted()
         reads_calls = settings.tool_call_parser == ToolCallParser.GATEWAY
         self._recalled = Recalled() if reads_calls else None
+        self._offered = Offered()
         self._keyring = Keyring(settings.keys)
         self._limits = Limits(settings.at_a_time, settings.a_minute)
         self._off = settings.off
@@ -225,7 +228,7 @@ class Gateway:
         else:
             messages = [{"role": "user", "content": "ready?"}]
             body = {"model": model, "messages": messages, "options": {"num_predict": 1}}
-            content = compact({**body, "stream": False}).encode()
+            content = compact({**body, "stream": False})
             status, _ = await self._upstream.json("/api/chat", content)
         is_ready = status == HTTPStatus.OK
         await exchange.json(
@@ -254,7 +257,7 @@ class Gateway:
             raise wrong
         try:
             asked = _read(surface, body)
-            whole = sealed(asked, known, self._off, self._recalled)
+            whole = sealed(asked, known, self._off, self._recalled, self._offered)
         except NotUnderstood:
             await self._untouched(exchange, seen, "not_understood")
             return
@@ -411,7 +414,7 @@ class Gateway:
         if turn.speech is not None:
             piece = turn.speech.ended(content)
         else:
-            piece = Piece(content, compact(content).encode())
+            piece = Piece(content, compact(content))
         return turn.first.kept([piece])[0]
 
     async def _with_room(self, whole: Sealed, prompt: Prompt, known: Known) -> Sealed:
@@ -464,7 +467,7 @@ async def _refuse(exchange: Exchange, problem: Problem) -> None:
 def _model(body: JsonObject, content: bytes) -> str:
     """The model that a request names; empty where it names none, or is no JSON at all."""
     try:
-        found = body or parse_json(content)
+        found = body or read_json(content)
     except MalformedJson as error:
         # What is no JSON is the server's to answer; this is, and a server would read it.
         if str(error) in (TOO_DEEP, TOO_MANY_DIGITS):

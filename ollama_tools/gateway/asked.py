@@ -11,7 +11,8 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from ollama_tools.errors import DevstralError
-from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.gateway.exact import read_json
+from ollama_tools.json_text import MalformedJson
 
 JsonObject = dict[str, Any]
 
@@ -133,7 +134,7 @@ def parsed(content: bytes) -> JsonObject:
         Problem: It is none, or one that means different things to different readers.
     """
     try:
-        found = parse_json(content, strict=True)
+        found = read_json(content, strict=True)
     except MalformedJson as error:
         raise Problem(f"the request is no JSON that has one meaning: {error}") from error
     if not isinstance(found, dict):
@@ -143,7 +144,8 @@ def parsed(content: bytes) -> JsonObject:
 
 def text_of(body: Mapping[str, Any], key: str, where: str = "") -> str:
     """A text of an object; empty where there is none."""
-    return _of(body, key, str, "", where)
+    value = body.get(key)
+    return value if isinstance(value, str) else _of(body, key, str, "", where)
 
 
 def object_of(body: Mapping[str, Any], key: str, where: str = "") -> JsonObject:
@@ -167,6 +169,8 @@ def texts_of(body: Mapping[str, Any], key: str) -> list[str]:
 
 def objects_of(body: Mapping[str, Any], key: str, where: str = "") -> list[JsonObject]:
     """A list of objects."""
+    if key not in body:
+        return []
     found: list[Any] = _of(body, key, list, [], where)
     for index, each in enumerate(found):
         if not isinstance(each, dict):
@@ -209,13 +213,23 @@ def numbers_of(body: Mapping[str, Any], names: Mapping[str, tuple[str, type]]) -
     return found
 
 
+def is_plain(message: JsonObject) -> bool:
+    """Whether a message is a role and a text, as most are; it is as ``/api/chat`` has it."""
+    return (
+        len(message) == 2
+        and isinstance(message.get("content"), str)
+        and isinstance(role := message.get("role"), str)
+        and bool(role)
+    )
+
+
 def arguments_of(value: object) -> object:
     """What the arguments of a call say: those that are text are JSON, or a text after all."""
     if value is None or value == "":
         return {}
     if isinstance(value, str):
         try:
-            found = parse_json(value)
+            found = read_json(value)
             if "\\u" in value:
                 # Half of a surrogate pair is JSON for some, and no text that could be sent.
                 json.dumps(found, ensure_ascii=False).encode()

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from ollama_tools.gateway.asked import JsonObject, Problem
-from ollama_tools.gateway.surfaces.surface import compact
+from ollama_tools.gateway.exact import compact
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -92,17 +92,17 @@ class Exchange:
         Raises:
             Gone: Nobody does.
         """
-        answering = asyncio.ensure_future(work)
-        hearing = asyncio.ensure_future(self._until_gone())
         try:
-            await asyncio.wait({answering, hearing}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
-                raise Gone
-            await answering
-        finally:
-            for each in (answering, hearing):
-                each.cancel()
-            await asyncio.gather(answering, hearing, return_exceptions=True)
+            async with asyncio.timeout(None) as heard:
+                hearing = asyncio.ensure_future(self._until_gone(heard))
+                try:
+                    await work
+                finally:
+                    hearing.cancel()
+        except TimeoutError:
+            if heard.expired():
+                raise Gone from None
+            raise
 
     async def start(self, status: int, headers: Headers) -> None:
         """Begin the answer."""
@@ -127,8 +127,9 @@ class Exchange:
 
     async def json(self, status: int, body: JsonObject, *headers: tuple[bytes, bytes]) -> None:
         """An answer in one piece that is JSON."""
-        await self.whole(status, JSON_TYPE, compact(body).encode(), *headers)
+        await self.whole(status, JSON_TYPE, compact(body), *headers)
 
-    async def _until_gone(self) -> None:
+    async def _until_gone(self, heard: asyncio.Timeout) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        heard.reschedule(0)

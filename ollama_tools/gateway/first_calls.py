@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ollama_tools.gateway.asked import JsonObject
-from ollama_tools.gateway.surfaces.surface import CallPart, Piece, compact
+from ollama_tools.gateway.exact import compact
+from ollama_tools.gateway.surfaces.surface import CallPart, Piece
 
 
 class FirstCalls:
@@ -60,4 +61,4 @@ class FirstCalls:
         if told:
             message["tool_calls"] = told
         content = {**piece.content, "message": message}
-        return Piece(content, compact(content).encode(), parts)
+        return Piece(content, compact(content), parts)

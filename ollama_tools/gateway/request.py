@@ -9,7 +9,6 @@ from ollama_tools.devstral.contract import (
     ROLES,
     opened_call,
     sealed_arguments,
-    sealed_description,
     sealed_speech,
     sealed_tools,
     tool_text,
@@ -24,8 +23,8 @@ from ollama_tools.gateway.asked import (
     ToolChoice,
     joined,
 )
-from ollama_tools.gateway.grammar import loosened
 from ollama_tools.gateway.known import Known
+from ollama_tools.gateway.offered import Offered
 from ollama_tools.gateway.recalled import Recalled
 from ollama_tools.gateway.repairs import Repair, Unmet
 
@@ -58,6 +57,7 @@ def sealed(
     known: Known,
     off: frozenset[Repair] = frozenset(),
     recalled: Recalled | None = None,
+    offered: Offered | None = None,
 ) -> Sealed:
     """The request for the server.
 
@@ -66,6 +66,7 @@ def sealed(
         known: The model.
         off: Repairs that are not made.
         recalled: What models wrote, where the gateway reads their calls and not the server.
+        offered: Keeps the tools of sessions.
 
     Raises:
         Problem: A message claims to be the gateway's own, or it wants two things of which one
@@ -99,7 +100,9 @@ def sealed(
         Repair.TOOLS, tools and all(each.get("role") in _NOT_USERS for each in asked.messages)
     ):
         tools = []
-    messages = [_message(each, recalled) for each in asked.messages]
+    messages = [
+        _with_calls(each, recalled) if each.get("tool_calls") else each for each in asked.messages
+    ]
     messages = _with_prefix(messages) if known.is_jinja else _apart(messages)
     body: JsonObject = {"truncate": False, **fields, "model": asked.model, "messages": messages}
     if options:
@@ -113,13 +116,13 @@ def sealed(
         opening = opened_call(choice.name, in_list=known.lists_calls) if choice.is_forced else ()
         body["messages"] = _opened(_with_tools(messages, tools), opening)
         # Only in a stream control tokens stand apart.
-        offered = frozenset(each.name for each in tools)
-        return Sealed({**body, "stream": True}, tuple(made), offered, opening)
-    schemas = [loosened(each.parameters) for each in tools]
-    if not makes(Repair.SCHEMA, schemas != [each.parameters for each in tools]):
-        schemas = [each.parameters for each in tools]
+        names = frozenset(each.name for each in tools)
+        return Sealed({**body, "stream": True}, tuple(made), names, opening)
     if tools:
-        body["tools"] = [_tool(*each) for each in zip(tools, schemas, strict=True)]
+        loose = (offered or Offered()).sealed(tools, is_loosened=Repair.SCHEMA not in off)
+        body["tools"] = loose
+        changed = [each["function"]["parameters"] for each in loose]
+        makes(Repair.SCHEMA, changed != [each.parameters for each in tools])
     unmet = (Unmet.TOOL_CHOICE,) if choice.is_forced else ()
     return Sealed({**body, "stream": asked.stream}, tuple(made), unmet=unmet)
 
@@ -153,20 +156,9 @@ def _with_tools(messages: list[JsonObject], tools: list[Tool]) -> list[JsonObjec
     return [*messages[:at], dict(sealed_tools(texts)), *messages[at:]]
 
 
-def _tool(tool: Tool, parameters: JsonObject) -> JsonObject:
-    function = {
-        "name": tool.name,
-        "description": sealed_description(tool.name, tool.description, tool.parameters),
-        "parameters": parameters,
-    }
-    return {"type": "function", "function": function}
-
-
-def _message(message: JsonObject, recalled: Recalled | None) -> JsonObject:
-    calls = message.get("tool_calls")
-    if not calls:
-        return message
-    return {**message, "tool_calls": [_call(each, recalled) for each in calls]}
+def _with_calls(message: JsonObject, recalled: Recalled | None) -> JsonObject:
+    calls = [_call(each, recalled) for each in message["tool_calls"]]
+    return {**message, "tool_calls": calls}
 
 
 def _call(call: JsonObject, recalled: Recalled | None) -> JsonObject:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import cached_property
-from hashlib import blake2b
 
 from ollama_tools.gateway.asked import JsonObject
-from ollama_tools.gateway.surfaces.surface import compact
+from ollama_tools.gateway.exact import compact
 
 _KEPT = 4096
 _AROUND = 64
@@ -27,9 +26,9 @@ class Prompt:
     """
 
     def __init__(self, body: JsonObject) -> None:
-        self._model = compact(body.get("model")).encode()
-        self._tools = compact(body["tools"]).encode() if "tools" in body else b""
-        self._messages = [compact(each).encode() for each in body["messages"]]
+        self._model = compact(body.get("model"))
+        self._tools = compact(body["tools"]) if "tools" in body else b""
+        self._messages = [compact(each) for each in body["messages"]]
         self.has_images = any("images" in each for each in body["messages"])
 
     def request(self, body: JsonObject) -> bytes:
@@ -38,18 +37,17 @@ class Prompt:
         rest = compact({name: each for name, each in body.items() if name not in written})
         tools = b',"tools":%b' % self._tools if self._tools else b""
         messages = b",".join(self._messages)
-        return b'%b%b,"messages":[%b]}' % (rest.encode()[:-1], tools, messages)
+        return b'%b%b,"messages":[%b]}' % (rest[:-1], tools, messages)
 
     @cached_property
-    def beginnings(self) -> list[tuple[int, bytes]]:
+    def beginnings(self) -> list[tuple[int, int]]:
         """Each message's bytes, and a key for all up to it; tools are counted with the first."""
-        told = b"%b,%b" % (self._model, self._tools)
-        digest = blake2b(told, digest_size=16)
-        size, found = len(told), []
+        size, found = len(self._model) + len(self._tools), []
+        # Python's own hash is the quickest, and nobody outside of this process can aim at one.
+        key = hash((self._model, self._tools))
         for text in self._messages:
-            digest.update(b"%d:" % len(text))
-            digest.update(text)
-            found.append((size + len(text), digest.digest()))
+            key = hash((key, text))
+            found.append((size + len(text), key))
             size = 0
         return found
 
@@ -58,7 +56,7 @@ class Counted:
     """The prompts that a server has counted, by what they begin with."""
 
     def __init__(self) -> None:
-        self._tokens: OrderedDict[bytes, int] = OrderedDict()
+        self._tokens: OrderedDict[int, int] = OrderedDict()
 
     def remember(self, prompt: Prompt, tokens: int) -> None:
         """Keep how many tokens a request's prompt had."""

@@ -40,6 +40,8 @@ def serve(
     """
     try:
         import aiohttp  # noqa: F401
+        import jiter  # noqa: F401
+        import msgspec  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn
         import zstandard  # noqa: F401

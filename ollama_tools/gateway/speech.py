@@ -18,9 +18,10 @@ from typing import Final
 
 from ollama_tools.gateway.asked import JsonObject, arguments_of
 from ollama_tools.gateway.call_text import Begun, CallText, Ended, Escaper, Event, Said, Written
+from ollama_tools.gateway.exact import compact, read_json
 from ollama_tools.gateway.recalled import Recalled
-from ollama_tools.gateway.surfaces.surface import CallPart, Piece, compact
-from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.gateway.surfaces.surface import CallPart, Piece
+from ollama_tools.json_text import MalformedJson
 
 NO_JSON: Final = "INVALID_JSON"
 """The key under which an object holds arguments that are none.
@@ -104,7 +105,7 @@ class Speech:
         """
         if self._made:
             content = {**content, "message": {**content["message"], "tool_calls": self._made}}
-        return Piece(content, compact(content).encode())
+        return Piece(content, compact(content))
 
     def whole(self, pieces: Iterable[Piece]) -> Piece:
         """All of an answer's pieces as one."""
@@ -157,7 +158,7 @@ class Speech:
             if self._made:
                 message["tool_calls"] = self._made
             whole = {**content, "message": message}
-            yield Piece(whole, compact(whole).encode(), parts)
+            yield Piece(whole, compact(whole), parts)
         elif texts or parts or content.get("message", {}).get("thinking"):
             yield _part_of(content, texts, parts)
 
@@ -221,7 +222,7 @@ def _part_of(content: JsonObject, texts: list[str], parts: list[CallPart]) -> Pi
     text = "".join(texts)
     found = {**content, "message": {**content.get("message", {}), "content": text}, "done": False}
     says = text or found["message"].get("thinking")
-    return Piece(found, compact(found).encode() if says else b"", parts)
+    return Piece(found, compact(found) if says else b"", parts)
 
 
 def _object(text: str) -> tuple[str, JsonObject | None]:
@@ -232,9 +233,9 @@ def _object(text: str) -> tuple[str, JsonObject | None]:
     if not text.strip():
         return "{}", {}
     try:
-        value = parse_json(text, strict=True)
+        value = read_json(text, strict=True)
         if isinstance(value, str):
-            text, value = value, parse_json(value, strict=True)
+            text, value = value, read_json(value, strict=True)
     except MalformedJson:
         return text, None
     if value is None:

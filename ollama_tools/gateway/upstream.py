@@ -16,9 +16,9 @@ from yarl import URL
 
 from ollama_tools.errors import MALFORMED
 from ollama_tools.gateway.asked import JsonObject, Problem
+from ollama_tools.gateway.exact import compact, read_json
 from ollama_tools.gateway.known import Known, known
-from ollama_tools.gateway.surfaces.surface import compact
-from ollama_tools.json_text import MalformedJson, parse_json
+from ollama_tools.json_text import MalformedJson
 from ollama_tools.server.shown import Shown
 
 _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
@@ -165,7 +165,7 @@ class Upstream:
         """
         async with self.ask("POST", path, body, {"content-type": "application/json"}) as answer:
             try:
-                found = parse_json(await answer.read())
+                found = read_json(await answer.read())
             except MalformedJson as error:
                 raise _no_json(path) from error
         if not isinstance(found, dict):
@@ -177,7 +177,7 @@ class Upstream:
         kept = self._known.get(model)
         if kept is not None and time.monotonic() < kept.until:
             return kept.known
-        status, answer = await self.json("/api/show", compact({"model": model}).encode())
+        status, answer = await self.json("/api/show", compact({"model": model}))
         found: Known | None = None
         if status == HTTPStatus.OK:
             try:

@@ -19,9 +19,11 @@ from werkzeug import Request, Response
 
 from ollama_tools.devstral.contract import TOOLS_ROLE, VERBATIM
 from ollama_tools.errors import FileProblem, UsageError
+from ollama_tools.gateway.asked import Tool
 from ollama_tools.gateway.configuration import read_configuration
 from ollama_tools.gateway.grammar import loosened
 from ollama_tools.gateway.keys import add_key, read_keys, revoke_key
+from ollama_tools.gateway.offered import Offered
 from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.gateway.surfaces import SURFACES
 from tests.testbed.gateway import gateway_in_thread
@@ -534,3 +536,34 @@ def test_a_schema_keeps_no_order_that_it_does_not_have() -> None:
         "required": ["list"],
     }
     assert loosened({}) == {"type": "object", "properties": {}}
+
+
+def test_tools_of_a_session_are_sealed_once_and_others_are_not_taken_for_them() -> None:
+    offered = Offered()
+
+    def tools(**schema: Any) -> list[Tool]:
+        return [Tool("bash", "Runs", {"type": "object", "properties": {"a": schema}})]
+
+    def sealed(found: list[Tool], *, is_loosened: bool = True) -> list[dict[str, Any]]:
+        return offered.sealed(found, is_loosened=is_loosened)
+
+    first = sealed(tools(default=1))
+    assert sealed(tools(default=1)) is first
+    others = [
+        sealed(tools(default=1.0)),
+        sealed(tools(default=True)),
+        sealed(tools(default=1, minimum=0)),
+        sealed(tools(minimum=0, default=1)),
+        sealed(tools(default=1) * 2),
+    ]
+    texts = [json.dumps(each) for each in (first, *others)]
+    assert len(set(texts)) == len(texts)
+    ordered = [
+        Tool("bash", "", {"properties": {"l": {"items": {"properties": {"b": {}, "a": {}}}}}})
+    ]
+    assert sealed(ordered) != sealed(ordered, is_loosened=False)
+    for number in range(100):
+        sealed(tools(default=number + 2))
+    assert sealed(tools(default=1)) is not first
+    large = tools(default="x" * 2**18)
+    assert sealed(large) is not sealed(large)

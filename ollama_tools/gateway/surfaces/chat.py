@@ -21,6 +21,7 @@ from ollama_tools.gateway.asked import (
     Problem,
     call,
     flag_of,
+    is_plain,
     joined,
     numbers_of,
     object_of,
@@ -87,7 +88,8 @@ class Chat:
         return Asked(
             model=text_of(body, "model"),
             messages=[
-                _message(each, f"messages[{index}].", names) for index, each in enumerate(messages)
+                each if is_plain(each) else _message(each, f"messages[{index}].", names)
+                for index, each in enumerate(messages)
             ],
             tools=tools,
             choice=choice,
@@ -289,6 +291,8 @@ def _message(message: JsonObject, where: str, names: dict[str, str]) -> JsonObje
 
 def _texts_and_images(content: object, where: str) -> tuple[list[str], list[str]]:
     """The texts and the images of a message's content."""
+    if isinstance(content, str):
+        return [content], []
     texts, images = [], []
     for here, part in parts_of(content, where):
         match part.get("type"):

@@ -27,7 +27,8 @@ from ollama_tools.gateway.asked import (
     text_of,
     texts_of,
 )
-from ollama_tools.gateway.surfaces.surface import Piece, Writer, compact, count, event
+from ollama_tools.gateway.exact import compact
+from ollama_tools.gateway.surfaces.surface import Piece, Writer, count, event
 from ollama_tools.gateway.tool_choice import anthropic_choice
 
 _OPTIONS: Final = {
@@ -158,7 +159,9 @@ class _Events:
             self._called = True
             yield from self._end()
             yield from self._begin("tool_use", {"id": part.call_id, "name": part.name, "input": {}})
-            yield self._delta(type="input_json_delta", partial_json=compact(part.arguments))
+            yield self._delta(
+                type="input_json_delta", partial_json=compact(part.arguments).decode()
+            )
             yield from self._end()
         if piece.content.get("done"):
             yield from self._end()

@@ -12,11 +12,13 @@ from ollama_tools.gateway.asked import (
     Tool,
     arguments_of,
     flag_of,
+    is_plain,
     object_of,
     objects_of,
     text_of,
 )
-from ollama_tools.gateway.surfaces.surface import Piece, Writer, compact
+from ollama_tools.gateway.exact import compact
+from ollama_tools.gateway.surfaces.surface import Piece, Writer
 
 _OURS = ("model", "messages", "tools", "options", "stream")
 
@@ -30,7 +32,7 @@ class Native:
     def read(self, body: JsonObject) -> Asked:
         """What a client asks for."""
         messages = [
-            _message(each, f"messages[{index}].")
+            each if is_plain(each) else _message(each, f"messages[{index}].")
             for index, each in enumerate(objects_of(body, "messages"))
         ]
         if not messages:
@@ -71,7 +73,7 @@ class _Lines:
             yield piece.line + b"\n"
 
     def broken(self, problem: Problem) -> bytes:
-        return f"{compact({'error': problem.what})}\n".encode()
+        return compact({"error": problem.what}) + b"\n"
 
 
 def read_tool(tool: JsonObject, where: str) -> Tool:

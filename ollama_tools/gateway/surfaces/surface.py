@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from ollama_tools.gateway.asked import Asked, JsonObject, Problem
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+from ollama_tools.gateway.exact import compact
 
 
 class CallPart(NamedTuple):
@@ -86,12 +84,8 @@ class Surface(Protocol):
 
 def event(data: object, name: str = "") -> bytes:
     """A server-sent event."""
-    return (f"event: {name}\n" if name else "").encode() + f"data: {compact(data)}\n\n".encode()
-
-
-def compact(value: object) -> str:
-    """JSON as answers have it."""
-    return _ENCODER.encode(value)
+    head = f"event: {name}\n".encode() if name else b""
+    return b"%bdata: %b\n\n" % (head, compact(data))
 
 
 def calls_of(content: JsonObject) -> list[CallPart]:
@@ -100,7 +94,7 @@ def calls_of(content: JsonObject) -> list[CallPart]:
     for each in content.get("message", {}).get("tool_calls") or ():
         function = each["function"]
         arguments = function.get("arguments") or {}
-        call = CallPart(each.get("id") or "", function["name"], compact(arguments))
+        call = CallPart(each.get("id") or "", function["name"], compact(arguments).decode())
         found.append(call._replace(arguments=arguments))
     return found
 
