@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final
 
@@ -29,7 +30,7 @@ from ollama_tools.gateway.speech import Speech
 from ollama_tools.gateway.strangers import is_name_of_this_machine
 from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.gateway.surfaces.surface import Piece, Surface, calls_of, count
-from ollama_tools.gateway.upstream import Answer, Upstream
+from ollama_tools.gateway.upstream import Answer, Presumed, Upstream
 from ollama_tools.gateway.watch import METRICS_TYPE, Seen, Watch
 from ollama_tools.json_text import TOO_DEEP, TOO_MANY_DIGITS, MalformedJson
 
@@ -63,6 +64,14 @@ _POSTED: Final = (
 _ONE_MODEL: Final = re.compile(r"/v1/models/(?!\.{1,2}$)[^/]+")
 _METRICS: Final = "/metrics"
 _READY: Final = "/ready"
+
+
+class _Came(Enum):
+    """What came of a request to the server: nothing of another model's is shown to a client."""
+
+    ANSWER = auto()
+    NOTHING = auto()
+    OTHER = auto()
 
 
 @dataclass
@@ -249,26 +258,46 @@ class Gateway:
         except Problem as problem:
             wrong = problem
         seen.model = _model(body, content)
-        known = await self._upstream.known(seen.model) if seen.model else None
+        while not await self._treated(exchange, seen, surface, body, wrong):
+            pass
+
+    async def _treated(
+        self,
+        exchange: Exchange,
+        seen: Seen,
+        surface: Surface,
+        body: JsonObject,
+        wrong: Problem | None,
+    ) -> bool:
+        """Answer a chat as its model asks for; False where the model is another meanwhile."""
+        presumed = await self._upstream.known(seen.model) if seen.model else Presumed(None)
+        known = presumed.known
         if known is None or not known.understands:
             await self._untouched(exchange, seen, "other_model")
-            return
-        if wrong is not None:
-            raise wrong
+            return True
         try:
+            if wrong is not None:
+                raise wrong
             asked = _read(surface, body)
             whole = sealed(asked, known, self._off, self._recalled, self._offered)
+            seen.unmet = whole.unmet
+            came = await self._exactly(exchange, seen, surface, asked, whole, presumed)
+            if came is _Came.NOTHING:
+                # All that it would say is a call, and it must not call: so it is offered none.
+                bare = sealed(replace(asked, tools=[]), known, self._off, self._recalled)
+                body = {**bare.body, "stream": whole.body["stream"]}
+                whole = replace(bare, body=body, offered=whole.offered)
+                came = await self._exactly(
+                    exchange, seen, surface, asked, whole, presumed, again=True
+                )
         except NotUnderstood:
             await self._untouched(exchange, seen, "not_understood")
-            return
-        seen.unmet = whole.unmet
-        if await self._exactly(exchange, seen, surface, asked, whole, known):
-            return
-        # All that it would say is a call, and it must not call: so it is offered none.
-        bare = sealed(replace(asked, tools=[]), known, self._off, self._recalled)
-        body = {**bare.body, "stream": whole.body["stream"]}
-        whole = replace(bare, body=body, offered=whole.offered)
-        await self._exactly(exchange, seen, surface, asked, whole, known, again=True)
+            return True
+        except Problem:
+            if exchange.has_begun or await presumed.holds():
+                raise
+            return False
+        return came is not _Came.OTHER
 
     async def _untouched(self, exchange: Exchange, seen: Seen, reason: str) -> None:
         seen.untouched = reason
@@ -306,18 +335,24 @@ class Gateway:
         surface: Surface,
         asked: Asked,
         whole: Sealed,
-        known: Known,
+        presumed: Presumed,
         *,
         again: bool = False,
-    ) -> bool:
+    ) -> _Came:
         """Ask the server for what the client asked for, and answer in the client's own words.
 
-        Returns:
-            Whether there is an answer. There is none where the model says nothing but calls that
-            it must not make, unless it is asked ``again``.
+        Args:
+            exchange: The client's request.
+            seen: What is told of it.
+            surface: Where it was asked.
+            asked: What was asked for.
+            whole: The request for the server.
+            presumed: What is known of the model, or presumed to be so still.
+            again: Whether the model has said nothing but calls that it must not make.
         """
         prompt = Prompt(whole.body)
-        whole = await self._with_room(whole, prompt, known)
+        if presumed.known is not None:
+            whole = await self._with_room(whole, prompt, presumed.known)
         seen.repairs = whole.repairs
         headers = [
             (name, ", ".join(words).encode())
@@ -337,14 +372,16 @@ class Gateway:
         async with self._upstream.ask(
             "POST", "/api/chat", content, {"content-type": "application/json"}
         ) as answer:
+            if not await presumed.holds():
+                return _Came.OTHER
             turn = _Turn(answer, asked, whole, prompt, speech, again=again)
             if not asked.stream:
                 said = await self._whole(turn)
                 if turn.is_vain:
-                    return False
+                    return _Came.NOTHING
                 seen.last = self._counts(prompt, said.content)
                 await exchange.json(HTTPStatus.OK, surface.whole(asked, said), *headers)
-                return True
+                return _Came.ANSWER
             kind = (b"content-type", surface.media_type.encode())
             writer = surface.writer(asked)
             try:
@@ -363,9 +400,9 @@ class Gateway:
                 seen.outcome, seen.error = "cut", "broken_off"
                 await exchange.send(writer.broken(problem))
         if turn.is_vain:
-            return False
+            return _Came.NOTHING
         await exchange.end()
-        return True
+        return _Came.ANSWER
 
     async def _whole(self, turn: _Turn) -> Piece:
         answer = turn.answer

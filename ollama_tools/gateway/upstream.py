@@ -23,7 +23,8 @@ from ollama_tools.server.shown import Shown
 
 _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 _KNOWN_SECONDS: Final = 2.0
-_MOST_ORIGINS: Final = 1000
+_MOST_KEPT: Final = 1000
+"""Models and origins of which something is kept; clients may name any."""
 _CONNECT_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 5.0
 MOST_BYTES: Final = 16 * 2**20
@@ -43,6 +44,27 @@ class _Kept:
 class _Shared:
     headers: list[tuple[bytes, bytes]] | None
     until: float
+
+
+@dataclass(frozen=True)
+class Presumed:
+    """What is known of a model.
+
+    Attributes:
+        known: What is known; None where there is no such model.
+        asking: What becomes known of it, where the other may be out of date.
+    """
+
+    known: Known | None
+    asking: asyncio.Task[Known | None] | None = None
+
+    async def holds(self) -> bool:
+        """Whether it is so.
+
+        Raises:
+            Problem: Nobody can say.
+        """
+        return self.asking is None or await asyncio.shield(self.asking) == self.known
 
 
 class Answer:
@@ -110,6 +132,7 @@ class Upstream:
         self._wait = wait
         self._known: dict[str, _Kept] = {}
         self._shared: dict[str, _Shared] = {}
+        self._asking: dict[str, asyncio.Task[Known | None]] = {}
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence
         )
@@ -130,7 +153,9 @@ class Upstream:
         return self._made
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and ask no more."""
+        for asking in self._asking.values():
+            asking.cancel()
         if self._made is not None:
             await self._made.close()
 
@@ -172,11 +197,30 @@ class Upstream:
             raise _no_json(path)
         return answer.status, found
 
-    async def known(self, model: str) -> Known | None:
-        """What is known of a model; None where the server has none of that name."""
+    async def known(self, model: str) -> Presumed:
+        """What is known of a model; None where the server has none of that name.
+
+        A server that is asked for a chat is not kept waiting for what it said before: where that
+        is a model of ours, it is presumed to be one still, and asked for beside the chat.
+        """
         kept = self._known.get(model)
         if kept is not None and time.monotonic() < kept.until:
-            return kept.known
+            return Presumed(kept.known)
+        asking = self._asking.get(model)
+        if asking is None:
+            asking = self._asking[model] = asyncio.ensure_future(self._shown(model))
+            asking.add_done_callback(lambda done: self._has_asked(model, done))
+        if kept is not None and kept.known is not None and kept.known.understands:
+            return Presumed(kept.known, asking)
+        return Presumed(await asyncio.shield(asking))
+
+    def _has_asked(self, model: str, done: asyncio.Task[Known | None]) -> None:
+        del self._asking[model]
+        if not done.cancelled():
+            # Who waits for it hears of it; there may be nobody.
+            done.exception()
+
+    async def _shown(self, model: str) -> Known | None:
         status, answer = await self.json("/api/show", compact({"model": model}))
         found: Known | None = None
         if status == HTTPStatus.OK:
@@ -184,6 +228,8 @@ class Upstream:
                 found = known(Shown(model, answer), self._template)
             except MALFORMED as error:
                 raise _no_json("/api/show") from error
+        if len(self._known) >= _MOST_KEPT:
+            self._known.clear()
         self._known[model] = _Kept(found, time.monotonic() + _KNOWN_SECONDS)
         return found
 
@@ -203,7 +249,7 @@ class Upstream:
                 if name.lower() == b"vary" or name.lower().startswith(b"access-control-")
             ]
             headers = None if answer.status == HTTPStatus.FORBIDDEN else found
-        if len(self._shared) >= _MOST_ORIGINS:
+        if len(self._shared) >= _MOST_KEPT:
             self._shared.clear()
         self._shared[origin] = _Shared(headers, time.monotonic() + _KNOWN_SECONDS)
         return headers

@@ -42,7 +42,7 @@ def test_what_the_collection_says_of_a_model_is_what_a_wish_declares() -> None:
 def test_a_command_has_an_option_for_every_choice(command: str, field: Any) -> None:
     group: Any = typer.main.get_command(app)
     (found,) = (each for each in group.commands[command].params if each.name == field.name)
-    assert found.help.startswith(choice(field).help)
+    assert found.help.startswith(choice(field).help.removesuffix("."))
     assert not found.hidden
 
 

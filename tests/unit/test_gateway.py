@@ -144,6 +144,50 @@ def test_what_names_no_model_of_ours_is_the_servers_to_answer(
     assert (found.status_code, found.text) == (400, "no")
 
 
+def test_a_model_of_ours_is_asked_for_beside_its_chat(
+    httpserver: HTTPServer, gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is known a chat waits for no other answer; as much as its own beginning does."""
+    monkeypatch.setattr("ollama_tools.gateway.upstream._KNOWN_SECONDS", 0.0)
+    chatted = threading.Event()
+
+    def shown(request: Request) -> Response:
+        assert chatted.wait(10)
+        return show(request)
+
+    def chat(_: Request) -> Response:
+        chatted.set()
+        return Response(json.dumps(ANSWER))
+
+    httpserver.expect_request("/api/chat").respond_with_handler(chat)
+    assert gateway.post("/api/chat", json=ask(stream=False)).json() == ANSWER
+    chatted.clear()
+    httpserver.clear_all_handlers()
+    httpserver.expect_request("/api/chat").respond_with_handler(chat)
+    httpserver.expect_request("/api/show").respond_with_handler(shown)
+    assert gateway.post("/api/chat", json=ask(stream=False)).json() == ANSWER
+
+
+@pytest.mark.parametrize(
+    "body", [ask(stream=False), ask(stream=True), {**ask(), "messages": [{"role": 1}]}]
+)
+def test_a_model_that_has_become_another_gets_what_was_sent(
+    httpserver: HTTPServer,
+    gateway: httpx.Client,
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    body: dict[str, Any],
+) -> None:
+    monkeypatch.setattr("ollama_tools.gateway.upstream._KNOWN_SECONDS", 0.0)
+    httpserver.expect_request("/api/chat").respond_with_json(ANSWER)
+    assert gateway.post("/api/chat", json=ask(stream=False)).json() == ANSWER
+    lines.clear()
+    monkeypatch.setitem(TEMPLATES, OURS, "{{ .Prompt }}")
+    assert gateway.post("/api/chat", json=body).json() == ANSWER
+    assert httpserver.log[-1][0].get_json() == body
+    assert last(lines)["untouched"] == "other_model"
+
+
 @pytest.mark.parametrize(("method", "path"), MUTATING)
 def test_what_changes_the_server_is_refused_however_it_is_written(
     gateway: httpx.Client, upstream: HTTPServer, method: str, path: str
