@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog import TokenizerVersion
 from tests.clients.install import Environment, version
 from tests.clients.scripts import ANSWER, CARRIERS, ONE, PLAIN, TWO, Call, Part, sorted_keys
@@ -29,6 +30,7 @@ class Client:
         rounds: How often a session makes the calls of its part.
         answers: The answers of a session.
         formats: The formats whose models it talks to; an agent takes seconds for each.
+        carriers: The carriers of those models.
         exact: Whether carrier ``gguf`` gives the reference's prompts for all that it sends.
         broken: Sessions whose loop is known to break, as model and whether streamed, with the
             reason.
@@ -46,6 +48,7 @@ class Client:
     rounds: int = 2
     answers: tuple[str, ...] = (ANSWER, ANSWER)
     formats: tuple[TokenizerVersion, ...] = _BOTH
+    carriers: tuple[Carrier, ...] = CARRIERS
     exact: bool = True
     broken: Mapping[tuple[str, bool], str] = field(default_factory=dict)
     reaches: tuple[str, ...] = ()
@@ -61,7 +64,7 @@ class Client:
         return {
             part.model(carrier, version): part
             for part in self.parts
-            for carrier in CARRIERS
+            for carrier in self.carriers
             for version in self.formats
         }
 
@@ -69,6 +72,11 @@ class Client:
     def behind_gateway(self) -> Client:
         """The same, as it is driven through the gateway."""
         return self if self.through is None else replace(self, parts=self.through)
+
+    @property
+    def read_by_gateway(self) -> Client:
+        """The same, as it is driven through a gateway that reads the calls."""
+        return replace(self.behind_gateway, carriers=(Carrier.GGUF,))
 
     def calls(self, part: Part) -> list[Call]:
         """The calls that reach the caller in a session."""

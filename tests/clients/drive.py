@@ -18,6 +18,7 @@ from typing import Any
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.errors import ServerError
+from ollama_tools.gateway.settings import ToolCallParser
 from ollama_tools.server.client import Server
 from tests.clients.clients import Client
 from tests.clients.install import install_all, interpreter, variables
@@ -34,6 +35,13 @@ from tests.testbed.gateway import GatewayServer
 from tests.testbed.server import OllamaServer
 
 PLACES = tuple((carrier, version) for carrier in CARRIERS for version in TokenizerVersion)
+_Where = tuple[Carrier, TokenizerVersion]
+ROADS = {
+    ToolCallParser.SERVER: PLACES,
+    ToolCallParser.GATEWAY: tuple(each for each in PLACES if each[0] is Carrier.GGUF),
+}
+"""The places of requests through the gateway, by who reads the calls."""
+
 CHATS = frozenset({"/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses"})
 # What a prompt is made of, and what names calls and items in it.
 _SAID = ("messages", "tools", "system", "instructions", "input")
@@ -110,8 +118,9 @@ class Found:
             ones again without a word.
         strays: Hosts beside the server that it tried to reach.
         scores: How its requests fare in each place.
-        through: How many of its requests are exact through the gateway, in each place.
-        gateway_sessions: Its sessions through the gateway.
+        through: How many of its requests are exact through the gateway, in each place and by who
+            reads the calls.
+        gateway_sessions: Its sessions through the gateway, by who reads the calls.
         unexplained: Where a prompt is not the reference's as decoded: the place, the request, the
             prompt that was expected and the one that came.
         crashed: How its driver ended, where it did not end well.
@@ -124,8 +133,8 @@ class Found:
     strays: set[str]
     crashed: str
     scores: dict[tuple[Carrier, TokenizerVersion], Score] = field(default_factory=dict)
-    through: dict[tuple[Carrier, TokenizerVersion], int] = field(default_factory=dict)
-    gateway_sessions: list[Session] = field(default_factory=list)
+    through: dict[ToolCallParser, dict[_Where, int]] = field(default_factory=dict)
+    gateway_sessions: dict[ToolCallParser, list[Session]] = field(default_factory=dict)
     unexplained: list[tuple[Place, Recorded, str, str]] = field(default_factory=list)
 
     @property
@@ -133,10 +142,9 @@ class Found:
         """What is wrong with its sessions, by model and whether streamed."""
         return self._faults(self.sessions)
 
-    @property
-    def gateway_faults(self) -> dict[tuple[str, bool], list[str]]:
+    def gateway_faults(self, parser: ToolCallParser) -> dict[tuple[str, bool], list[str]]:
         """What is wrong with its sessions through the gateway."""
-        return self._faults(self.gateway_sessions)
+        return self._faults(self.gateway_sessions[parser])
 
     def _faults(self, sessions: Sequence[Session]) -> dict[tuple[str, bool], list[str]]:
         return {
@@ -180,19 +188,27 @@ def _drive_all(clients: Sequence[Client], root: Path) -> list[Found]:
             for part in (*client.parts, *client.behind_gateway.parts)
         }
         create_models(server, root, parts.values())
-        with (
-            GatewayServer(bed.url, log_path=root / "gateway.log") as gateway,
-            ThreadPoolExecutor(max_workers=_WORKERS) as pool,
-        ):
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(max_workers=_WORKERS))
             # Agents stand at the end of the list and take longest: they start first.
             done = list(pool.map(partial(_drive, bed.url, root), reversed(clients)))
-            behind = [each.behind_gateway for each in reversed(clients)]
-            again = pool.map(partial(_drive, gateway.url, root), behind)
-            for found, through in zip(done, again, strict=True):
-                found.gateway_sessions = through.sessions
-                found.crashed = found.crashed or through.crashed
-                found.refused += through.refused
+            for parser in ToolCallParser:
+                options = "--tool-call-parser", parser
+                log = root / f"gateway-{parser}.log"
+                gateway = stack.enter_context(GatewayServer(bed.url, *options, log_path=log))
+                behind = [through_gateway(each, parser) for each in reversed(clients)]
+                again = pool.map(partial(_drive, gateway.url, root), behind)
+                for found, through in zip(done, again, strict=True):
+                    found.gateway_sessions[parser] = through.sessions
+                    found.crashed = found.crashed or through.crashed
+                    found.refused += through.refused
     return done[::-1]
+
+
+def through_gateway(client: Client, parser: ToolCallParser) -> Client:
+    """A client as it is driven through a gateway."""
+    reads = parser is ToolCallParser.GATEWAY
+    return client.read_by_gateway if reads else client.behind_gateway
 
 
 def _drive(url: str, root: Path, client: Client) -> Found:
@@ -286,11 +302,14 @@ def _compare(server: Server, found: Found) -> None:
     for carrier, version in PLACES:
         total = found.scores[carrier, version] = Score()
         straight = Place(carrier, version)
-        found.through[carrier, version] = sum(
-            render_through(server, straight, each.path, each.body)
-            == exact_through(straight, raw_conversation(each.path, each.body)).text
-            for each in found.requests
-        )
+        said = [raw_conversation(each.path, each.body) for each in found.requests]
+        texts = [exact_through(straight, each).text for each in said]
+        for parser in ToolCallParser:
+            if (carrier, version) in ROADS[parser]:
+                found.through.setdefault(parser, {})[carrier, version] = sum(
+                    render_through(server, straight, each.path, each.body, parser) == text
+                    for each, text in zip(found.requests, texts, strict=True)
+                )
         for request in found.requests:
             place = Place(carrier, version, request.surface)
             exact = reference(version, with_ids(place, request.conversation)).text

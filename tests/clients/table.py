@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog import TokenizerVersion
-from tests.clients.drive import PLACES, Found, total
+from ollama_tools.gateway.settings import ToolCallParser
+from tests.clients.drive import PLACES, ROADS, Found, total
 from tests.parity.recorded import Score
 from tests.testbed.build import NEWEST
 
@@ -37,6 +38,7 @@ mistral-common.
 - **gateway:** the same sessions through `devstral-ollama gateway`: prompts that are the reference's
   to the character, with the requests as the client sent them, in all four places; and sessions
   whose loop worked.
+- **gateway reads:** the same with `--tool-call-parser gateway`, on models of carrier `gguf`.
 - **lost on the way:** what Ollama and its engine drop, re-order or rewrite with carrier `gguf`; in
   brackets the number of requests.
 
@@ -84,9 +86,9 @@ def table(found: Sequence[Found]) -> Iterator[str]:
     """The lines of both tables, and what is known to break."""
     yield (
         "| client | version | surface | requests | identical | differing | as decoded | loop "
-        "| gateway: identical | gateway: loop |"
+        "| gateway: identical | gateway: loop | gateway reads: identical | gateway reads: loop |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
     for each in found:
         yield _row(each)
     totals = {place: total(found, *place) for place in PLACES}
@@ -124,11 +126,14 @@ def _loops(found: Sequence[Found]) -> str:
     """The loops of sessions, and what becomes of them through the gateway."""
     sessions = sum(len(each.sessions) for each in found)
     worked = sessions - sum(len(each.faults) for each in found)
-    exact = sum(sum(each.through.values()) for each in found)
-    asked = sum(len(PLACES) * len(each.requests) for each in found)
-    through = sum(len(each.gateway_sessions) for each in found)
-    still = through - sum(len(each.gateway_faults) for each in found)
-    return f"{worked} of {sessions} | {exact} of {asked} | {still} of {through}"
+    cells = [f"{worked} of {sessions}"]
+    for parser in (ToolCallParser.SERVER, ToolCallParser.GATEWAY):
+        exact = sum(sum(each.through[parser].values()) for each in found)
+        asked = sum(len(ROADS[parser]) * len(each.requests) for each in found)
+        through = sum(len(each.gateway_sessions[parser]) for each in found)
+        still = through - sum(len(each.gateway_faults(parser)) for each in found)
+        cells += [f"{exact} of {asked}", f"{still} of {through}"]
+    return " | ".join(cells)
 
 
 def _measures(scores: dict[tuple[Carrier, TokenizerVersion], Score]) -> str:

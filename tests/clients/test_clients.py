@@ -11,8 +11,9 @@ from pytest_httpserver import HTTPServer
 
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.devstral.catalog import TokenizerVersion
+from ollama_tools.gateway.settings import ToolCallParser
 from tests.clients.clients import CLIENTS
-from tests.clients.drive import PLACES, Found, run, total
+from tests.clients.drive import PLACES, ROADS, Found, run, through_gateway, total
 from tests.clients.proxy import Recorder
 from tests.clients.table import DOCUMENT, markdown
 
@@ -68,14 +69,17 @@ def test_prompts_are_exact_where_the_client_is_known_for_it(
 
 @live
 @each_client
+@pytest.mark.parametrize("parser", ToolCallParser)
 def test_through_the_gateway_all_are_exact_and_the_loop_works(
-    found: list[Found], number: int
+    found: list[Found], number: int, parser: ToolCallParser
 ) -> None:
     client = found[number]
-    assert client.through == dict.fromkeys(PLACES, len(client.requests))
-    models = client.client.behind_gateway.models
-    assert {each.model for each in client.gateway_sessions} == set(models)
-    assert client.gateway_faults.keys() == client.client.broken.keys(), client.gateway_faults
+    assert client.through[parser] == dict.fromkeys(ROADS[parser], len(client.requests))
+    models = through_gateway(client.client, parser).models
+    assert {each.model for each in client.gateway_sessions[parser]} == set(models)
+    faults = client.gateway_faults(parser)
+    broken = {key for key in client.client.broken if key[0] in models}
+    assert faults.keys() == broken, faults
 
 
 @live
