@@ -101,20 +101,14 @@ def is_cut_call(problem: Problem) -> bool:
 
 def cut(model: str) -> Piece:
     """The end of an answer that ended in the midst of a call."""
-    content = end(model, "length")
-    return Piece(content, compact(content))
-
-
-def end(model: str, reason: str, **counts: int) -> JsonObject:
-    """The last words of an answer for which the server has none."""
-    return {
+    content: JsonObject = {
         "model": model,
         "created_at": datetime.now(UTC).isoformat(),
         "message": {"role": "assistant", "content": ""},
         "done": True,
-        "done_reason": reason,
-        **counts,
+        "done_reason": "length",
     }
+    return Piece(content, compact(content))
 
 
 def too_long(tokens: int, context: int) -> Problem:

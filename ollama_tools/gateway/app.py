@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from http import HTTPStatus
@@ -419,40 +419,23 @@ class Gateway:
         raise problem
 
     async def _pieces(self, turn: _Turn) -> AsyncIterator[list[Piece]]:
-        answer, speech, heard = turn.answer, turn.speech, 0
+        answer, speech = turn.answer, turn.speech
         try:
             if answer.status != HTTPStatus.OK:
                 raise await answers.refusal(answer)
+            # To its end, though nobody wants what is beyond: a server from which its client turns
+            # away while it writes may keep the model for that client for ever (Ollama 0.34.4).
             async for pieces in answers.pieces(answer):
-                heard += len(pieces)
                 found = turn.first.kept(pieces if speech is None else speech.heard(pieces))
                 if speech is not None and turn.first.most is not None:
                     # Long before its arguments are there.
                     turn.first.is_over |= speech.is_beyond(turn.first.most)
                 if found and not turn.is_vain:
                     yield found
-                if turn.first.is_over and not pieces[-1].content.get("done"):
-                    answer.close()
-                    if not turn.is_vain:
-                        yield [await self._ended(turn, heard)]
-                    return
         except Problem as problem:
             if not answers.is_cut_call(problem):
                 raise
             yield [answers.cut(turn.asked.model)]
-
-    async def _ended(self, turn: _Turn, heard: int) -> Piece:
-        """The end of an answer of which no more is wanted, with the counts that nobody told."""
-        counts = {"eval_count": heard}
-        # The answer is whole; that it cannot be counted takes nothing from it.
-        with suppress(Problem):
-            counts["prompt_eval_count"] = await self._tokens(turn.whole, turn.prompt)
-        content = answers.end(turn.asked.model, "stop", **counts)
-        if turn.speech is not None:
-            piece = turn.speech.ended(content)
-        else:
-            piece = Piece(content, compact(content))
-        return turn.first.kept([piece])[0]
 
     async def _with_room(self, whole: Sealed, prompt: Prompt, known: Known) -> Sealed:
         """The request with an end to its answer where the context ends.

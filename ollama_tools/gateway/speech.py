@@ -97,16 +97,6 @@ class Speech:
         """Whether a call has begun behind as many as these."""
         return len(self._made) >= most and self._text.is_in_call
 
-    def ended(self, content: JsonObject) -> Piece:
-        """The last piece of an answer that is not heard to its end.
-
-        Args:
-            content: What it says, but for the calls.
-        """
-        if self._made:
-            content = {**content, "message": {**content["message"], "tool_calls": self._made}}
-        return Piece(content, compact(content))
-
     def whole(self, pieces: Iterable[Piece]) -> Piece:
         """All of an answer's pieces as one."""
         said: dict[str, list[str]] = {"content": [], "thinking": []}

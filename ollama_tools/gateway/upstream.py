@@ -80,10 +80,6 @@ class Answer:
         self.status: int = response.status
         self.headers = response.raw_headers
 
-    def close(self) -> None:
-        """Listen no more, which ends what the server does for it."""
-        self._response.close()
-
     async def read(self) -> bytes:
         """The whole of it.
 

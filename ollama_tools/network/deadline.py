@@ -35,8 +35,14 @@ class Sockets:
                 stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
+_AGAIN = 0.1
+"""Seconds between one cut and the next."""
+
+
 class Deadline:
-    """Does something once, unless it is closed in time.
+    """Does something where it is not closed in time, and again until it is.
+
+    What has to be cut may come into being only after the time is over, on a machine that was busy.
 
     Attributes:
         passed: Whether it was too late.
@@ -72,6 +78,9 @@ class Deadline:
         while (left := self._ends - time.monotonic()) > 0:
             if self._over.wait(left):
                 return
-        if not self._over.is_set():
-            self.passed = True
+        if self._over.is_set():
+            return
+        self.passed = True
+        self._act()
+        while not self._over.wait(_AGAIN):
             self._act()

@@ -48,7 +48,8 @@ def posted(path: str, **body: object) -> str:
     """A command that asks the host's server for something; the hosts have no curl."""
     code = (
         "import urllib.request as u; "
-        f"u.urlopen('http://127.0.0.1:11434/api/{path}', {json.dumps(body).encode()!r})"
+        # To its end: who hangs up earlier may have the server leave it undone.
+        f"u.urlopen('http://127.0.0.1:11434/api/{path}', {json.dumps(body).encode()!r}).read()"
     )
     return f"python3 -c {shlex.quote(code)}"
 

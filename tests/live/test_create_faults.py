@@ -115,7 +115,11 @@ def served(create: Create, server: Server) -> Iterator[Outcome]:
         ([QUANT, "--system", "bundled", "--no-system"], "contradict each other", "one of them"),
         ([QUANT, "--system", "nosuch.txt"], "cannot read the system prompt nosuch.txt", "check"),
         ([QUANT, "--via", "pigeon"], "'pigeon' is no way for the bytes", "upload or server"),
-        ([QUANT, "--carrier", "shoe"], "'shoe' is no carrier of a template", "auto, gguf, hub"),
+        (
+            [QUANT, "--carrier", "shoe"],
+            "'shoe' is no carrier of a template",
+            "auto, exact, gguf, hub",
+        ),
         ([QUANT, "--carrier", "server"], "runs without LLAMA_ARG_CHAT", "--dedicated-to"),
         ([QUANT, "--registry", "a b"], "'a b' is not the host of a registry", "mirror.example"),
         ([QUANT, "--registry", "ftp://x"], "'ftp://x' is not the host of a registry", "mirror"),

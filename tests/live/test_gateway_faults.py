@@ -134,7 +134,7 @@ def test_a_restart_under_200_streams_ends_none_of_them_without_a_word(
     with GatewayServer(bed.url, log_path=tmp_path / "gateway.log") as gateway:
         ended = asyncio.run(_all_through_a_restart(gateway.url, bed))
     unclear = [each for each in ended if each.is_whole is each.has_error]
-    assert not unclear, unclear[0]
+    assert not unclear, (unclear[0].path, unclear[0].text[-600:])
     # One is answered at a time: those that had not begun are, by the server's next start.
     broken = [each for each in ended if each.has_error]
     assert len(broken) <= 2

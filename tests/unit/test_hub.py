@@ -300,6 +300,15 @@ def test_what_the_hub_refuses_for_good_is_asked_once(mirror: HTTPServer) -> None
 
 
 @pytest.mark.parametrize("drip", DRIPS)
+def test_time_that_was_over_before_there_was_a_connection_ends_it_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, drip: str
+) -> None:
+    monkeypatch.setattr(registry, "_WHOLE_SECONDS", 0.0)
+    with dripping(drip) as url, pytest.raises(HubError, match="its answer does not end"):
+        registry.Registry(url).manifest("me/x", "q")
+
+
+@pytest.mark.parametrize("drip", DRIPS)
 def test_an_answer_that_drips_for_ever_ends(monkeypatch: pytest.MonkeyPatch, drip: str) -> None:
     monkeypatch.setattr(hub_answers, "METADATA_SECONDS", 0.5)
     with dripping(drip) as url:
