@@ -424,7 +424,7 @@ class Gateway:
             if answer.status != HTTPStatus.OK:
                 raise await answers.refusal(answer)
             # To its end, though nobody wants what is beyond: a server from which its client turns
-            # away while it writes may keep the model for that client for ever (Ollama 0.34.4).
+            # away as the answer ends may keep the model for that client for ever (Ollama 0.34.4).
             async for pieces in answers.pieces(answer):
                 found = turn.first.kept(pieces if speech is None else speech.heard(pieces))
                 if speech is not None and turn.first.most is not None:
