@@ -19,7 +19,6 @@ from tests.testbed.build import NEWEST
 from tests.testbed.cache import cached
 from tests.testbed.hosts import FileServer, Hosts, ollama_archive
 from tests.testbed.hub import Hub
-from tests.testbed.server import THREADS
 
 ROOT = Path(__file__).parents[2]
 COLLECTION = ROOT / "ansible"
@@ -322,8 +321,6 @@ class Fleet:
             },
             "devstral_model_prompt_tokens": 300,
             "devstral_serial": 3,
-            # Three hosts share this machine's cores, as tests do.
-            "ollama_server_settings": {"llama_args": [f"{THREADS}={os.environ[THREADS]}"]},
         }
         self.of_host: dict[str, dict[str, Any]] = {}
         self.settled = False

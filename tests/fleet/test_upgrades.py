@@ -104,8 +104,6 @@ def test_a_server_is_upgraded_and_goes_back_until_its_model_passes(
 
     newest, oldest = fleet.release(NEWEST), fleet.release(OLDEST)
     fleet.variables |= oldest
-    # Its engine takes no arguments.
-    del fleet.variables["ollama_server_settings"]
     old = fleet.play("site", *ONLY)
     assert old.code == 0, old.output
     verify(fleet.hosts, "gpu1", OLDEST)
