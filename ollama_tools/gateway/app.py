@@ -87,8 +87,6 @@ class _Turn:
 
     answer: Answer
     asked: Asked
-    whole: Sealed
-    prompt: Prompt
     speech: Speech | None
     again: bool
     first: FirstCalls = field(init=False)
@@ -120,6 +118,7 @@ class Gateway:
         self._keyring = Keyring(settings.keys)
         self._limits = Limits(settings.at_a_time, settings.a_minute)
         self._off = settings.off
+        self._is_for_this_machine = settings.is_for_this_machine
         self._watch = watch or Watch()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +175,7 @@ class Gateway:
         """Serve no page in a browser that the server itself would not serve."""
         host = exchange.headers.get("host", "")
         if (
-            self._settings.is_for_this_machine
+            self._is_for_this_machine
             and not self._keyring.is_asked_for
             and not is_name_of_this_machine(host)
         ):
@@ -374,7 +373,7 @@ class Gateway:
         ) as answer:
             if not await presumed.holds():
                 return _Came.OTHER
-            turn = _Turn(answer, asked, whole, prompt, speech, again=again)
+            turn = _Turn(answer, asked, speech, again=again)
             if not asked.stream:
                 said = await self._whole(turn)
                 if turn.is_vain:

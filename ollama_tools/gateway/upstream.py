@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -20,6 +20,8 @@ from ollama_tools.gateway.exact import compact, read_json
 from ollama_tools.gateway.known import Known, known
 from ollama_tools.json_text import MalformedJson
 from ollama_tools.server.shown import Shown
+
+_T = TypeVar("_T")
 
 _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 _KNOWN_SECONDS: Final = 2.0
@@ -35,14 +37,8 @@ _NOT_SENT_UNASKED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-A
 
 
 @dataclass(frozen=True)
-class _Kept:
-    known: Known | None
-    until: float
-
-
-@dataclass(frozen=True)
-class _Shared:
-    headers: list[tuple[bytes, bytes]] | None
+class _Kept(Generic[_T]):
+    value: _T
     until: float
 
 
@@ -126,8 +122,8 @@ class Upstream:
         self.url = url
         self._template = template
         self._wait = wait
-        self._known: dict[str, _Kept] = {}
-        self._shared: dict[str, _Shared] = {}
+        self._known: dict[str, _Kept[Known | None]] = {}
+        self._shared: dict[str, _Kept[list[tuple[bytes, bytes]] | None]] = {}
         self._asking: dict[str, asyncio.Task[Known | None]] = {}
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence
@@ -201,13 +197,13 @@ class Upstream:
         """
         kept = self._known.get(model)
         if kept is not None and time.monotonic() < kept.until:
-            return Presumed(kept.known)
+            return Presumed(kept.value)
         asking = self._asking.get(model)
         if asking is None:
             asking = self._asking[model] = asyncio.ensure_future(self._shown(model))
             asking.add_done_callback(lambda done: self._has_asked(model, done))
-        if kept is not None and kept.known is not None and kept.known.understands:
-            return Presumed(kept.known, asking)
+        if kept is not None and kept.value is not None and kept.value.understands:
+            return Presumed(kept.value, asking)
         return Presumed(await asyncio.shield(asking))
 
     def _has_asked(self, model: str, done: asyncio.Task[Known | None]) -> None:
@@ -224,9 +220,7 @@ class Upstream:
                 found = known(Shown(model, answer), self._template)
             except MALFORMED as error:
                 raise _no_json("/api/show") from error
-        if len(self._known) >= _MOST_KEPT:
-            self._known.clear()
-        self._known[model] = _Kept(found, time.monotonic() + _KNOWN_SECONDS)
+        _keep(self._known, model, found)
         return found
 
     async def shared_with(self, origin: str) -> list[tuple[bytes, bytes]] | None:
@@ -237,7 +231,7 @@ class Upstream:
         """
         kept = self._shared.get(origin)
         if kept is not None and time.monotonic() < kept.until:
-            return kept.headers
+            return kept.value
         async with self.ask("GET", "/api/version", headers={"origin": origin}) as answer:
             found = [
                 (name, value)
@@ -245,9 +239,7 @@ class Upstream:
                 if name.lower() == b"vary" or name.lower().startswith(b"access-control-")
             ]
             headers = None if answer.status == HTTPStatus.FORBIDDEN else found
-        if len(self._shared) >= _MOST_KEPT:
-            self._shared.clear()
-        self._shared[origin] = _Shared(headers, time.monotonic() + _KNOWN_SECONDS)
+        _keep(self._shared, origin, headers)
         return headers
 
     async def _answered(
@@ -278,6 +270,13 @@ class Upstream:
             if time.monotonic() + pause > until:
                 raise problem
             await asyncio.sleep(pause)
+
+
+def _keep(kept: dict[str, _Kept[_T]], key: str, value: _T) -> None:
+    """Keep what a server said for a while, and no more of it than has room."""
+    if len(kept) >= _MOST_KEPT:
+        kept.clear()
+    kept[key] = _Kept(value, time.monotonic() + _KNOWN_SECONDS)
 
 
 def _problem(error: aiohttp.ClientError) -> Problem:
