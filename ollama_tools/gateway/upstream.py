@@ -27,6 +27,13 @@ _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 _KNOWN_SECONDS: Final = 2.0
 _MOST_KEPT: Final = 1000
 """Models and origins of which something is kept; clients may name any."""
+_NONE_OF_IT: Final = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+)
+"""What Ollama says of a model that it has not, or shows to nobody: a chat hears the same."""
 _CONNECT_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 5.0
 MOST_BYTES: Final = 16 * 2**20
@@ -220,6 +227,10 @@ class Upstream:
                 found = known(Shown(model, answer), self._template)
             except MALFORMED as error:
                 raise _no_json("/api/show") from error
+        elif status not in _NONE_OF_IT:
+            # As if it were another's model it would get another prompt, and nobody would know.
+            said = f"the server cannot show the model: it answers {status}"
+            raise Problem(said, HTTPStatus.BAD_GATEWAY)
         _keep(self._known, model, found)
         return found
 

@@ -188,6 +188,26 @@ def test_a_model_that_has_become_another_gets_what_was_sent(
     assert last(lines)["untouched"] == "other_model"
 
 
+@pytest.mark.parametrize("status", [302, 429, 500])
+def test_a_model_that_the_server_cannot_show_is_not_taken_for_anothers(
+    httpserver: HTTPServer, gateway: httpx.Client, status: int
+) -> None:
+    httpserver.clear_all_handlers()
+    shown = httpserver.expect_request("/api/show")
+    shown.respond_with_json({"error": "too many open files"}, status=status)
+    httpserver.expect_request("/api/chat").respond_with_json(ANSWER)
+    answer = gateway.post("/api/chat", json=ask(stream=False))
+    assert (answer.status_code, answer.json()) == (
+        502,
+        {"error": f"the server cannot show the model: it answers {status}"},
+    )
+    # It is asked again with the next request.
+    httpserver.clear_all_handlers()
+    httpserver.expect_request("/api/show").respond_with_handler(show)
+    httpserver.expect_request("/api/chat").respond_with_json(ANSWER)
+    assert gateway.post("/api/chat", json=ask(stream=False)).json() == ANSWER
+
+
 @pytest.mark.parametrize(("method", "path"), MUTATING)
 def test_what_changes_the_server_is_refused_however_it_is_written(
     gateway: httpx.Client, upstream: HTTPServer, method: str, path: str
