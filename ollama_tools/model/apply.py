@@ -14,9 +14,9 @@ from ollama_tools.errors import (
     Overtaken,
     ServerError,
 )
-from ollama_tools.model.bring import RemoveBase, warn_of_base
 from ollama_tools.model.builds import standing
 from ollama_tools.model.plan import Plan
+from ollama_tools.model.pull import RemoveBase, warn_of_base
 from ollama_tools.model.steps import Run
 from ollama_tools.progress import Progress
 from ollama_tools.server.client import Server

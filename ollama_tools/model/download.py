@@ -23,8 +23,9 @@ from ollama_tools.files import hub
 from ollama_tools.files import remembered as state
 from ollama_tools.files.gguf_rewrite import Rewriting
 from ollama_tools.files.pieces import each_piece
-from ollama_tools.model.bring import SPARE, require_published, sent_sha256
 from ollama_tools.model.published import filenames, hub_facts, projector_name, require_pinned
+from ollama_tools.model.refusals import SPARE
+from ollama_tools.model.upload import require_published, sent_sha256
 from ollama_tools.progress import Progress, size_text
 from ollama_tools.wanted.source import HubSource, named_source
 from ollama_tools.wanted.wish import Wish

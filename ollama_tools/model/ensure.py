@@ -29,7 +29,6 @@ from ollama_tools.devstral.reference import (
 from ollama_tools.errors import FileProblem, ModelNotFound, UsageError
 from ollama_tools.files import remembered as state
 from ollama_tools.model.apply import Outcome, apply
-from ollama_tools.model.bring import Download
 from ollama_tools.model.builds import loaded_name, shown_if_there
 from ollama_tools.model.plan import Comparison, Plan, compare, make_plan
 from ollama_tools.model.preflight import Preflight, with_trial
@@ -43,6 +42,7 @@ from ollama_tools.model.room import (
     weights_to_come,
 )
 from ollama_tools.model.steps import Create, Policy
+from ollama_tools.model.upload import Download
 from ollama_tools.progress import Progress, Silence
 from ollama_tools.server.client import InstalledModel, Server, find_model
 from ollama_tools.server.llama_server import LlamaServer

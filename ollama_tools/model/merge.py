@@ -20,8 +20,8 @@ from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.files.adapter import Adapter, merged_bytes, read_adapter, require_belonging
 from ollama_tools.files.gguf import GgufLayout, read_header, read_layout
 from ollama_tools.files.gguf_rewrite import parts
-from ollama_tools.model.bring import SPARE
 from ollama_tools.model.download import download
+from ollama_tools.model.refusals import SPARE
 from ollama_tools.progress import Progress, size_text
 from ollama_tools.settings.llama_programs import LlamaProgram, find_llama_program
 from ollama_tools.wanted.wish import Wish

@@ -19,16 +19,7 @@ from ollama_tools.errors import (
     UsageError,
 )
 from ollama_tools.files.digests import SHOWN_DIGITS, short_digest
-from ollama_tools.model.bring import (
-    Asked,
-    Pull,
-    RemoveBase,
-    Surroundings,
-    Upload,
-    UseWeights,
-    base_steps,
-    way_of,
-)
+from ollama_tools.model.bring import way_of
 from ollama_tools.model.builds import (
     builds_of,
     loaded_name,
@@ -42,7 +33,9 @@ from ollama_tools.model.modelfile import Difference, DifferenceJson, differences
 from ollama_tools.model.projector import AddProjector, PulledProjector, eyes_of
 from ollama_tools.model.projector import is_right as is_right_projector
 from ollama_tools.model.published import Publisher
+from ollama_tools.model.pull import Pull, RemoveBase, base_steps
 from ollama_tools.model.room import Needs, NeedsJson
+from ollama_tools.model.standing import UseWeights
 from ollama_tools.model.steps import (
     Check,
     Compare,
@@ -56,6 +49,8 @@ from ollama_tools.model.steps import (
     Switch,
     UseBuild,
 )
+from ollama_tools.model.surroundings import Asked, Surroundings
+from ollama_tools.model.upload import Upload
 from ollama_tools.progress import Progress
 from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import InstalledModel, Server, find_model

@@ -23,11 +23,12 @@ from ollama_tools.devstral.memory import KvType, kv_cache_bytes
 from ollama_tools.errors import CheckFailed, ServerError
 from ollama_tools.hardware.memory import main_memory
 from ollama_tools.lint.live import prompt_difference
-from ollama_tools.model.bring import Download, Pull
 from ollama_tools.model.builds import loaded_name
 from ollama_tools.model.plan import Plan
+from ollama_tools.model.pull import Pull
 from ollama_tools.model.room import Needs, Room
 from ollama_tools.model.steps import Run, Step, StepKind
+from ollama_tools.model.upload import Download
 from ollama_tools.progress import Progress, size_text
 from ollama_tools.server.answers import OF_THE_WAY
 from ollama_tools.server.client import Server

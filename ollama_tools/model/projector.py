@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 from ollama_tools.errors import FileProblem, HubError, UsageError
 from ollama_tools.files import gguf, hub, projectors
 from ollama_tools.files import remembered as state
-from ollama_tools.model.bring import Asked, Surroundings, files_of, require_published, send
 from ollama_tools.model.published import Mirror, is_of_source, projector_name
+from ollama_tools.model.standing import files_of
 from ollama_tools.model.steps import Run, Step, StepKind
+from ollama_tools.model.surroundings import Asked, Surroundings
+from ollama_tools.model.upload import require_published, send
 from ollama_tools.progress import size_text
 from ollama_tools.server.origin import Origin
 from ollama_tools.server.shown import Shown
@@ -84,7 +86,7 @@ class Eyes:
     pulled: bool = False
 
     def fits(self, label: str, width: int | None) -> None:
-        """See :data:`ollama_tools.model.bring.Fits`.
+        """See :data:`ollama_tools.model.surroundings.Fits`.
 
         Raises:
             UsageError: The projector is for models of another width.

@@ -22,8 +22,8 @@ from ollama_tools.files.adapter import merged_bytes, read_adapter
 from ollama_tools.files.gguf import read_layout
 from ollama_tools.files.packaged import data_path
 from ollama_tools.model import merge as merging
-from ollama_tools.model.bring import SPARE
 from ollama_tools.model.merge import Merged
+from ollama_tools.model.refusals import SPARE
 from ollama_tools.progress import Silence
 from tests.testbed.adapter import TENSOR, write_adapter
 from tests.testbed.tunes import write_header

@@ -37,9 +37,9 @@ from ollama_tools.files.projectors import (
     text_width,
 )
 from ollama_tools.lint import lint_file
-from ollama_tools.model.bring import check_sight
 from ollama_tools.model.modelfile import differences
 from ollama_tools.model.projector import check_width, require_projector
+from ollama_tools.model.refusals import check_sight
 from ollama_tools.server.client import Api
 from ollama_tools.server.shown import Shown
 from ollama_tools.wanted.source import FileSource, HubSource, ServerSource
