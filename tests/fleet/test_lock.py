@@ -86,7 +86,7 @@ def keepers(run: subprocess.Popen[str]) -> list[int]:
     return [each for each in map(int, found.stdout.split()) if each != run.pid]
 
 
-@pytest.mark.parametrize("playbook", ["site", "upgrade_server", "rollback"])
+@pytest.mark.parametrize("playbook", ["site", "rollback"])
 def test_a_second_run_is_told_who_is_at_work_and_changes_nothing(
     fleet: Fleet, other: Start, playbook: str
 ) -> None:

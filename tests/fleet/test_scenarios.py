@@ -459,7 +459,7 @@ def test_what_cannot_be_is_refused_before_anything_is_touched(
     assert not {each.task for each in done.tasks} & {"See who can be reached", "Make the model"}
 
 
-@pytest.mark.parametrize("playbook", ["site", "upgrade_server", "drift", "smoke", "rollback"])
+@pytest.mark.parametrize("playbook", ["site", "drift", "smoke", "rollback"])
 def test_a_run_that_asks_for_no_host_is_an_error(fleet: Fleet, playbook: str) -> None:
     done = fleet.play(playbook, devstral_hosts="nobody")
     assert done.code != 0
