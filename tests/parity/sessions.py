@@ -1,7 +1,7 @@
 """``python -m tests.parity.sessions`` compares made-up sessions through the gateway, and counts.
 
-Each goes through the gateway to a live server, by carrier ``gguf``, in both formats and on both
-roads, and its prompt is held against mistral-common's by characters. What the reference's own
+Each goes through the gateway to a live server, in both formats and on each road that the carrier
+has, and its prompt is held against mistral-common's by characters. What the reference's own
 validator takes is counted apart from what it would refuse. Exit code 1 where one differs.
 """
 
@@ -34,6 +34,11 @@ from tests.parity.strategies import sessions
 from tests.testbed.build import NEWEST
 
 CHAT = "/v1/chat/completions"
+ROADS = {
+    Carrier.GGUF: (ToolCallParser.SERVER, ToolCallParser.GATEWAY),
+    Carrier.MODELFILE: (ToolCallParser.SERVER,),
+}
+"""Who may read a model's calls, by where its template lives."""
 _SHOWN = 5
 """Differences of one kind that are printed."""
 _AROUND = 60
@@ -98,16 +103,17 @@ class Tally:
 Tallies = dict[Place, dict[ToolCallParser, Tally]]
 
 
-def run(server: Server, count: int, number: int) -> Tallies:
+def run(server: Server, carrier: Carrier, count: int, number: int) -> Tallies:
     """Compare sessions.
 
     Args:
-        server: A server with the models of carrier ``gguf``.
+        server: A server with the carrier's models.
+        carrier: Where the template lives.
         count: How many sessions.
         number: Which ones: the same number makes the same sessions.
     """
     found = {
-        Place(Carrier.GGUF, version): {parser: Tally() for parser in reversed(ToolCallParser)}
+        Place(carrier, version): {parser: Tally() for parser in ROADS[carrier]}
         for version in reversed(TokenizerVersion)
     }
     started, done = time.monotonic(), 0
@@ -159,12 +165,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity.sessions", description=__doc__)
     parser.add_argument("--count", type=int, default=5000, help="sessions")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
+    parser.add_argument(
+        "--carrier", type=Carrier, choices=list(ROADS), default=Carrier.GGUF, help="whose template"
+    )
     chosen = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as directory,
-        parity_server(NEWEST, Path(directory), (Carrier.GGUF,)) as server,
+        parity_server(NEWEST, Path(directory), (chosen.carrier,)) as server,
     ):
-        found = run(server, chosen.count, chosen.seed)
+        found = run(server, chosen.carrier, chosen.count, chosen.seed)
     print(*lines(found), sep="\n")
     differ = any(each.differences for tallies in found.values() for each in tallies.values())
     return 1 if differ else 0
