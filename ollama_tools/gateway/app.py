@@ -445,11 +445,13 @@ class Gateway:
         context = options.get("num_ctx") or known.context
         if Repair.ROOM in self._off or not isinstance(context, int):
             return whole
-        wanted = options.get("num_predict")
-        limit = wanted if isinstance(wanted, int) and wanted > 0 else None
+        # An engine has no more than the weights were made for, whatever is asked of it.
+        context = min(context, known.longest or context)
+        wanted = options.get("num_predict", known.longest_answer)
+        limit = wanted if isinstance(wanted, int) and wanted >= 0 else None
         most = self._counted.most(prompt, known.system)
         room = context - most if most is not None else 0
-        if room < min(limit or context, context // 2):
+        if room < min(context if limit is None else limit, context // 2):
             room = context - await self._tokens(whole, prompt)
         if limit is not None and limit <= room:
             return whole

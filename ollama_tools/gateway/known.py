@@ -16,6 +16,8 @@ class Known:
         understands: Whether its template keeps to the agreement with the gateway.
         is_jinja: Whether llama.cpp renders its prompt, and not a Go template.
         context: Its context in tokens; None where it sets none.
+        longest: The longest context that its weights were made for; None where nothing says it.
+        longest_answer: The most tokens of an answer, where it sets that itself.
         thinks: Whether it can be asked to think.
         system: Its own system prompt.
         reads_tools_as_text: Whether its template takes tools that the server is not given.
@@ -26,6 +28,8 @@ class Known:
     is_jinja: bool
     context: int | None
     thinks: bool
+    longest: int | None = None
+    longest_answer: int | None = None
     system: str = ""
     reads_tools_as_text: bool = False
     lists_calls: bool = False
@@ -46,6 +50,8 @@ def known(shown: Shown, dedicated: str = "") -> Known:
         is_jinja=by_server or shown.is_jinja,
         context=shown.context,
         thinks="thinking" in shown.capabilities,
+        longest=shown.longest_context,
+        longest_answer=shown.longest_answer,
         system=shown.system,
         reads_tools_as_text=reads_tools_as_text(template),
         lists_calls=lists_calls(template),

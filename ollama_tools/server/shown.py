@@ -128,7 +128,15 @@ class Shown:
     @property
     def context(self) -> int | None:
         """``num_ctx`` in tokens, where the model sets it."""
-        values = self.parameters.get("num_ctx", [])
+        return self._number("num_ctx")
+
+    @property
+    def longest_answer(self) -> int | None:
+        """``num_predict`` in tokens, where the model sets it, and it is a limit."""
+        return self._number("num_predict")
+
+    def _number(self, name: str) -> int | None:
+        values = self.parameters.get(name, [])
         return int(values[-1]) if values and values[-1].isdigit() else None
 
     @cached_property
