@@ -14,12 +14,13 @@ from ollama_tools.errors import MALFORMED, FileProblem
 from ollama_tools.gateway import answers
 from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, parsed
 from ollama_tools.gateway.encodings import decoded
-from ollama_tools.gateway.exact import compact, read_json
+from ollama_tools.gateway.exact import compact
 from ollama_tools.gateway.exchange import BrokenOff, Exchange, Gone, Receive, Scope, Send
 from ollama_tools.gateway.first_calls import FirstCalls
 from ollama_tools.gateway.keys import Keyring
 from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.limits import Limits
+from ollama_tools.gateway.meant import model_meant, require_usual_keys
 from ollama_tools.gateway.offered import Offered
 from ollama_tools.gateway.recalled import Recalled
 from ollama_tools.gateway.repairs import Repair
@@ -32,7 +33,6 @@ from ollama_tools.gateway.surfaces import SURFACES
 from ollama_tools.gateway.surfaces.surface import Piece, Surface, calls_of, count
 from ollama_tools.gateway.upstream import Answer, Presumed, Upstream
 from ollama_tools.gateway.watch import METRICS_TYPE, Seen, Watch
-from ollama_tools.json_text import TOO_DEEP, TOO_MANY_DIGITS, MalformedJson
 
 _HOP_BY_HOP: Final = frozenset(
     (
@@ -62,6 +62,8 @@ _POSTED: Final = (
     *SURFACES,
 )
 _ONE_MODEL: Final = re.compile(r"/v1/models/(?!\.{1,2}$)[^/]+")
+_LONGEST_NAME: Final = 1024
+"""Characters, more than a server takes: what it may be asked for, remembered and logged."""
 _METRICS: Final = "/metrics"
 _READY: Final = "/ready"
 
@@ -244,19 +246,18 @@ class Gateway:
         )
 
     async def _chat(self, exchange: Exchange, seen: Seen, surface: Surface) -> None:
-        try:
-            encoding = exchange.headers.get("content-encoding", "")
-            content = decoded(exchange.content, encoding, self._settings.body_limit)
-        except NotUnderstood as reason:
-            await self._untouched(exchange, seen, str(reason))
-            return
+        encoding = exchange.headers.get("content-encoding", "")
+        content = decoded(exchange.content, encoding, self._settings.body_limit)
         wrong: Problem | None = None
         body: JsonObject = {}
         try:
             body = parsed(content)
+            require_usual_keys(body)
+            seen.model = _name(body.get("model"))
         except Problem as problem:
+            # What is no JSON to us may be some to the server, and for a model of ours.
             wrong = problem
-        seen.model = _model(body, content)
+            seen.model = _name(model_meant(content))
         while not await self._treated(exchange, seen, surface, body, wrong):
             pass
 
@@ -485,17 +486,9 @@ async def _refuse(exchange: Exchange, problem: Problem) -> None:
     await exchange.json(problem.status, surface.problem(problem), *headers)
 
 
-def _model(body: JsonObject, content: bytes) -> str:
-    """The model that a request names; empty where it names none, or is no JSON at all."""
-    try:
-        found = body or read_json(content)
-    except MalformedJson as error:
-        # What is no JSON is the server's to answer; this is, and a server would read it.
-        if str(error) in (TOO_DEEP, TOO_MANY_DIGITS):
-            raise Problem(f"the request cannot be read: {error}") from error
-        return ""
-    model = found.get("model") if isinstance(found, dict) else None
-    return model if isinstance(model, str) else ""
+def _name(model: object) -> str:
+    """The name of a model; empty for what cannot be one."""
+    return model if isinstance(model, str) and len(model) <= _LONGEST_NAME else ""
 
 
 def _read(surface: Surface, body: JsonObject) -> Asked:

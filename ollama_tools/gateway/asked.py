@@ -220,7 +220,25 @@ def is_plain(message: JsonObject) -> bool:
         and isinstance(message.get("content"), str)
         and isinstance(role := message.get("role"), str)
         and bool(role)
+        and role == _lowered(role)
     )
+
+
+def role_of(message: JsonObject, where: str) -> str:
+    """Who says a message, in small letters, as the server has it.
+
+    Raises:
+        Problem: Nobody does.
+    """
+    role = text_of(message, "role", where)
+    if not role:
+        raise Problem(f"{where}role is missing")
+    return _lowered(role)
+
+
+def _lowered(text: str) -> str:
+    """A text in small letters as Go has them, which makes one letter of each."""
+    return text.replace("\u0130", "i").lower()
 
 
 def arguments_of(value: object) -> object:
@@ -260,13 +278,13 @@ def parts_of(content: object, where: str) -> list[tuple[str, JsonObject]]:
 
 
 def require_base64(data: str, where: str) -> str:
-    """The same text, once it is known to be base64.
+    """The same text, once it is known to be base64, in lines or in one.
 
     Raises:
         Problem: It is not.
     """
     try:
-        base64.b64decode(data, validate=True)
+        base64.b64decode(data.replace("\r", "").replace("\n", ""), validate=True)
     except binascii.Error as error:
         raise Problem(f"{where} is no base64") from error
     return data

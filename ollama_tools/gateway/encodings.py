@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ollama_tools.gateway.asked import NotUnderstood, Problem
+from ollama_tools.gateway.asked import Problem
 
 
 def decoded(content: bytes, encoding: str, limit: int) -> bytes:
@@ -10,21 +10,18 @@ def decoded(content: bytes, encoding: str, limit: int) -> bytes:
 
     Args:
         content: Its body.
-        encoding: Its ``Content-Encoding``.
+        encoding: Its ``Content-Encoding``; of those that are not zstd Ollama takes no notice.
         limit: The most bytes that it may be.
 
     Raises:
         Problem: It cannot be unpacked, or is larger than the limit.
-        NotUnderstood: It is packed in another way than zstd, the one that Ollama takes.
     """
-    if not encoding:
-        return content
     if encoding.strip().lower() != "zstd":
-        raise NotUnderstood("encoding")
+        return content
     import zstandard
 
     try:
-        with zstandard.ZstdDecompressor().stream_reader(content) as reader:
+        with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
             found = reader.read(limit + 1)
     except zstandard.ZstdError as error:
         raise Problem("the request is no zstd, as its header says") from error

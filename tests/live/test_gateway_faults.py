@@ -292,6 +292,10 @@ MANGLED: Mapping[str, tuple[str, str]] = {
     "no role": ('"role": "user"', '"rule": "user"'),
     "a number for a role": ('"role": "user"', '"role": 7'),
     "a role of the gateway's own": ('"role": "user"', f'"role": "{PREFIX_ROLE}"'),
+    "a role of the gateway's own in capitals": ('"user"', f'"{PREFIX_ROLE.upper()}"'),
+    "a key in another case": ('"content"', '"Content"'),
+    "the model under a key in another case": ('"model"', '"Model"'),
+    "bytes that are no text": (TEXT, "\udcff"),
     "a tool without a name": ('"name": "read"', '"name": ""'),
     "a tool that is a text": ('"tools": [', '"tools": ["read", '),
     "tools that are an object": ('"tools": [', '"tools": {}, "rest": ['),
@@ -324,7 +328,8 @@ def test_a_request_that_cannot_be_meant_is_refused(
     body = body_of(path)
     assert good in body
     seen = len(behind.asked)
-    answer = client.post(path, content=body.replace(good, bad).encode())
+    content = body.replace(good, bad).encode(errors="surrogateescape")
+    answer = client.post(path, content=content)
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert error if path == "/api/chat" else error["message"]

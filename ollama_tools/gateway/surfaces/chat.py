@@ -28,6 +28,7 @@ from ollama_tools.gateway.asked import (
     objects_of,
     parts_of,
     require_base64,
+    role_of,
     text_of,
     texts_of,
 )
@@ -265,9 +266,7 @@ def _names(messages: list[JsonObject]) -> dict[str, str]:
 
 
 def _message(message: JsonObject, where: str, names: dict[str, str]) -> JsonObject:
-    role = text_of(message, "role", where)
-    if not role:
-        raise Problem(f"{where}role is missing")
+    role = role_of(message, where)
     calls = objects_of(message, "tool_calls", where)
     content = message.get("content")
     if content is None and "tool_calls" not in message:

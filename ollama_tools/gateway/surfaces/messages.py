@@ -24,6 +24,7 @@ from ollama_tools.gateway.asked import (
     object_of,
     objects_of,
     require_base64,
+    role_of,
     text_of,
     texts_of,
 )
@@ -62,11 +63,14 @@ class Messages:
         given = objects_of(body, "messages")
         if not given:
             raise Problem("messages is empty")
-        messages: list[JsonObject] = []
+        messages = [
+            said for at, each in enumerate(given) for said in _messages(each, f"messages[{at}].")
+        ]
+        if not messages:
+            # Without messages the server would be asked to load the model, and nothing more.
+            raise Problem("no message says anything")
         if system := _system(body.get("system")):
-            messages.append({"role": "system", "content": system})
-        for index, each in enumerate(given):
-            messages += _messages(each, f"messages[{index}].")
+            messages.insert(0, {"role": "system", "content": system})
         fields: JsonObject = {}
         if text_of(object_of(body, "thinking"), "type") == "enabled":
             fields["think"] = True
@@ -250,9 +254,7 @@ def _tool(tool: JsonObject, where: str) -> Tool:
 
 def _messages(message: JsonObject, where: str) -> list[JsonObject]:
     """The messages that one of Anthropic's stands for: results come before what the user says."""
-    role = text_of(message, "role", where)
-    if not role:
-        raise Problem(f"{where}role is missing")
+    role = role_of(message, where)
     content = message.get("content")
     if isinstance(content, str):
         return [{"role": role, "content": content}]

@@ -15,12 +15,15 @@ from ollama_tools.gateway.asked import (
     is_plain,
     object_of,
     objects_of,
+    role_of,
     text_of,
 )
 from ollama_tools.gateway.exact import compact
 from ollama_tools.gateway.surfaces.surface import Piece, Writer
 
 _OURS = ("model", "messages", "tools", "options", "stream")
+_WHOLE = {"num_ctx", "num_predict"}
+"""Options that are whole numbers, of those that the gateway itself reckons with."""
 
 
 class Native:
@@ -48,8 +51,11 @@ class Native:
             tools=[
                 read_tool(each, f"tools[{i}].") for i, each in enumerate(objects_of(body, "tools"))
             ],
-            options=dict(object_of(body, "options")),
-            fields={key: value for key, value in body.items() if key not in _OURS},
+            options=_options(object_of(body, "options")),
+            # To the server null is what is not there.
+            fields={
+                key: value for key, value in body.items() if key not in _OURS and value is not None
+            },
             stream=flag_of(body, "stream", default=True),
             body=body,
         )
@@ -96,10 +102,23 @@ def read_tool(tool: JsonObject, where: str) -> Tool:
     )
 
 
+def _options(given: JsonObject) -> JsonObject:
+    """The options that are set; the server cuts numbers to whole ones where it wants such."""
+    found = {key: each for key, each in given.items() if each is not None}
+    for key in found.keys() & _WHOLE:
+        if isinstance(found[key], bool) or not isinstance(found[key], (int, float)):
+            raise Problem(f"options.{key} is no whole number")
+        found[key] = int(found[key])
+    return found
+
+
 def _message(message: JsonObject, where: str) -> JsonObject:
-    if not text_of(message, "role", where):
-        raise Problem(f"{where}role is missing")
-    found = {**message, "content": text_of(message, "content", where)}
+    given = {key: each for key, each in message.items() if each is not None}
+    found = {
+        **given,
+        "role": role_of(message, where),
+        "content": text_of(message, "content", where),
+    }
     if calls := objects_of(message, "tool_calls", where):
         found["tool_calls"] = [
             _call(each, f"{where}tool_calls[{index}].") for index, each in enumerate(calls)

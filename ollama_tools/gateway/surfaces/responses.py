@@ -24,6 +24,7 @@ from ollama_tools.gateway.asked import (
     object_of,
     objects_of,
     parts_of,
+    role_of,
     text_of,
     texts_of,
 )
@@ -178,9 +179,7 @@ def _read_messages(body: JsonObject) -> list[JsonObject]:
 
 
 def _message(item: JsonObject, where: str) -> JsonObject:
-    role = text_of(item, "role", where)
-    if not role:
-        raise Problem(f"{where}role is missing")
+    role = role_of(item, where)
     texts, images = _parts(item.get("content"), f"{where}content")
     found: JsonObject = {"role": role, "content": joined(texts)}
     return {**found, "images": images} if images else found
