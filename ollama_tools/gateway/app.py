@@ -14,7 +14,6 @@ from ollama_tools.errors import MALFORMED, FileProblem
 from ollama_tools.gateway import answers
 from ollama_tools.gateway.asked import Asked, JsonObject, NotUnderstood, Problem, parsed
 from ollama_tools.gateway.encodings import decoded
-from ollama_tools.gateway.exact import compact
 from ollama_tools.gateway.exchange import BrokenOff, Exchange, Gone, Receive, Scope, Send
 from ollama_tools.gateway.first_calls import FirstCalls
 from ollama_tools.gateway.keys import Keyring
@@ -22,6 +21,7 @@ from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.limits import Limits
 from ollama_tools.gateway.meant import model_meant, require_usual_keys
 from ollama_tools.gateway.offered import Offered
+from ollama_tools.gateway.readiness import Readiness
 from ollama_tools.gateway.recalled import Recalled
 from ollama_tools.gateway.repairs import Repair
 from ollama_tools.gateway.request import Sealed, sealed
@@ -113,6 +113,7 @@ class Gateway:
             silence=settings.silence,
             template=settings.dedicated_template,
         )
+        self._readiness = Readiness(self._upstream, settings.model)
         self._counted = Counted()
         reads_calls = settings.tool_call_parser == ToolCallParser.GATEWAY
         self._recalled = Recalled() if reads_calls else None
@@ -230,17 +231,7 @@ class Gateway:
             await self._pass(exchange)
 
     async def _ready(self, exchange: Exchange) -> None:
-        """Whether the model answers; without a model, whether the server does."""
-        model = self._settings.model
-        if model is None:
-            async with self._upstream.ask("GET", "/api/version") as answer:
-                status = answer.status
-        else:
-            messages = [{"role": "user", "content": "ready?"}]
-            body = {"model": model, "messages": messages, "options": {"num_predict": 1}}
-            content = compact({**body, "stream": False})
-            status, _ = await self._upstream.json("/api/chat", content)
-        is_ready = status == HTTPStatus.OK
+        is_ready = await self._readiness.holds()
         await exchange.json(
             HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE, {"ready": is_ready}
         )
