@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 from ollama_tools.errors import MALFORMED
 from ollama_tools.gateway.asked import JsonObject, Problem
@@ -19,7 +20,12 @@ TOO_LONG = "context_length_exceeded"
 
 
 _SAID = ("message", "error", "_debug_info")
-_CUT_CALL = re.compile(r"invalid tool call arguments for .*: unexpected end of JSON input")
+# Go's reader ends a text with a space, which in a literal, a number or an escape is what is wrong.
+_CUT_CALL = re.compile(
+    r"invalid tool call arguments for .*: "
+    r"(unexpected end of JSON input|invalid character ' ' (in|after) )"
+)
+_NO_CHAT = "the server's answer is no chat's"
 
 
 async def pieces(answer: Answer) -> AsyncIterator[list[Piece]]:
@@ -43,7 +49,8 @@ async def pieces(answer: Answer) -> AsyncIterator[list[Piece]]:
                     yield found
                 raise problem_of(HTTPStatus.INTERNAL_SERVER_ERROR, piece)
             ended = bool(piece.get("done"))
-            found.append(Piece(piece, line, calls_of(piece)))
+            left = _without_begun(piece)
+            found.append(Piece(left, line if left is piece else compact(left), calls_of(left)))
         if found:
             yield found
     if not ended:
@@ -58,8 +65,13 @@ async def whole(answer: Answer) -> JsonObject:
     """
     found = _object(await answer.read())
     if found.keys().isdisjoint(_SAID):
-        raise Problem("the server's answer is no chat's", HTTPStatus.BAD_GATEWAY)
-    return found
+        raise not_a_chat()
+    return _without_begun(found)
+
+
+def not_a_chat() -> Problem:
+    """A server's answer is not of the form of a chat's."""
+    return Problem(_NO_CHAT, HTTPStatus.BAD_GATEWAY)
 
 
 async def refusal(answer: Answer) -> Problem:
@@ -116,6 +128,19 @@ def too_long(tokens: int, context: int) -> Problem:
     return Problem(
         f"prompt is too long: {tokens} tokens > {context} maximum", HTTPStatus.BAD_REQUEST, TOO_LONG
     )
+
+
+def _without_begun(content: JsonObject) -> JsonObject:
+    """What an answer says, without a call of which no more than the name has come.
+
+    The server makes it one with no arguments (0.34.4), which somebody might run.
+    """
+    message: Any = content.get("message")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    if not calls or content.get("done_reason") != "length" or calls[-1]["function"]["arguments"]:
+        return content
+    rest = {key: each for key, each in message.items() if key != "tool_calls"}
+    return {**content, "message": {**rest, "tool_calls": calls[:-1]} if calls[:-1] else rest}
 
 
 def _object(text: str | bytes) -> JsonObject:

@@ -284,6 +284,8 @@ class Gateway:
         except NotUnderstood:
             await self._untouched(exchange, seen, "not_understood")
             return True
+        except MALFORMED as error:
+            raise answers.not_a_chat() from error
         except Problem:
             if exchange.has_begun or await presumed.holds():
                 raise
@@ -385,10 +387,11 @@ class Gateway:
                         seen.last = self._counts(prompt, last)
                     written = [part for each in pieces for part in writer.feed(each)]
                     await exchange.send(b"".join(written))
-            except Problem as problem:
+            except (Problem, *MALFORMED) as error:
                 if not exchange.has_begun:
                     raise
                 seen.outcome, seen.error = "cut", "broken_off"
+                problem = error if isinstance(error, Problem) else answers.not_a_chat()
                 await exchange.send(writer.broken(problem))
         if turn.is_vain:
             return _Came.NOTHING
@@ -402,6 +405,8 @@ class Gateway:
             return turn.speech.whole([each async for pieces in parts for each in pieces])
         if answer.status == HTTPStatus.OK:
             content = await answers.whole(answer)
+            if "error" in content:
+                raise answers.problem_of(HTTPStatus.INTERNAL_SERVER_ERROR, content)
             (found,) = turn.first.kept([Piece(content, calls=calls_of(content))])
             return found
         problem = await answers.refusal(answer)

@@ -341,6 +341,9 @@ def test_a_call_that_is_cut_off_ends_with_the_reason_too(
     answer = client.post(path, json=body | tokens)
     assert answer.status_code == 200, answer.text
     assert ENDS[path] in answer.text
+    # Of a call without its arguments nothing comes that somebody might run.
+    calls = ('"tool_calls"', '"function_call"', '"tool_use"')
+    assert not any(each in answer.text for each in calls)
 
 
 def test_a_client_that_goes_away_stops_the_generation(
