@@ -56,6 +56,10 @@ class Exchange:
         }
         self.content = b""
         self.shared: Headers = []
+        # Such a client knows of no pieces, so it gets the whole at once.
+        self._is_old = scope.get("http_version") == "1.0"
+        self._held: list[bytes] | None = None
+        self._head: Message = {}
         self.begins: Callable[[int], None] = lambda _: None
         self.has_begun = False
 
@@ -109,15 +113,26 @@ class Exchange:
         self.has_begun = True
         self.begins(status)
         headers = [*headers, *self.shared]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        head = {"type": "http.response.start", "status": status, "headers": headers}
+        if self._is_old and all(name.lower() != b"content-length" for name, _ in headers):
+            self._held, self._head = [], head
+        else:
+            await self._send(head)
 
     async def send(self, piece: bytes) -> None:
         """A piece of the answer."""
-        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        if self._held is not None:
+            self._held.append(piece)
+        else:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:
         """The end of the answer."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        content = b"".join(self._held or ())
+        if self._held is not None:
+            self._head["headers"].append((b"content-length", str(len(content)).encode()))
+            await self._send(self._head)
+        await self._send({"type": "http.response.body", "body": content, "more_body": False})
 
     async def whole(self, status: int, kind: bytes, content: bytes, *headers: Any) -> None:
         """An answer in one piece."""

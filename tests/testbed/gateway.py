@@ -17,6 +17,7 @@ from ollama_tools.devstral.carriers import jinja_template
 from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.devstral.miniature import Script, write_miniature
 from ollama_tools.gateway.app import Gateway
+from ollama_tools.gateway.heads import BoundedHead
 from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.gateway.watch import Watch
 from tests.testbed.server import Served
@@ -86,7 +87,11 @@ def gateway_in_thread(upstream: str, lines: list[str], **settings: Any) -> Itera
     """
     made = GatewaySettings(upstream=upstream, **settings)
     config = uvicorn.Config(
-        Gateway(made, Watch(lines.append)), log_level="critical", lifespan="on", access_log=False
+        Gateway(made, Watch(lines.append)),
+        http=BoundedHead,
+        log_level="critical",
+        lifespan="on",
+        access_log=False,
     )
     server = uvicorn.Server(config)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
