@@ -215,7 +215,8 @@ class Gateway:
                 owner = self._keyring.owner(exchange.headers)
             except FileProblem:
                 status = HTTPStatus.INTERNAL_SERVER_ERROR
-                raise Problem("the gateway cannot read its keys", status) from None
+                what = "the gateway cannot read its keys"
+                raise Problem(what, status, "keys_unreadable") from None
             if owner is None:
                 raise Problem("no key, or none that is known", HTTPStatus.UNAUTHORIZED)
             seen.key = owner

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +52,9 @@ def read_keys(path: Path) -> list[Key]:
         FileProblem: It cannot be read, others can read it, or it is no file of keys.
     """
     try:
+        # Others than files may never end, or be there once.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FileProblem(f"{path} is no file of keys", "give another place by --keys FILE")
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & _open_to_others(path):
                 raise FileProblem(f"others can read {path}", f"chmod 600 {path}")

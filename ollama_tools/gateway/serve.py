@@ -36,6 +36,7 @@ def serve(
 
     Raises:
         UsageError: What it needs is not installed, or its certificate and key are no pair.
+        FileProblem: Its keys cannot be read.
         DevstralError: It cannot listen there.
     """
     try:
@@ -51,10 +52,13 @@ def serve(
         ) from None
     from ollama_tools.gateway.app import Gateway
     from ollama_tools.gateway.heads import BoundedHead
+    from ollama_tools.gateway.keys import read_keys
     from ollama_tools.gateway.tls import require_pair
 
     if settings.tls_certificate is not None and settings.tls_key is not None:
         require_pair(settings.tls_certificate, settings.tls_key)
+    if settings.keys is not None:
+        read_keys(settings.keys)
     # What is there for good is not looked through again for what is not needed any more.
     gc.collect()
     gc.freeze()

@@ -130,14 +130,27 @@ class GatewaySettings:
             raise UsageError("a certificate and its key belong together", "give both, or neither")
         if (self.at_a_time or self.a_minute) and self.keys is None:
             raise UsageError("limits are for keys, and there are none", "give --keys FILE")
-        url = parse_address(self.listen).url
-        if url == self.upstream:
-            raise UsageError(f"{url} is the server behind the gateway", "listen on another port")
+        if self._is_its_own_server:
+            raise UsageError(
+                f"{self.listen} is the server behind the gateway", "listen on another port"
+            )
         if not self.is_for_this_machine and self.keys is None and not self.without_keys:
             raise UsageError(
                 f"others than this machine reach {self.listen}, and nobody is asked for a key",
                 "give --keys FILE, or --without-keys",
             )
+
+    @property
+    def _is_its_own_server(self) -> bool:
+        """Whether it would ask itself, as far as the text of both addresses tells."""
+        here, there = parse_address(self.listen), parse_address(self.upstream)
+        if here.url == there.url:
+            return True
+        if here.port != there.port or not is_loopback(there.url):
+            return False
+        # A name may stand for either address.
+        is_name = "localhost" in (here.host.casefold(), there.host.casefold())
+        return here.is_everywhere or (is_name and is_loopback(here.url))
 
     @property
     def is_for_this_machine(self) -> bool:

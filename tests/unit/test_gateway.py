@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import stat
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from ollama_tools.gateway.configuration import read_configuration
 from ollama_tools.gateway.grammar import loosened
 from ollama_tools.gateway.keys import add_key, read_keys, revoke_key
 from ollama_tools.gateway.offered import Offered
+from ollama_tools.gateway.serve import serve
 from ollama_tools.gateway.settings import GatewaySettings
 from ollama_tools.gateway.surfaces import SURFACES
 from tests.testbed.gateway import gateway_in_thread
@@ -438,6 +441,38 @@ def test_a_plain_client_that_goes_away_closes_the_servers_connection(lines: list
         assert last(lines)["outcome"] == "gone"
 
 
+# --- whoever asks whether it is ready
+
+
+def test_a_model_is_asked_once_whether_it_is_ready_however_many_want_to_know(
+    upstream: HTTPServer,
+) -> None:
+    go_on = threading.Event()
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Response:
+        asked.append(request)
+        assert go_on.wait(10)
+        return Response(json.dumps(ANSWER))
+
+    upstream.expect_request("/api/chat").respond_with_handler(answer)
+    url = upstream.url_for("/").rstrip("/")
+    with (
+        gateway_in_thread(url, [], model=OURS) as found,
+        httpx.Client(base_url=found, trust_env=False, timeout=20) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/ready", timeout=0.2)
+        waiting = [pool.submit(client.get, "/ready") for _ in range(8)]
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/ready", timeout=0.2)
+        go_on.set()
+        assert {each.result().status_code for each in waiting} == {200}
+        assert client.get("/ready").json() == {"ready": True}
+    assert len(asked) == 1
+
+
 # --- keys and limits
 
 
@@ -487,6 +522,16 @@ def test_a_file_of_keys_is_nobody_elses(tmp_path: Path) -> None:
     keys.write_text("[]")
     with pytest.raises(FileProblem, match="no file of keys"):
         read_keys(keys)
+    # What has no end, or is none.
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for other in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(FileProblem, match="no file of keys"):
+            read_keys(other)
+
+
+def test_a_gateway_does_not_begin_with_keys_that_it_cannot_read(tmp_path: Path) -> None:
+    with pytest.raises(FileProblem, match="no file of keys"):
+        serve(GatewaySettings(listen="127.0.0.1:1", keys=tmp_path))
 
 
 def test_a_key_has_its_limits(upstream: HTTPServer, lines: list[str], tmp_path: Path) -> None:
@@ -529,6 +574,10 @@ def test_a_key_has_its_limits(upstream: HTTPServer, lines: list[str], tmp_path: 
         ({"listen": "gpu1:11435"}, "others than this machine reach"),
         ({"listen": "[::]:11435"}, "others than this machine reach"),
         ({"listen": "127.0.0.1:11434"}, "is the server behind the gateway"),
+        ({"listen": "localhost:11434"}, "is the server behind the gateway"),
+        ({"listen": "[::]:11434", "without_keys": True}, "is the server behind the gateway"),
+        ({"listen": "[::1]:1", "upstream": "localhost:1"}, "is the server behind the gateway"),
+        ({"listen": "gpu1:1", "upstream": "gpu1:1"}, "is the server behind the gateway"),
         ({"without": ("nothing",)}, "there is no repair 'nothing'"),
         ({"tool_call_parser": "nobody"}, "no such parser of calls: 'nobody'"),
         ({"wait": 0.0}, "it has to be above 0"),
@@ -547,6 +596,8 @@ def test_strangers_are_served_by_keys_or_by_consent() -> None:
     for more in ({"keys": Path("k")}, {"without_keys": True}):
         assert not GatewaySettings(listen="0.0.0.0:1", **more).is_for_this_machine
     assert GatewaySettings(listen="localhost:1").is_for_this_machine
+    # Two servers of one machine may have one port.
+    assert GatewaySettings(listen="127.0.0.2:1", upstream="127.0.0.1:1").is_for_this_machine
 
 
 @pytest.mark.parametrize(
