@@ -97,10 +97,11 @@ def problem_of(status: int, answer: JsonObject) -> Problem:
         message = str(inner["message"])
     except (MalformedJson, *MALFORMED):
         pass
-    try:
-        return Problem(message or f"the server answers {status}", HTTPStatus(status))
-    except ValueError:
-        return Problem(message or f"the server answers {status}", HTTPStatus.BAD_GATEWAY)
+    is_error = status >= HTTPStatus.BAD_REQUEST and status in set(HTTPStatus)
+    return Problem(
+        message or f"the server answers {status}",
+        HTTPStatus(status) if is_error else HTTPStatus.BAD_GATEWAY,
+    )
 
 
 def is_cut_call(problem: Problem) -> bool:

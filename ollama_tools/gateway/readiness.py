@@ -7,10 +7,19 @@ import time
 from http import HTTPStatus
 from typing import Final
 
-from ollama_tools.gateway.exact import compact
+from ollama_tools.gateway.exact import compact, read_json
 from ollama_tools.gateway.upstream import Upstream
+from ollama_tools.json_text import MalformedJson
 
 _KEPT_SECONDS: Final = 1.0
+
+
+def _is_version(content: bytes) -> bool:
+    """Whether it is Ollama that answers, and not a page of what stands before it."""
+    try:
+        return "version" in read_json(content)
+    except (MalformedJson, TypeError):
+        return False
 
 
 class Readiness:
@@ -49,7 +58,7 @@ class Readiness:
     async def _ask(self) -> bool:
         if self._model is None:
             async with self._upstream.ask("GET", "/api/version") as answer:
-                return answer.status == HTTPStatus.OK
+                return answer.status == HTTPStatus.OK and _is_version(await answer.read())
         messages = [{"role": "user", "content": "ready?"}]
         body = {"model": self._model, "messages": messages, "options": {"num_predict": 1}}
         status, _ = await self._upstream.json("/api/chat", compact({**body, "stream": False}))

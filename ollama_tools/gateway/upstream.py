@@ -39,6 +39,8 @@ _IDLE_SECONDS: Final = 5.0
 MOST_BYTES: Final = 16 * 2**20
 """Of an answer, or a line of one, that is read as a whole: the longest context makes some hundred
 thousand."""
+_ANSWERS: Final = range(HTTPStatus.OK, 600)
+"""Statuses that end an exchange of HTTP."""
 _OF_A_TARGET: Final = "!$%&'()*+,/:;<=>?@[\\]^`{|}~\""
 _NOT_SENT_UNASKED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
@@ -172,7 +174,7 @@ class Upstream:
         request yet.
 
         Raises:
-            Problem: No answer came.
+            Problem: No answer came, or nothing that ends an exchange.
         """
         response = await self._answered(method, path, content, headers or {})
         try:
@@ -271,6 +273,9 @@ class Upstream:
             except aiohttp.ClientError as error:
                 problem = _problem(error)
             else:
+                if response.status not in _ANSWERS:
+                    response.close()
+                    raise Problem(f"the server answers {response.status}", HTTPStatus.BAD_GATEWAY)
                 if response.status != HTTPStatus.SERVICE_UNAVAILABLE:
                     return response
                 if time.monotonic() + pause > until:

@@ -149,3 +149,33 @@ def test_an_answer_ends_where_the_client_says_or_the_engine_has_no_more_room(
     body = {"model": model, "stream": False, "messages": messages, "options": given}
     assert gateway.post("/api/chat", json=body).status_code == 200
     assert chats(upstream)[-1].get_json()["options"] == left
+
+
+@pytest.mark.parametrize("status", [204, 302, 304, 700, 999])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_status_that_is_no_error_and_no_answer_is_the_servers_fault(
+    gateway: httpx.Client, upstream: HTTPServer, status: int, path: str, stream: bool
+) -> None:
+    upstream.expect_request("/api/chat").respond_with_data("", status)
+    found = gateway.post(path, json=asking(path, stream=stream))
+    assert (found.status_code, str(status) in found.text) == (502, True)
+
+
+@pytest.mark.parametrize("status", [700, 999])
+def test_what_ends_no_exchange_is_not_handed_on(
+    gateway: httpx.Client, upstream: HTTPServer, status: int
+) -> None:
+    upstream.expect_request("/api/tags").respond_with_data("", status)
+    assert gateway.get("/api/tags").status_code == 502
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_ready"),
+    [('{"version": "0.34.4"}', True), ("<html>", False), ("{}", False), ("5", False)],
+)
+def test_a_page_of_something_else_is_no_server_that_is_ready(
+    gateway: httpx.Client, upstream: HTTPServer, answer: str, is_ready: bool
+) -> None:
+    upstream.expect_request("/api/version").respond_with_data(answer)
+    assert (gateway.get("/ready").status_code == 200) is is_ready
