@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.gateway.settings import GatewaySettings
+
+_LONGEST: Final = 2**20
+"""Characters, of a file that may be none and never end."""
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
@@ -22,13 +25,17 @@ def read_configuration(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LONGEST + 1)
+        found = yaml.safe_load(text) if len(text) <= _LONGEST else None
     except OSError as error:
         raise FileProblem(f"cannot read {path}: {error.strerror}", "check its name") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise FileProblem(f"{path} is no YAML{where}", "mend it") from error
+    if len(text) > _LONGEST:
+        raise FileProblem(f"{path} is too long for settings", "check its name")
     if found is None:
         return {}
     if not isinstance(found, dict):

@@ -131,9 +131,8 @@ class GatewaySettings:
         if (self.at_a_time or self.a_minute) and self.keys is None:
             raise UsageError("limits are for keys, and there are none", "give --keys FILE")
         if self._is_its_own_server:
-            raise UsageError(
-                f"{self.listen} is the server behind the gateway", "listen on another port"
-            )
+            url = parse_address(self.listen).url
+            raise UsageError(f"{url} is the server behind the gateway", "listen on another port")
         if not self.is_for_this_machine and self.keys is None and not self.without_keys:
             raise UsageError(
                 f"others than this machine reach {self.listen}, and nobody is asked for a key",

@@ -617,6 +617,11 @@ def test_a_file_of_settings_is_read_with_care(tmp_path: Path, text: str, said: s
         read_configuration(path)
 
 
+def test_a_file_without_an_end_holds_no_settings() -> None:
+    with pytest.raises(FileProblem, match="too long for settings"):
+        read_configuration(Path("/dev/zero"))
+
+
 def test_a_file_of_settings_has_the_names_of_the_options(tmp_path: Path) -> None:
     path = tmp_path / "gateway.yml"
     path.write_text("body-limit: 5\nwait: 3\nkeys: /k\nwithout: [room]\npin_context: true\n")
