@@ -8,7 +8,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BYTES = 32
 # Of a shorter one that a person has thought of, the digest would tell too much.
 _SHORTEST = 32
+_WAIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,16 @@ def add_key(path: Path, name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name of a key", "use letters, digits and . _ @ -")
-    keys = read_keys(path)
-    if any(each.name == name for each in keys):
-        raise UsageError(
-            f"there is a key named {name}", f"devstral-ollama gateway key revoke {name} takes it"
-        )
-    key = f"do-{secrets.token_urlsafe(_BYTES)}"
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    _write(path, [*keys, Key(name, digest(key), created)])
+    with _alone(path):
+        keys = read_keys(path)
+        if any(each.name == name for each in keys):
+            raise UsageError(
+                f"there is a key named {name}",
+                f"devstral-ollama gateway key revoke {name} takes it",
+            )
+        key = f"do-{secrets.token_urlsafe(_BYTES)}"
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        _write(path, [*keys, Key(name, digest(key), created)])
     return key
 
 
@@ -111,13 +115,15 @@ def revoke_key(path: Path, name: str) -> None:
         UsageError: There is none of that name.
         FileProblem: The file cannot be written.
     """
-    keys = read_keys(path)
-    left = [each for each in keys if each.name != name]
-    if len(left) == len(keys):
-        raise UsageError(
-            f"there is no key named {name}", "devstral-ollama gateway key list shows all"
-        )
-    _write(path, left)
+    none = UsageError(f"there is no key named {name}", "devstral-ollama gateway key list shows all")
+    if not path.exists():
+        raise none
+    with _alone(path):
+        keys = read_keys(path)
+        left = [each for each in keys if each.name != name]
+        if len(left) == len(keys):
+            raise none
+        _write(path, left)
 
 
 def parse_keys(given: Sequence[Mapping[str, str]]) -> list[Key]:
@@ -203,10 +209,39 @@ def keys_text(keys: Sequence[Key]) -> str:
     return json.dumps({"keys": [vars(each) for each in keys]}, indent=2) + "\n"
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other commands from a file that is read, changed and written.
+
+    Raises:
+        FileProblem: Nothing can be written beside it, or another command does not end.
+    """
+    import filelock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=_WAIT_SECONDS)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise FileProblem(
+            f"another command has been changing {path} for {_WAIT_SECONDS:.0f} seconds",
+            "wait for its end, or end it",
+        ) from error
+    except OSError as error:
+        raise _not_written(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _not_written(path: Path, error: OSError) -> FileProblem:
+    return FileProblem(f"cannot write {path}: {error.strerror}", "check its owner")
+
+
 def _write(path: Path, keys: list[Key]) -> None:
     other = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(other, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(keys_text(keys))
@@ -215,4 +250,4 @@ def _write(path: Path, keys: list[Key]) -> None:
         other.replace(path)
     except OSError as error:
         other.unlink(missing_ok=True)
-        raise FileProblem(f"cannot write {path}: {error.strerror}", "check its owner") from error
+        raise _not_written(path, error) from error

@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import filelock
 import httpx
 import pytest
 import zstandard
@@ -24,7 +26,7 @@ from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.gateway.asked import Tool
 from ollama_tools.gateway.configuration import read_configuration
 from ollama_tools.gateway.grammar import loosened
-from ollama_tools.gateway.keys import add_key, read_keys, revoke_key
+from ollama_tools.gateway.keys import add_key, digest, read_keys, revoke_key
 from ollama_tools.gateway.offered import Offered
 from ollama_tools.gateway.serve import serve
 from ollama_tools.gateway.settings import GatewaySettings
@@ -527,6 +529,31 @@ def test_a_file_of_keys_is_nobody_elses(tmp_path: Path) -> None:
     for other in (tmp_path / "pipe", tmp_path):
         with pytest.raises(FileProblem, match="no file of keys"):
             read_keys(other)
+
+
+def test_keys_that_are_made_at_once_are_all_there(tmp_path: Path) -> None:
+    path, names = tmp_path / "keys.json", [f"host-{number}" for number in range(12)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        made = dict(zip(names, pool.map(partial(add_key, path), names), strict=True))
+    assert {each.name: each.sha256 for each in read_keys(path)} == {
+        name: digest(key) for name, key in made.items()
+    }
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(partial(revoke_key, path), names[1:]))
+    assert [each.name for each in read_keys(path)] == names[:1]
+
+
+def test_a_command_that_does_not_end_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_tools.gateway.keys._WAIT_SECONDS", 0.1)
+    path = tmp_path / "keys.json"
+    with (
+        filelock.FileLock(tmp_path / ".keys.json.lock"),
+        pytest.raises(FileProblem, match="another command has been changing"),
+    ):
+        add_key(path, "alice")
+    assert not path.exists()
 
 
 def test_a_gateway_does_not_begin_with_keys_that_it_cannot_read(tmp_path: Path) -> None:
