@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ollama_tools.errors import DevstralError
 from ollama_tools.gateway.exact import read_json
@@ -59,8 +59,7 @@ class NotUnderstood(Exception):
     """
 
 
-@dataclass(frozen=True)
-class Tool:
+class Tool(NamedTuple):
     """A tool that is offered to the model.
 
     Attributes:
@@ -150,7 +149,8 @@ def text_of(body: Mapping[str, Any], key: str, where: str = "") -> str:
 
 def object_of(body: Mapping[str, Any], key: str, where: str = "") -> JsonObject:
     """An object of an object; empty where there is none."""
-    return _of(body, key, dict, {}, where)
+    value = body.get(key)
+    return value if isinstance(value, dict) else _of(body, key, dict, {}, where)
 
 
 def flag_of(body: Mapping[str, Any], key: str, default: bool = False) -> bool:

@@ -98,7 +98,7 @@ class Exchange:
         """
         try:
             async with asyncio.timeout(None) as heard:
-                hearing = asyncio.ensure_future(self._until_gone(heard))
+                hearing = asyncio.create_task(self._until_gone(heard))
                 try:
                     await work
                 finally:

@@ -19,25 +19,29 @@ _AROUND = 64
 
 
 class Prompt:
-    """What a request's prompt is made of, written once: to be counted, and to be sent.
-
-    Attributes:
-        has_images: Whether images are in it, of which no bytes tell the tokens.
-    """
+    """What a request's prompt is made of, written once: to be counted, and to be sent."""
 
     def __init__(self, body: JsonObject) -> None:
         self._model = compact(body.get("model"))
         self._tools = compact(body["tools"]) if "tools" in body else b""
-        self._messages = [compact(each) for each in body["messages"]]
-        self.has_images = any("images" in each for each in body["messages"])
+        self._said: list[JsonObject] = body["messages"]
+        self._messages = list(map(compact, self._said))
 
     def request(self, body: JsonObject) -> bytes:
         """The body of a request for it; ``body`` says all but messages and tools."""
         written = ("messages", "tools")
         rest = compact({name: each for name, each in body.items() if name not in written})
-        tools = b',"tools":%b' % self._tools if self._tools else b""
-        messages = b",".join(self._messages)
-        return b'%b%b,"messages":[%b]}' % (rest[:-1], tools, messages)
+        tools = [b'"tools":' + self._tools] if self._tools else []
+        messages = [*self._messages]
+        messages[0] = b'"messages":[' + messages[0]
+        messages[-1] += b"]}"
+        # The whole is large, and copied once.
+        return b",".join((rest[:-1], *tools, *messages))
+
+    @cached_property
+    def has_images(self) -> bool:
+        """Whether images are in it, of which no bytes tell the tokens."""
+        return any("images" in each for each in self._said)
 
     @cached_property
     def beginnings(self) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ own name was made to lead here. Ollama refuses both (``server/routes.go`` of 0.3
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,11 +22,20 @@ def is_name_of_this_machine(host: str) -> bool:
     An address is: what was made to lead here is a name.
     """
     try:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _named(host)
     except ValueError:
         return False
+    if name is None:
+        return True
+    return name in ("", "localhost", socket.gethostname().lower()) or name.endswith(_NEAR)
+
+
+@lru_cache(maxsize=64)
+def _named(host: str) -> str | None:
+    """The name in a ``Host`` header; None where that is an address."""
+    name = urlsplit(f"//{host}").hostname or ""
     try:
         ip_address(name)
     except ValueError:
-        return name in ("", "localhost", socket.gethostname().lower()) or name.endswith(_NEAR)
-    return True
+        return name
+    return None

@@ -23,7 +23,7 @@ from werkzeug import Request, Response
 
 from ollama_tools.devstral.contract import TOOLS_ROLE, VERBATIM
 from ollama_tools.errors import FileProblem, UsageError
-from ollama_tools.gateway.asked import Tool
+from ollama_tools.gateway.asked import Problem, Tool
 from ollama_tools.gateway.configuration import read_configuration
 from ollama_tools.gateway.grammar import loosened
 from ollama_tools.gateway.keys import add_key, digest, read_keys, revoke_key
@@ -683,6 +683,40 @@ def test_a_schema_keeps_no_order_that_it_does_not_have() -> None:
         "required": ["list"],
     }
     assert loosened({}) == {"type": "object", "properties": {}}
+
+
+CALL: dict[str, Any] = {"id": "a", "function": {"index": 0, "arguments": {"b": 1}, "name": "t"}}
+READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"tool_calls": [CALL, CALL], "thinking": "x"}, {}),
+    ({"tool_calls": []}, {}),
+    ({"tool_calls": None, "content": None}, {"content": ""}),
+    (
+        {"tool_calls": [CALL, {"function": {"name": "t", "arguments": '{"b": 1.0}'}}]},
+        {"tool_calls": [CALL, {"function": {"name": "t", "arguments": {"b": 1.0}}}]},
+    ),
+    (
+        {"tool_calls": [{"function": {"name": "t", "arguments": None}}]},
+        {"tool_calls": [{"function": {"name": "t", "arguments": {}}}]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "changed"), READ)
+def test_of_a_message_for_the_server_only_what_has_to_be_is_changed(
+    given: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    message = {"role": "assistant", "content": "Hi", **given}
+    (read,) = SURFACES["/api/chat"].read({"model": OURS, "messages": [message]}).messages
+    assert repr(read) == repr({**message, **changed})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"function": {"name": "", "arguments": {}}}, {"function": None}, {}, "x", None]
+)
+def test_a_call_without_a_name_is_refused_wherever_it_stands(wrong: Any) -> None:
+    message = {"role": "assistant", "content": "", "tool_calls": [CALL, wrong]}
+    with pytest.raises(Problem, match=r"messages\[0\].tool_calls\[1\]"):
+        SURFACES["/api/chat"].read({"model": OURS, "messages": [message]})
 
 
 def test_tools_of_a_session_are_sealed_once_and_others_are_not_taken_for_them() -> None:

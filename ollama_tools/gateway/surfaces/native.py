@@ -12,7 +12,6 @@ from ollama_tools.gateway.asked import (
     Tool,
     arguments_of,
     flag_of,
-    is_plain,
     object_of,
     objects_of,
     role_of,
@@ -35,7 +34,7 @@ class Native:
     def read(self, body: JsonObject) -> Asked:
         """What a client asks for."""
         messages = [
-            each if is_plain(each) else _message(each, f"messages[{index}].")
+            each if _is_ready(each) else _message(each, f"messages[{index}].")
             for index, each in enumerate(objects_of(body, "messages"))
         ]
         if not messages:
@@ -91,14 +90,23 @@ def read_tool(tool: JsonObject, where: str) -> Tool:
     """
     if tool.get("type", "function") != "function":
         raise NotUnderstood(f"{where}type is {tool['type']}")
-    function = object_of(tool, "function", where)
-    name = text_of(function, "name", f"{where}function.")
+    function, here = object_of(tool, "function", where), f"{where}function."
+    name = text_of(function, "name", here)
     if not name:
         raise Problem(f"{where}function has no name")
     return Tool(
-        name,
-        text_of(function, "description", f"{where}function."),
-        object_of(function, "parameters", f"{where}function."),
+        name, text_of(function, "description", here), object_of(function, "parameters", here)
+    )
+
+
+def _is_ready(message: JsonObject) -> bool:
+    """Whether a message is as it goes on, which most are: then nothing of it is made anew."""
+    calls = message.get("tool_calls")
+    return (
+        isinstance(message.get("content"), str)
+        and isinstance(role := message.get("role"), str)
+        and bool(role)
+        and (calls is None or (isinstance(calls, list) and all(map(_is_ready_call, calls))))
     )
 
 
@@ -124,6 +132,16 @@ def _message(message: JsonObject, where: str) -> JsonObject:
             _call(each, f"{where}tool_calls[{index}].") for index, each in enumerate(calls)
         ]
     return found
+
+
+def _is_ready_call(call: object) -> bool:
+    return (
+        isinstance(call, dict)
+        and isinstance(function := call.get("function"), dict)
+        and isinstance(function.get("arguments"), dict)
+        and isinstance(name := function.get("name"), str)
+        and bool(name)
+    )
 
 
 def _call(call: JsonObject, where: str) -> JsonObject:
