@@ -1,10 +1,13 @@
 """What the gateway adds to a request: beside the server alone, and nginx as a plain proxy.
 
-Behind all three stands a stand-in for a server that answers at once and then streams, so that what
-is measured is the way and not an engine. Printed are
+Behind all stands a stand-in for a server that answers at once and then streams, so that what is
+measured is the way and not an engine. "libraries" is a proxy that does nothing with a request, on
+the libraries that carry the gateway's: no gateway on them adds less. Printed are
 
-* first byte: seconds until the answer to a request of 100 kB begins, the median and the 99th of a
-  hundred, and what each adds to the server alone; in brackets by what nginx adds;
+* the machine's load, beside which the figures have to be read; the ratios are of one run, in turns;
+* first byte: seconds until the answer to a request of 100 kB begins, the median and the 99th of
+  three hundred; and what each adds to the server alone in the same turn, in brackets by what nginx
+  adds;
 * streams: 200 at once, of 200 pieces each: how many came whole, seconds for all, and the 99th.
 
 nginx is asked for by its name, and left out where there is none.
@@ -29,14 +32,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import uvicorn
+from yarl import URL
 
 from ollama_tools.devstral.contract import VERBATIM
 from tests.testbed.gateway import GatewayServer
 
 _PATH = "/api/chat"
-_REQUESTS = 100
+_REQUESTS = 300
 _STREAMS = 200
 _PIECES = 200
 _PAUSE = 0.02
@@ -85,8 +90,10 @@ async def _server(scope: Any, receive: Any, send: Any) -> None:
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     if scope["path"] != _PATH:
-        shown = json.dumps({"template": f"{{%- '{VERBATIM}' -%}}", "version": "0.0.0"}).encode()
-        await send({"type": "http.response.body", "body": shown, "more_body": False})
+        # A context in which there is room, so that the gateway has to see that there is.
+        shown = {"template": f"{{%- '{VERBATIM}' -%}}", "parameters": "num_ctx 131072"}
+        body = json.dumps({**shown, "version": "0.0.0"}).encode()
+        await send({"type": "http.response.body", "body": body, "more_body": False})
         return
     pieces = json.loads(content)["options"]["num_predict"]
     for number in range(pieces):
@@ -98,18 +105,47 @@ async def _server(scope: Any, receive: Any, send: Any) -> None:
             await asyncio.sleep(_PAUSE)
 
 
-def _serve(listener: socket.socket) -> None:
-    config = uvicorn.Config(_server, log_level="critical", lifespan="off")
+class _Libraries:
+    """A proxy that does nothing with a request."""
+
+    def __init__(self, upstream: str) -> None:
+        self._url = URL(upstream)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0)
+            self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        pieces = []
+        while True:
+            message = await receive()
+            pieces.append(message.get("body", b""))
+            if not message.get("more_body"):
+                break
+        url = self._url.with_path(scope["path"])
+        async with self._session.request(
+            scope["method"], url, data=b"".join(pieces) or None
+        ) as answer:
+            headers = [(b"content-type", b"application/json")]
+            start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+            await send(start)
+            async for piece in answer.content.iter_any():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _serve(listener: socket.socket, app: Any) -> None:
+    config = uvicorn.Config(app, log_level="critical", lifespan="off", access_log=False)
     uvicorn.Server(config).run(sockets=[listener])
 
 
 @contextmanager
-def _stand_in() -> Iterator[str]:
+def _served(app: Any) -> Iterator[str]:
     # As Go's: by the protocol's number asyncio knows that small pieces are not to be held back.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
-        process = multiprocessing.get_context("fork").Process(target=_serve, args=(listener,))
+        process = multiprocessing.get_context("fork").Process(target=_serve, args=(listener, app))
         process.start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -154,12 +190,16 @@ def _nginx(program: str, upstream: str, root: Path) -> Iterator[str]:
 
 
 def _first_bytes(urls: list[str]) -> dict[str, list[float]]:
-    """Seconds to the first byte, in turns, so that what disturbs one disturbs all."""
+    """Seconds to the first byte, in turns, so that what disturbs one disturbs all.
+
+    Who comes behind another finds its caches as that one left them, so each is the first in turn.
+    """
     content = _body(pieces=2)
     found: dict[str, list[float]] = {url: [] for url in urls}
     with httpx.Client(trust_env=False, timeout=60) as client:
         for number in range(_REQUESTS + 5):
-            for url in urls:
+            first = number % len(urls)
+            for url in (*urls[first:], *urls[:first]):
                 started = time.perf_counter()
                 with client.stream("POST", f"{url}{_PATH}", content=content) as answer:
                     pieces = answer.iter_raw()
@@ -170,6 +210,10 @@ def _first_bytes(urls: list[str]) -> dict[str, list[float]]:
                 if number >= 5:
                     found[url].append(seconds)
     return found
+
+
+def _quantile(found: list[float], hundredth: int) -> float:
+    return statistics.quantiles(found, n=100)[hundredth - 1]
 
 
 async def _streams(url: str) -> tuple[int, float, float]:
@@ -198,23 +242,28 @@ def main() -> None:
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         root = Path(directory)
-        server = stack.enter_context(_stand_in())
+        server = stack.enter_context(_served(_server))
         ours = stack.enter_context(GatewayServer(server, log_path=root / "gateway.log"))
-        ways = {"server alone": server, "gateway": ours.url}
+        carried = stack.enter_context(_served(_Libraries(server)))
+        ways = {"server alone": server, "gateway": ours.url, "libraries": carried}
         if program:
             ways["nginx"] = stack.enter_context(_nginx(program, server, root))
         else:
             print("there is no nginx: apt-get install nginx-light", file=sys.stderr)
+        print("load:", *(f"{load:.1f}" for load in os.getloadavg()))
         seconds = _first_bytes(list(ways.values()))
-        for quantile, name in ((0.5, "median"), (0.99, "99th")):
-            value = {
-                way: statistics.quantiles(seconds[url], n=100)[int(quantile * 100) - 1]
-                for way, url in ways.items()
-            }
-            added = {way: value[way] - value["server alone"] for way in ways}
+        for quantile, name in ((50, "median"), (99, "99th")):
+            value, added = {}, {}
+            for way, url in ways.items():
+                more = [
+                    found - alone
+                    for found, alone in zip(seconds[url], seconds[server], strict=True)
+                ]
+                value[way] = _quantile(seconds[url], quantile)
+                added[way] = _quantile(more, quantile)
             for way in ways:
                 beside = ""
-                if program and way == "gateway":
+                if program and way in ("gateway", "libraries"):
                     beside = f" ({added[way] / added['nginx']:.1f} x nginx)"
                 print(
                     f"first byte, {name}: {way} {value[way] * 1000:.2f} ms, "
