@@ -218,10 +218,13 @@ def is_plain(message: JsonObject) -> bool:
     return (
         len(message) == 2
         and isinstance(message.get("content"), str)
-        and isinstance(role := message.get("role"), str)
-        and bool(role)
-        and role == _lowered(role)
+        and is_role(message.get("role"))
     )
+
+
+def is_role(value: object) -> bool:
+    """Whether it says who says a message as :func:`role_of` does."""
+    return isinstance(value, str) and bool(value) and value == _lowered(value)
 
 
 def role_of(message: JsonObject, where: str) -> str:

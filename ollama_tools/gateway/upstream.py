@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import chain, repeat
 from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
@@ -260,10 +261,9 @@ class Upstream:
     ) -> aiohttp.ClientResponse:
         url = URL(f"{self.url}{quote(path, _OF_A_TARGET, 'latin-1')}", encoded=True)
         until = time.monotonic() + self._wait
-        pauses = iter(_PAUSES)
-        pause = 0.0
+        pauses = chain(_PAUSES, repeat(_PAUSES[-1]))
         while True:
-            problem: Problem
+            pause = next(pauses)
             try:
                 response = await self._session.request(
                     method, url, data=content or None, headers=headers, allow_redirects=False
@@ -271,20 +271,17 @@ class Upstream:
             except aiohttp.SocketTimeoutError as error:
                 raise _problem(error) from error
             except aiohttp.ClientError as error:
-                problem = _problem(error)
+                if time.monotonic() + pause > until:
+                    raise _problem(error) from error
             else:
                 if response.status not in _ANSWERS:
                     response.close()
                     raise Problem(f"the server answers {response.status}", HTTPStatus.BAD_GATEWAY)
-                if response.status != HTTPStatus.SERVICE_UNAVAILABLE:
-                    return response
-                if time.monotonic() + pause > until:
+                is_full = response.status == HTTPStatus.SERVICE_UNAVAILABLE
+                # In the end it says itself what it waits for.
+                if not is_full or time.monotonic() + pause > until:
                     return response
                 response.close()
-                problem = Problem("the server is full", HTTPStatus.SERVICE_UNAVAILABLE)
-            pause = next(pauses, pause)
-            if time.monotonic() + pause > until:
-                raise problem
             await asyncio.sleep(pause)
 
 

@@ -329,10 +329,11 @@ def test_a_full_server_is_waited_for_before_the_first_byte(
     assert gateway.post("/api/chat", json=ask(stream=False)).json() == ANSWER
 
 
-def test_the_wait_for_it_ends(upstream: HTTPServer, lines: list[str]) -> None:
+@pytest.mark.parametrize("wait", [0.05, 0.15, 0.5])
+def test_the_wait_for_it_ends(upstream: HTTPServer, lines: list[str], wait: float) -> None:
     upstream.expect_request("/api/chat").respond_with_json({"error": "full"}, 503)
     url = upstream.url_for("/").rstrip("/")
-    with gateway_in_thread(url, lines, wait=0.5) as found, client_of(found) as client:
+    with gateway_in_thread(url, lines, wait=wait) as found, client_of(found) as client:
         answer = client.post("/v1/messages", json=ask(max_tokens=5))
     assert answer.status_code == 503
     assert answer.json()["error"] == {"type": "overloaded_error", "message": "full"}
@@ -690,6 +691,8 @@ READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"tool_calls": [CALL, CALL], "thinking": "x"}, {}),
     ({"tool_calls": []}, {}),
     ({"tool_calls": None, "content": None}, {"content": ""}),
+    ({"tool_calls": None}, {}),
+    ({"role": "Assistant", "tool_calls": [CALL]}, {"role": "assistant"}),
     (
         {"tool_calls": [CALL, {"function": {"name": "t", "arguments": '{"b": 1.0}'}}]},
         {"tool_calls": [CALL, {"function": {"name": "t", "arguments": {"b": 1.0}}}]},
@@ -707,7 +710,8 @@ def test_of_a_message_for_the_server_only_what_has_to_be_is_changed(
 ) -> None:
     message = {"role": "assistant", "content": "Hi", **given}
     (read,) = SURFACES["/api/chat"].read({"model": OURS, "messages": [message]}).messages
-    assert repr(read) == repr({**message, **changed})
+    kept = {key: each for key, each in message.items() if each is not None or key in changed}
+    assert repr(read) == repr({**kept, **changed})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ollama_tools.gateway.asked import (
     Tool,
     arguments_of,
     flag_of,
+    is_role,
     object_of,
     objects_of,
     role_of,
@@ -104,8 +105,9 @@ def _is_ready(message: JsonObject) -> bool:
     calls = message.get("tool_calls")
     return (
         isinstance(message.get("content"), str)
-        and isinstance(role := message.get("role"), str)
-        and bool(role)
+        and is_role(message.get("role"))
+        # What is null is not there, and some templates take it for something.
+        and all(each is not None for each in message.values())
         and (calls is None or (isinstance(calls, list) and all(map(_is_ready_call, calls))))
     )
 
