@@ -25,6 +25,7 @@ from ollama_tools.settings.targets import (
     Target,
     compose_document,
     compose_lines,
+    healthcheck,
     mounted,
     published,
     render_settings,
@@ -44,8 +45,21 @@ _HIDDEN: Final = (("home",), ("root",), ("tmp",))
 # A directory, since a key that is taken away changes the file that the name stands for.
 _CONTAINER_KEYS: Final = Path("/run/keys")
 _CONTAINER_TLS: Final = Path("/run/tls")
-_IMAGE: Final = "python:3.13-slim"
-_INSTALL: Final = "pip install --no-cache-dir"
+_DOCKERFILE: Final = """\
+FROM python:3.13-slim
+# A wheel beside this file comes before an index's: pip wheel --no-deps --wheel-dir . CHECKOUT
+COPY *.whl /wheels/
+RUN pip install --no-cache-dir --find-links /wheels 'devstral-ollama[gateway]=={version}'
+"""
+# No proxy of the container's environment may come between, and the certificate is for the name
+# that clients use.
+_HEALTH: Final = (
+    "import http.client, ssl, sys; "
+    "asked = http.client.{connection}; "
+    "asked.request('GET', '{path}'); "
+    "sys.exit(asked.getresponse().status >= 500)"
+)
+_HEALTH_SECONDS: Final = 10.0
 
 
 def render_both(
@@ -86,7 +100,14 @@ def render_both(
         case Target.COMPOSE:
             # What cannot be is refused there, as without a gateway.
             render_settings(wanted, target, version=version, gpu=gpu)
-            lines = _compose(wanted, settings, version or TESTED_SERVER, gpu or Gpu.NVIDIA)
+            document = compose_document(
+                wanted, version=version or TESTED_SERVER, gpu=gpu or Gpu.NVIDIA
+            )
+            # Nobody reaches it past the gateway, unless a person says where.
+            if not asked.get("upstream"):
+                del document["services"]["ollama"]["ports"]
+            document["services"]["gateway"] = _service(settings)
+            lines = compose_lines(document, wanted)
             return {"compose.yaml": "\n".join([*lines, ""])}
         case _:
             raise UsageError(
@@ -211,12 +232,8 @@ def _options(settings: GatewaySettings, without: Mapping[str, object]) -> list[s
     return words
 
 
-def _compose(
-    wanted: ServerSettings, settings: GatewaySettings, version: Version, gpu: Gpu
-) -> Iterator[str]:
-    document = compose_document(wanted, version=version, gpu=gpu)
-    # Beside the gateway's container nobody reaches the server's.
-    del document["services"]["ollama"]["ports"]
+def _service(settings: GatewaySettings) -> dict[str, Any]:
+    """The gateway as a service of a compose file, before the service ``ollama``."""
     inside: dict[str, Any] = {
         "listen": f"0.0.0.0:{CONTAINER_PORT}",
         "upstream": f"ollama:{CONTAINER_PORT}",
@@ -231,18 +248,34 @@ def _compose(
         if (path := getattr(settings, name)) is not None:
             inside[name] = _CONTAINER_TLS / name
             volumes.append(f"{mounted(path)}:{inside[name]}:ro")
-    package = f"devstral-ollama[gateway]=={__version__}"
-    document["services"]["gateway"] = {
-        "build": {"dockerfile_inline": f"FROM {_IMAGE}\nRUN {_INSTALL} '{package}'\n"},
+    return {
+        # By its version, since compose makes no image anew that it finds by its name.
+        "image": f"localhost/devstral-gateway:{__version__}",
+        "build": {"dockerfile_inline": _DOCKERFILE.format(version=__version__)},
         "restart": "unless-stopped",
         "depends_on": ["ollama"],
         "command": ["devstral-ollama", "gateway", *_options(replace(settings, **inside), {})],
         "ports": [published(settings.listen)],
         "volumes": volumes,
+        "healthcheck": _healthcheck(settings),
+        # What is being answered may go on for half a minute.
+        "stop_grace_period": "45s",
         "read_only": True,
         "cap_drop": ["ALL"],
         # What only its owner reads on this machine.
         "cap_add": ["DAC_READ_SEARCH"] if volumes else [],
         "security_opt": ["no-new-privileges:true"],
     }
-    yield from compose_lines(document, wanted)
+
+
+def _healthcheck(settings: GatewaySettings) -> dict[str, Any]:
+    # Where it is about a model, being ready takes an answer of that, which turns out of its cache
+    # what a session has there.
+    path = "/ready" if settings.model is None else "/api/version"
+    place = f"'127.0.0.1', {CONTAINER_PORT}"
+    connection = f"HTTPConnection({place})"
+    if settings.tls_certificate is not None:
+        connection = f"HTTPSConnection({place}, context=ssl._create_unverified_context())"
+    code = _HEALTH.format(connection=connection, path=path)
+    # A server that is being started again is waited for.
+    return healthcheck(["python", "-c", code], settings.wait + _HEALTH_SECONDS)

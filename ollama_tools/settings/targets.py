@@ -33,6 +33,7 @@ _AGENT = "~/Library/LaunchAgents/devstral.ollama.plist"
 CONTAINER_PORT = 11434
 """Where a server, or a gateway, listens in its container."""
 
+_HEALTH_SECONDS = 10.0
 _CONTAINER_MODELS = "/root/.ollama/models"
 _CONTAINER_TEMPLATES = Path("/templates")
 
@@ -157,6 +158,7 @@ def compose_document(
         "ports": [published(settings.host)],
         "environment": variables,
         "volumes": volumes,
+        "healthcheck": healthcheck(["ollama", "ls"], _HEALTH_SECONDS),
         **_reserved(gpu, settings.cuda_devices),
     }
     document: dict[str, Any] = {"services": {"ollama": service}}
@@ -165,18 +167,40 @@ def compose_document(
     return document
 
 
+def healthcheck(command: list[str], timeout: float) -> dict[str, Any]:
+    """How a container is asked whether it serves, so that ``up --wait`` waits for that.
+
+    Args:
+        command: What is run in it.
+        timeout: Seconds after which that is given up.
+    """
+    return {
+        "test": ["CMD", *command],
+        "interval": "10s",
+        "timeout": f"{timeout:.0f}s",
+    }
+
+
 def compose_lines(
     document: Mapping[str, Any], settings: ServerSettings, templates: Path = TEMPLATES
 ) -> Iterator[str]:
     """A compose file's lines, with the reasons for the server's settings."""
     import yaml
 
-    yield "# Made by devstral-ollama; then: docker compose up --detach"
+    class Dumper(yaml.SafeDumper):
+        """Writes a text of lines as lines, which people read."""
+
+    def text_of(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+        style = "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, text_of)
+    yield "# Made by devstral-ollama; then: docker compose up --detach --wait"
     for variable, _, why in explain(settings, templates):
         yield f"#   {variable}: {why}"
     # A dollar sign stands before a variable.
-    text = yaml.safe_dump(document, sort_keys=False, width=100).replace("$", "$$")
-    yield text.rstrip("\n")
+    text = yaml.dump(document, Dumper=Dumper, sort_keys=False, width=100).replace("$", "$$")
+    yield from text.rstrip("\n").split("\n")
 
 
 def _reserved(gpu: Gpu, named: tuple[str, ...]) -> dict[str, object]:

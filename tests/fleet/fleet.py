@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.testbed.build import NEWEST
-from tests.testbed.cache import cached
 from tests.testbed.hosts import FileServer, Hosts, ollama_archive
 from tests.testbed.hub import Hub
+from tests.testbed.wheels import locked_wheels, package_wheel
 
 ROOT = Path(__file__).parents[2]
 COLLECTION = ROOT / "ansible"
@@ -117,8 +117,6 @@ def collections_path() -> Path:
 PYTHONS = ("3.11", "3.13")
 """Those of the hosts: Debian 12 and 13."""
 
-_PIP = "pip==26.3"
-
 
 def wheels(pythons: Sequence[str] = PYTHONS) -> Path:
     """What a host without an index is given: the wheel house that the collection makes.
@@ -135,7 +133,7 @@ def wheels(pythons: Sequence[str] = PYTHONS) -> Path:
 def make_wheels(place: Path, pythons: Sequence[str]) -> Run:
     """Let the collection make a wheel house, out of the locked wheels and the package as it is."""
     from_here = Path(tempfile.mkdtemp(prefix="devstral-links-"))
-    for folder in (_package(), *map(_locked, pythons)):
+    for folder in (package_wheel(), *map(locked_wheels, pythons)):
         for wheel in folder.iterdir():
             (from_here / wheel.name).unlink(missing_ok=True)
             (from_here / wheel.name).symlink_to(wheel)
@@ -149,32 +147,6 @@ def make_wheels(place: Path, pythons: Sequence[str]) -> Run:
         },
         environment={"PIP_NO_INDEX": "1"},
     )
-
-
-@cache
-def _package() -> Path:
-    """The package's own wheel, as it is now."""
-    place = Path(tempfile.mkdtemp(prefix="devstral-package-"))
-    build = ("--no-deps", "--no-build-isolation")
-    _run(_BIN / "pip", "wheel", "--quiet", *build, "--wheel-dir", place, ROOT)
-    return place
-
-
-def _locked(python: str) -> Path:
-    """The wheels of the locked dependencies for a version of Python, and a pip."""
-    import hashlib
-
-    lock = ROOT / "requirements" / "gateway.txt"
-    mark = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
-    machines = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(34, 16, -1)]
-    target = (f"--python-version={python}", "--implementation=cp", *machines)
-
-    def download(place: Path) -> None:
-        pip = (_BIN / "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:")
-        _run(*pip, *target, "--require-hashes", "--requirement", lock, "--dest", place)
-        _run(*pip, _PIP, "--dest", place)
-
-    return cached(f"wheels/{mark}-{python}", download)
 
 
 def _environment(place: Path, **more: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """``render --target compose``: a file that compose itself reads, and a server that passes smoke.
 
-No docker runs here: the file is read by docker compose's own library, and what it says of the
-container is then done by hand.
+The file is read by docker compose's own library, and what it says of the container is then done by
+hand; docker itself starts it in ``tests/fleet/test_containers.py``, which needs root.
 """
 
 from __future__ import annotations

@@ -65,6 +65,9 @@ def test_in_containers_only_the_gateway_is_reached(monkeypatch: pytest.MonkeyPat
     gateway = services["gateway"]
     assert gateway["ports"] == ["8080:11434"]
     assert gateway["volumes"][0] == "./keys:/run/keys:ro"
+    # Being ready is about a model here, and asking that each time would cost its clients' cache.
+    assert "HTTPSConnection" in gateway["healthcheck"]["test"][-1]
+    assert "/ready" not in gateway["healthcheck"]["test"][-1]
     # What is written there is what the command understands.
     found: list[GatewaySettings] = []
     monkeypatch.setattr(serve, "serve", found.append)
@@ -80,6 +83,13 @@ def test_in_containers_only_the_gateway_is_reached(monkeypatch: pytest.MonkeyPat
             "tls_key": Path("/run/tls/tls_key"),
         }
     )
+
+
+def test_the_server_behind_is_reached_where_a_person_says() -> None:
+    [text] = render_both({}, {"upstream": "127.0.0.1:9000"}, Target.COMPOSE).values()
+    services = yaml.safe_load(text)["services"]
+    assert services["ollama"]["ports"] == ["127.0.0.1:9000:11434"]
+    assert "/ready" in services["gateway"]["healthcheck"]["test"][-1]
 
 
 def test_strangers_are_asked_for_keys_in_containers_too() -> None:

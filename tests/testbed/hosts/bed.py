@@ -8,7 +8,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv4Network
@@ -46,6 +46,7 @@ class Hosts:
         group: The group that the inventory puts them in.
         disk: Size of each host's disk, as mount takes it. It is memory, used as it fills.
         suites: The release of Debian of single hosts, by name, that are not of the usual one.
+        packages: What of Debian they have beside what every host has.
 
     Attributes:
         hosts: The hosts.
@@ -68,9 +69,11 @@ class Hosts:
         group: str = "ollama",
         disk: str = "4g",
         suites: Mapping[str, Suite] | None = None,
+        packages: Sequence[str] = (),
     ) -> None:
         self._number = number
         self._suites = dict(suites or {})
+        self._packages = tuple(packages)
         self._group = group
         self._disk = disk
         self._token = secrets.token_hex(3)
@@ -83,8 +86,7 @@ class Hosts:
     def __enter__(self) -> Self:
         names = [f"gpu{i + 1}" for i in range(self._number)]
         images = {
-            name: base_image(self._suites[name]) if name in self._suites else base_image()
-            for name in names
+            name: base_image(self._suites.get(name, "bookworm"), self._packages) for name in names
         }
         self.place = Path(tempfile.mkdtemp(prefix="devstral-hosts-"))
         self._guard = self._start_guard()

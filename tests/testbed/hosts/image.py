@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -59,21 +60,23 @@ _PROGRAMS = {
 }
 
 
-def base_image(suite: Suite = "bookworm") -> Path:
+def base_image(suite: Suite = "bookworm", more: Sequence[str] = ()) -> Path:
     """Returns the root directory of the image, made when the cache does not have it.
 
     Nobody may write to it: hosts lay a file system of their own over it.
 
     Args:
         suite: The release of Debian.
+        more: Packages that it has beside those of every host.
 
     Raises:
         BuildError: When it cannot be made here; never a skipped test.
     """
     _prerequisites()
-    recipe = repr((suite, _PACKAGES, _SETUP))
+    packages = (*_PACKAGES, *more)
+    recipe = repr((suite, packages, _SETUP))
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    return cached(f"hosts-{suite}-{digest}", partial(_make, suite)) / "root"
+    return cached(f"hosts-{suite}-{digest}", partial(_make, suite, packages)) / "root"
 
 
 def _prerequisites() -> None:
@@ -95,7 +98,7 @@ def _prerequisites() -> None:
         toolchain.run(install, log="hosts-apt", env=quiet)
 
 
-def _make(suite: Suite, into: Path) -> None:
+def _make(suite: Suite, packages: Sequence[str], into: Path) -> None:
     say(f"making the hosts' base image, {suite} (one to two minutes)")
     root = into / "root"
     # In a mount namespace of its own: an interrupted debootstrap leaves /proc mounted in there,
@@ -104,7 +107,7 @@ def _make(suite: Suite, into: Path) -> None:
     bootstrap: list[str | Path] = [
         "debootstrap",
         "--variant=minbase",
-        f"--include={','.join(_PACKAGES)}",
+        f"--include={','.join(packages)}",
         suite,
         root,
         *_mirror(suite),
