@@ -18,6 +18,8 @@ from ollama_tools.json_text import MalformedJson
 TOO_LONG = "context_length_exceeded"
 """The word for a prompt that does not fit, which agents compact their history upon."""
 
+# What engines before Ollama 0.30 say of such a prompt (runner.go, 0.24.0).
+_UNCOUNTED = "the input length exceeds the context length"
 
 _SAID = ("message", "error", "_debug_info")
 # Go's reader ends a text with a space, which in a literal, a number or an escape is what is wrong.
@@ -90,6 +92,8 @@ def problem_of(status: int, answer: JsonObject) -> Problem:
     """
     said = answer.get("error")
     message = said if isinstance(said, str) else ""
+    if message == _UNCOUNTED:
+        return _refused("more tokens than the model's context takes")
     try:
         inner = read_json(message)["error"]
         if inner["type"] == "exceed_context_size_error":
@@ -126,9 +130,11 @@ def cut(model: str) -> Piece:
 
 def too_long(tokens: int, context: int) -> Problem:
     """A prompt does not fit; the words are those that Claude Code looks for."""
-    return Problem(
-        f"prompt is too long: {tokens} tokens > {context} maximum", HTTPStatus.BAD_REQUEST, TOO_LONG
-    )
+    return _refused(f"{tokens} tokens > {context} maximum")
+
+
+def _refused(why: str) -> Problem:
+    return Problem(f"prompt is too long: {why}", HTTPStatus.BAD_REQUEST, TOO_LONG)
 
 
 def _without_begun(content: JsonObject) -> JsonObject:

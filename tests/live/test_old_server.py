@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ollama_tools import Outcome, Status, ensure_model, preflight, smoke
+from ollama_tools.checks.surfaces import SURFACES
 from ollama_tools.devstral.carriers import Carrier
 from ollama_tools.errors import UsageError
 from ollama_tools.server.client import Server
 from tests.live.test_create import NAME, QUANT, hub, run_cli, tool_calls
 from tests.testbed.build import OLDEST, ollama_build
+from tests.testbed.gateway import GatewayServer
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer
 
@@ -130,3 +133,15 @@ def test_preflight_tells_of_a_kv_cache_that_falls_back(old: OllamaServer) -> Non
     assert wrong.keys() == {"settings kv-cache", "kv-cache"}
     assert wrong["kv-cache"].saw.startswith("f16 in force, q8_0 asked for")
     assert all("OLLAMA_FLASH_ATTENTION=1" in each.fix for each in wrong.values())
+
+
+def test_a_gateway_before_it_passes_every_check(
+    create: Create, old: OllamaServer, tmp_path: Path
+) -> None:
+    made = create(carrier=Carrier.MODELFILE, context=8192, check=False)
+    with GatewayServer(old.url, log_path=tmp_path / "gateway.log") as gateway:
+        report = smoke(made.name, gateway=gateway.url)
+    assert report.passed, report.failures
+    passed = {each.id: each.saw for each in report.checks if each.status is Status.PASS}
+    assert {f"too-long {each.path}" for each in SURFACES} <= passed.keys()
+    assert {f"prompt {each.path}" for each in SURFACES} <= passed.keys()
