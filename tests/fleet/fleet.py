@@ -274,6 +274,7 @@ class Fleet:
 
     Attributes:
         hosts: The hosts.
+        hub: What they pull from.
         variables: What the inventory's group says; a test may change it.
         of_host: What the inventory says of single hosts.
         settled: Whether the hosts are as a new fleet's variables say, which a test may leave so.
@@ -281,6 +282,7 @@ class Fleet:
 
     def __init__(self, hosts: Hosts, hub: Hub, files: FileServer, wheels: Path) -> None:
         self.hosts = hosts
+        self.hub = hub
         self._files = files
         self._place = Path(tempfile.mkdtemp(prefix="devstral-fleet-"))
         self.variables: dict[str, Any] = {

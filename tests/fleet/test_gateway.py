@@ -22,10 +22,10 @@ import pytest
 
 from ollama_tools import smoke
 from ollama_tools.lint import cases
-from tests.fleet.fleet import MODEL, Fleet, Run
+from tests.fleet.fleet import MODEL, QUANT, Fleet, Run
 from tests.fleet.test_scenarios import status
-from tests.fleet.test_upgrades import EXITS, broken
-from tests.testbed.build import NEWEST
+from tests.fleet.test_upgrades import EXITS, broken, carrier
+from tests.testbed.build import NEWEST, OLDEST
 from tests.testbed.certificates import Pair, PrivateAuthority
 from tests.testbed.hosts import Host, ollama_archive
 
@@ -362,16 +362,22 @@ def renumbered(fleet: Fleet, place: Path) -> dict[str, Any]:
     }
 
 
+def calls(answer: httpx.Response) -> bool:
+    """Whether a model answers with the call that it is to make."""
+    made = answer.json()["message"].get("tool_calls", [])
+    return [each["function"]["name"] for each in made] == [cases.TOOL]
+
+
 @contextmanager
 def asking(clients: Clients) -> Iterator[list[str]]:
-    """A client that asks again and again meanwhile, and what it was told otherwise than 200."""
+    """A client that asks again and again meanwhile, and what it was told but the call it wants."""
     wrong: list[str] = []
     end, asked = threading.Event(), threading.Event()
 
     def ask() -> None:
         while not end.is_set():
             answer = clients.ask("/api/chat", KEY, BODY)
-            if answer.status_code != HTTPStatus.OK:
+            if answer.status_code != HTTPStatus.OK or not calls(answer):
                 wrong.append(f"{answer.status_code}: {answer.text}")
             asked.set()
             end.wait(0.2)
@@ -450,3 +456,50 @@ def test_clients_wait_while_the_server_is_upgraded_and_while_it_goes_back(
         "systemctl restart ollama"
     )
     verify(clients)
+
+
+@pytest.mark.long
+def test_clients_get_their_calls_while_a_host_leaves_the_older_generation(fleet: Fleet) -> None:
+    host, only = fleet.hosts["gpu1"], ("--limit", "gpu1")
+    host.reset()
+    clients = Clients(host)
+    newest, oldest = fleet.release(NEWEST), fleet.release(OLDEST)
+    fleet.variables |= oldest | {
+        "devstral_gateway_enabled": True,
+        "devstral_gateway_settings": SETTINGS | {"model": MODEL, "wait": 120},
+        "devstral_gateway_keys": [{"name": "alice", "key": KEY}],
+        # Where the weights pass through the host, the newer server gets the better carrier.
+        "devstral_environment": {"HF_ENDPOINT": fleet.hub.endpoint, "HF_HOME": "/var/tmp/hub"},
+    }
+    fleet.variables["devstral_model"] = {"reference": QUANT, "name": MODEL, "via": "upload"}
+
+    def serves(version: str, template: str) -> None:
+        assert clients.ask("/api/version", KEY).json() == {"version": version}
+        assert carrier(host) == template
+        assert untouched(clients) == 0
+        report = smoke(MODEL, gateway=clients.url, api_key=KEY)
+        assert report.passed, report
+
+    done = fleet.play("site", *only)
+    assert done.code == 0, done.output
+    serves(OLDEST, "modelfile")
+    before = status(host)[MODEL], starts(host)
+
+    # The newer server serves, and its model fails: no context holds such a prompt.
+    with asking(clients) as wrong:
+        failed = fleet.play("upgrade_server", *only, **newest, devstral_smoke_prompt_tokens=60_000)
+    said = failed.failures()["gpu1"]
+    assert said.startswith(f"gpu1 went back to Ollama {OLDEST}, was put back to {MODEL}-"), said
+    assert wrong == []
+    assert (status(host)[MODEL], starts(host)) == before
+    serves(OLDEST, "modelfile")
+
+    fleet.variables |= newest
+    with asking(clients) as wrong:
+        done = fleet.play("upgrade_server", *only)
+    assert done.code == 0, done.output
+    assert wrong == []
+    # The gateway goes on as it was, and knows the model in its new place.
+    assert starts(host) == before[1]
+    serves(NEWEST, "gguf")
+    assert fleet.play("site", *only).changed() == []
