@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from ollama_tools.devstral.contract import understands
 from ollama_tools.errors import MALFORMED
 from ollama_tools.server.modelfile_text import Modelfile, parse_modelfile
 from ollama_tools.server.origin import Origin, bare_license, parse_origin
@@ -53,8 +54,15 @@ class Shown:
 
     @property
     def is_devstral(self) -> bool:
-        """Whether its name, or its own words, say that it is a Devstral."""
-        return "devstral" in f"{self.name} {self.label}".casefold()
+        """Whether its name, its own words or a template of ours say that it is a Devstral.
+
+        A tune that was given a name of its own says it by its template alone.
+        """
+        return (
+            "devstral" in f"{self.name} {self.label}".casefold()
+            or understands(self.template)
+            or self.has_earlier_template
+        )
 
     @property
     def architecture(self) -> str:

@@ -403,7 +403,9 @@ def test_a_template_that_only_looks_like_directives_is_none(httpserver: HTTPServ
 def test_a_model_is_a_devstral_by_its_own_words(httpserver: HTTPServer) -> None:
     fake = Fake(httpserver)
     fake.add("agent:latest", parser="ministral", tools=False)
-    fake.add("llama:latest", parser="ministral", tools=False, label="llama")
+    fake.add(
+        "llama:latest", template="{{ .Prompt }}", parser="ministral", tools=False, label="llama"
+    )
     assert [each.id for each in fake.examine().failures] == ["DV209 agent:latest"]
 
 

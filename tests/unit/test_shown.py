@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from ollama_tools.devstral.carriers import earlier_jinja_templates, go_template, jinja_template
+from ollama_tools.devstral.catalog import TokenizerVersion
 from ollama_tools.server.shown import Shown
 
 WEIGHTS, ADAPTER, PROJECTOR = (letter * 64 for letter in "abc")
@@ -34,6 +40,24 @@ def test_texts_that_look_like_instructions_are_none() -> None:
 def test_a_model_without_a_modelfile_has_neither() -> None:
     shown = Shown("mine", {})
     assert (shown.parser, shown.blobs, shown.weights) == ("", (), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "is_devstral"),
+    [
+        ("devstral:agent", {}, True),
+        ("coder", {"model_info": {"general.name": "My Devstral"}}, True),
+        ("coder", {"template": jinja_template(TokenizerVersion.V13)}, True),
+        ("coder", {"template": go_template(TokenizerVersion.V7)}, True),
+        ("coder", {"template": earlier_jinja_templates(TokenizerVersion.V7)[0]}, True),
+        ("coder", {"template": "{{ .Prompt }}"}, False),
+        ("coder", {}, False),
+    ],
+)
+def test_a_devstral_is_known_by_any_of_its_signs(
+    name: str, answer: dict[str, Any], is_devstral: bool
+) -> None:
+    assert Shown(name, answer).is_devstral is is_devstral
 
 
 def test_two_names_of_one_model_are_the_same_and_another_parser_is_another() -> None:
