@@ -16,7 +16,7 @@ LOCKED := pip install --quiet --require-hashes --requirement
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header $(UPGRADE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-exact test-llama test-clients test-old test-faults test-stress test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
+.PHONY: help setup lock demo test test-gateway test-exact test-llama test-clients test-old test-faults test-stress test-fleet test-lowest test-newest lint types testbed testbed-hosts docs bench gpu-bundle test-gpu-bundle clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ demo: setup  ## Make a miniature Devstral on a real Ollama server, and check it
 test: setup  ## Run the tests, on a real server of the newest release
 	$(BIN)/python -m pytest tests/unit tests/live -n $(WORKERS) -m 'not old_server'
 
+test-gateway: setup  ## Put the gateway before a real server, and all surfaces through it
+	$(BIN)/python -m pytest tests/gateway -n $(WORKERS) -m 'not old_server'
+
 test-exact: setup  ## Compare prompts and tool calls of the newest release with the reference
 	$(BIN)/python -m pytest tests/parity tests/conformance -n $(WORKERS) --dist loadgroup -m 'not old_server'
 
@@ -58,7 +61,7 @@ test-fleet: $(VENV)/fleet  ## Run the tests of the Ansible collection, on hosts 
 	$(BIN)/python -m pytest tests/fleet $(FLEET)
 
 test-old: setup  ## Run the tests that need a real server of the older generation
-	$(BIN)/python -m pytest tests/live tests/parity -m old_server
+	$(BIN)/python -m pytest tests/live tests/gateway tests/parity -m old_server
 
 test-faults: setup  ## Put a choice of faults between the command line, a real server and the hub
 	$(BIN)/python -m pytest tests/faults -n $(WORKERS) --dist loadgroup

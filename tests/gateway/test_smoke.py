@@ -20,8 +20,8 @@ from ollama_tools.errors import ExitCode, ServerUnreachable
 from ollama_tools.files.remembered import file_sha256
 from ollama_tools.progress import Silence
 from ollama_tools.server.client import Server
+from tests.gateway.test_gateway import ENDLESS, MODEL, gateway, reading, upstream
 from tests.live.test_create import Heard, run_here
-from tests.live.test_gateway import ENDLESS, MODEL, gateway, reading, upstream
 from tests.parity.places import Place
 from tests.testbed.gateway import GatewayServer, gateway_in_thread
 from tests.testbed.projector import write_projector
@@ -80,10 +80,12 @@ def test_a_server_is_no_gateway(upstream: Server) -> None:
 
 def test_what_a_server_does_without_a_gateway_fails(upstream: Server) -> None:
     subject = _Subject(upstream, ENDLESS, TokenizerVersion.V13)
-    checks = model_checks(_CHECKS, subject, Advice("", ()), Silence())
+    # Whoever leaves a server of itself may find it waiting for ever (Ollama 0.34.4).
+    stays = [each for each in _CHECKS if each[0] != "gone-client"]
+    checks = model_checks(stays, subject, Advice("", ()), Silence())
     found = {each.id: each for each in checks if each.status is Status.FAIL}
     # Two surfaces lose the same of it: with the first of them this one is no proof.
-    assert found.keys() == dict(_CHECKS).keys() - {"prompt /v1/chat/completions", "gone-client"}
+    assert found.keys() == dict(stays).keys() - {"prompt /v1/chat/completions"}
     assert "expected" in found["prompt /api/chat"].saw
     for path in PATHS[2:]:
         assert "in the same session's prompt" in found[f"prompt {path}"].saw
