@@ -17,8 +17,8 @@ from ollama_tools.model.status import model_status
 from ollama_tools.server.client import Server
 from ollama_tools.server.names import same_name
 from ollama_tools.wanted.wish import Wish
+from tests.faults.test_leftovers import manifest
 from tests.live.test_create import NAME, QUANT, Heard, hub, model_names, unloaded
-from tests.live.test_leftovers import manifest
 from tests.testbed.hub import Hub
 from tests.testbed.server import OllamaServer
 
