@@ -14,7 +14,7 @@ import pytest
 from tests.fleet.fleet import Fleet, Run
 from tests.testbed.hosts import Host
 
-pytestmark = pytest.mark.xdist_group("fleet")
+pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.long]
 
 PLAY = """
 - name: Bring the server

@@ -127,6 +127,7 @@ def test_new_tools_are_tried_before_they_are_used_and_the_old_ones_stay(
     works(host)
 
 
+@pytest.mark.long
 def test_tools_that_are_damaged_are_noticed_by_running_them(bare: Fleet) -> None:
     # As an earlier role made them, they are kept beside the new ones.
     bare.hosts[ONE].run(f"python3 -m venv --without-pip {LINK} && touch {LINK}/made-of")
@@ -251,6 +252,7 @@ def python_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_host_has_the_tools_with_a_python_out_of_an_archive(
     bare: Fleet, python_archive: Path
 ) -> None:
