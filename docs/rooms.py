@@ -29,6 +29,7 @@ ORDER = (
     "network",
     "hardware",
     "progress",
+    "interrupts",
     "json_text",
     "declared",
     "errors",
@@ -107,7 +108,7 @@ never one above; nothing whose name begins with an underscore leaves its module.
 """
 
 _BELOW = """
-`progress`, `json_text`, `declared`, `errors` and `safe_text` are used by all of them.
+`progress`, `interrupts`, `json_text`, `declared`, `errors` and `safe_text` are used by all of them.
 """
 
 

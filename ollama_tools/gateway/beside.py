@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ollama_tools.errors import DevstralError, UsageError
 from ollama_tools.gateway.serve import serve
 from ollama_tools.gateway.settings import GatewaySettings
+from ollama_tools.interrupts import one_interrupt_later
 from ollama_tools.network.hosts import is_loopback
 from ollama_tools.server.address import DEFAULT_PORT, parse_address
 from ollama_tools.settings.environment import ServerSettings
@@ -112,23 +113,25 @@ def _running(plan: ServePlan, end: Callable[[], None]) -> Iterator[None]:
         plan: The server.
         end: What is called when it ends by itself.
     """
-    try:
-        server = subprocess.Popen(
-            plan.arguments,
-            env={**os.environ, **plan.changes},
-            stdin=subprocess.DEVNULL,
-            process_group=0,
+    # With its guard it ends with us, whatever comes then.
+    with one_interrupt_later():
+        try:
+            server = subprocess.Popen(
+                plan.arguments,
+                env={**os.environ, **plan.changes},
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+        except OSError as error:
+            raise DevstralError(
+                f"cannot run {plan.arguments[0]}: {error.strerror}", "check --ollama PATH"
+            ) from error
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "guard", str(server.pid)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except OSError as error:
-        raise DevstralError(
-            f"cannot run {plan.arguments[0]}: {error.strerror}", "check --ollama PATH"
-        ) from error
-    guard = subprocess.Popen(
-        ["/bin/sh", "-c", _GUARD, "guard", str(server.pid)],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
     def watch() -> None:
         server.wait()

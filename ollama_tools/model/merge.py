@@ -20,6 +20,7 @@ from ollama_tools.errors import FileProblem, UsageError
 from ollama_tools.files.adapter import Adapter, merged_bytes, read_adapter, require_belonging
 from ollama_tools.files.gguf import GgufLayout, read_header, read_layout
 from ollama_tools.files.gguf_rewrite import parts
+from ollama_tools.interrupts import one_interrupt_later
 from ollama_tools.model.download import download
 from ollama_tools.model.refusals import SPARE
 from ollama_tools.progress import Progress, size_text
@@ -204,20 +205,11 @@ def _require_room(target: Path, needed: int) -> None:
 def _run(program: LlamaProgram, files: list[Path], needed: int, progress: Progress) -> None:
     partial = files[-1]
     with tempfile.TemporaryFile() as said:
+        running: subprocess.Popen[bytes] | None = None
         try:
             # In a session of its own, so that a Ctrl-C is ours alone to pass on.
-            running = subprocess.Popen(
-                [program.path, *_arguments(files)],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise FileProblem(
-                f"cannot run {program.path}: {error.strerror}", "check --program PATH"
-            ) from error
-        try:
+            with one_interrupt_later():
+                running = _started([program.path, *_arguments(files)], said)
             while True:
                 with suppress(subprocess.TimeoutExpired):
                     running.wait(_LOOK_SECONDS)
@@ -225,12 +217,28 @@ def _run(program: LlamaProgram, files: list[Path], needed: int, progress: Progre
                 with suppress(OSError):
                     progress.transfer("merging", min(partial.stat().st_size, needed), needed)
         finally:
-            _stop(running)
+            if running is not None:
+                _stop(running)
         if running.returncode != 0:
             raise FileProblem(
                 f"{program.path} failed: {_last_line(said) or f'exit code {running.returncode}'}",
                 "check that the adapter was trained on this model, and the room on the disk",
             )
+
+
+def _started(command: list[str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise FileProblem(
+            f"cannot run {command[0]}: {error.strerror}", "check --program PATH"
+        ) from error
 
 
 def _stop(running: subprocess.Popen[bytes]) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ollama_tools.devstral.miniature import write_miniature
 from ollama_tools.errors import ServerError
+from ollama_tools.interrupts import one_interrupt_later
 from ollama_tools.server.client import Server
 from ollama_tools.server.names import new_trial_name
 
@@ -56,7 +54,7 @@ def guest(
         server.create({**base, **layers}, _silent)
         yield {**base, **layers}
     finally:
-        with _one_interrupt_later():
+        with one_interrupt_later():
             _put_away(server, name, digest, base)
 
 
@@ -84,29 +82,6 @@ def _put_away(server: Server, name: str, digest: str, base: dict[str, Any]) -> N
         # An upload that no model came of: weights go with the last model that has them.
         server.create(base, _silent)
         server.delete(name)
-
-
-@contextmanager
-def _one_interrupt_later() -> Iterator[None]:
-    """Hold back a first Ctrl-C or SIGTERM until the end; a second one comes through."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt
 
 
 def _silent(_status: str, _done: int, _total: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -147,6 +149,30 @@ def test_a_merge_that_is_stopped_leaves_nothing_and_nobody(
     assert running.returncode == 130, said
     assert not [each for each in left(tmp_path) if "merged" in each]
     assert not Path("/proc", pid.read_text().strip()).exists()
+
+
+def test_an_interrupt_as_the_program_begins_leaves_nobody(
+    tmp_path: Path,
+    base: Path,
+    adapter: Path,
+    program: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            if "start_new_session" in more:
+                begun.append(self.pid)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    path = program("exec sleep 600")
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        merge(base, adapter, path, tmp_path / "merged.gguf")
+    assert len(begun) == 1
+    assert not Path("/proc", str(begun[0])).exists()
 
 
 def test_a_program_that_is_not_there_is_named_with_the_line_and_where_to_get_it(
