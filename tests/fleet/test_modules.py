@@ -426,7 +426,7 @@ _FATES = {
         "serves what it served before",
         "first",
         {},
-        failing("bring", "check_shown"),
+        failing("pull", "check_shown"),
         {"reference": "Q8_0"},
     ),
 }
