@@ -27,7 +27,6 @@ _CUT_CALL = re.compile(
     r"invalid tool call arguments for .*: "
     r"(unexpected end of JSON input|invalid character ' ' (in|after) )"
 )
-_NO_CHAT = "the server's answer is no chat's"
 
 
 async def pieces(answer: Answer) -> AsyncIterator[list[Piece]]:
@@ -73,7 +72,7 @@ async def whole(answer: Answer) -> JsonObject:
 
 def not_a_chat() -> Problem:
     """A server's answer is not of the form of a chat's."""
-    return Problem(_NO_CHAT, HTTPStatus.BAD_GATEWAY)
+    return Problem("the server's answer is no chat's", HTTPStatus.BAD_GATEWAY)
 
 
 async def refusal(answer: Answer) -> Problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -18,7 +17,9 @@ from ollama_tools.gateway.known import Known
 from ollama_tools.gateway.meant import model_meant, require_usual_keys
 from ollama_tools.gateway.request import sealed
 from ollama_tools.gateway.surfaces import SURFACES
-from tests.testbed.gateway import gateway_in_thread
+from tests.unit.test_gateway import gateway, lines, make_httpserver
+
+__all__ = ["gateway", "lines", "make_httpserver"]
 
 OURS, SHORT, OTHER = "ours", "short", "other"
 TEMPLATES = dict.fromkeys((OURS, SHORT), f"{{% if '{VERBATIM}' %}}") | {OTHER: "{{ .Prompt }}"}
@@ -46,31 +47,10 @@ def show(request: Request) -> Response:
     return Response(json.dumps(body))
 
 
-@pytest.fixture(scope="session")
-def make_httpserver() -> Iterator[HTTPServer]:
-    with HTTPServer(threaded=True) as server:
-        yield server
-
-
 @pytest.fixture
 def upstream(httpserver: HTTPServer) -> HTTPServer:
     httpserver.expect_request("/api/show", method="POST").respond_with_handler(show)
     return httpserver
-
-
-@pytest.fixture
-def lines() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def gateway(upstream: HTTPServer, lines: list[str]) -> Iterator[httpx.Client]:
-    url = upstream.url_for("/").rstrip("/")
-    with (
-        gateway_in_thread(url, lines) as found,
-        httpx.Client(base_url=found, trust_env=False, timeout=20) as client,
-    ):
-        yield client
 
 
 def chats(upstream: HTTPServer) -> list[Request]:
